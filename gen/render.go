@@ -1,0 +1,37 @@
+package gen
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io/fs"
+
+	"github.com/marlingen/marlingen/runtime"
+)
+
+// Render writes the model out in every form.
+func Render(m *Model, templates fs.FS) (Files, error) {
+	files := Files{}
+	manifest := runtime.Manifest{Specs: m.Digest}
+	for _, l := range m.Libraries {
+		src, err := metal(l, templates)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(src)
+		manifest.Sources = append(manifest.Sources, runtime.Source{Name: l.metalName(), SHA256: hex.EncodeToString(sum[:])})
+		files[l.metalName()] = src
+		if files[l.Name+".go"], err = library(l); err != nil {
+			return nil, err
+		}
+	}
+	manifest.Digest = manifest.Sum()
+	var err error
+	if files["table.go"], err = table(m, manifest); err != nil {
+		return nil, err
+	}
+	if files["profiles.go"], err = profiles(m); err != nil {
+		return nil, err
+	}
+	files["manifest.json"], err = manifestJSON(m, manifest)
+	return files, err
+}

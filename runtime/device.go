@@ -1,0 +1,155 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// A Device runs kernels. The packages below this one implement it, and
+// package devicetest says what it means to.
+//
+// A Device and its Library may be used by several goroutines at once; a Queue
+// and a Buffer by one at a time.
+type Device interface {
+	Info() Info
+
+	// Load compiles sources and looks up every kernel of the table in what
+	// came of them. A kernel that does not compile is a matter of the
+	// library's Availability; the error is for a device that cannot load
+	// anything.
+	Load(ctx context.Context, t *Table, sources fs.FS) (Library, error)
+
+	// NewBuffer returns a buffer of size bytes, all zero.
+	NewBuffer(size int) (Buffer, error)
+
+	// Wrap returns a read-only buffer of the bytes of host, without a copy
+	// where the device can read them in place. They must neither move nor
+	// change until the buffer is closed.
+	Wrap(host []byte) (Buffer, error)
+
+	Close() error
+}
+
+// Info describes a device.
+type Info struct {
+	Name             string // of this piece of hardware
+	Kind             string // of device: cpu, metal, cuda, …
+	Driver           string // version of what drives it
+	Threads          int    // most per threadgroup
+	ThreadgroupBytes int    // most threadgroup memory
+}
+
+// A Library holds the kernels that a device made of a table.
+type Library interface {
+	// Availability returns the status of every kernel of the table.
+	Availability() Availability
+
+	// NewQueue returns a queue for kernels of the library.
+	NewQueue() (Queue, error)
+
+	Close() error
+}
+
+// A Buffer is memory of a device. ReadAt and WriteAt copy from and to it; what
+// a queue still has to do to a buffer happens before Wait returns, not before.
+type Buffer interface {
+	io.ReaderAt
+	io.WriterAt
+	Size() int
+	Close() error
+}
+
+// A Queue runs launches in their order, but those between two barriers may
+// overlap: a launch sees what launches before the last barrier wrote.
+type Queue interface {
+	// Launch enqueues a launch. The error is a *LaunchError; nothing is
+	// enqueued then, and the queue stays usable.
+	Launch(Launch) error
+
+	// Barrier makes later launches see what earlier ones wrote.
+	Barrier()
+
+	// Wait returns when everything enqueued is done. Its error joins a
+	// *LaunchError for each launch that did not complete, or that may not
+	// have; FailedLaunches takes it apart. If ctx ends first, Wait returns
+	// its error as soon as nothing more runs.
+	Wait(ctx context.Context) error
+
+	Close() error
+}
+
+// A Launch is one run of a kernel. Its grid follows from the kernel's row and
+// the shape.
+type Launch struct {
+	Kernel *Kernel
+	Shape  Shape
+	Args   []Arg // in the order of the kernel's Bindings
+}
+
+// An Arg is a kernel argument: a buffer from an offset on, or the bytes of a
+// constant.
+type Arg struct {
+	Buffer Buffer
+	Offset int
+	Bytes  []byte
+}
+
+// constantSizes holds the sizes of the constants that kernels take.
+var constantSizes = map[string]int{"Shape": binary.Size(Shape{}), "Routing": binary.Size(Routing{})}
+
+// Check reports the arguments that do not fit l's kernel: too few, too many, a
+// constant in the place of a buffer, or an offset outside its buffer.
+func (l Launch) Check() error {
+	if len(l.Args) != len(l.Kernel.Bindings) {
+		return fmt.Errorf("%d arguments for %d bindings", len(l.Args), len(l.Kernel.Bindings))
+	}
+	var errs []error
+	for i, b := range l.Kernel.Bindings {
+		a := l.Args[i]
+		switch {
+		case b.Access == Constant && (a.Buffer != nil || len(a.Bytes) != constantSizes[b.Type]):
+			errs = append(errs, fmt.Errorf("argument %s: want the %d bytes of a %s", b.Name, constantSizes[b.Type], b.Type))
+		case b.Access == Constant:
+		case a.Buffer == nil:
+			errs = append(errs, fmt.Errorf("argument %s: no buffer", b.Name))
+		case a.Offset < 0 || a.Offset > a.Buffer.Size() || a.Offset%4 != 0:
+			errs = append(errs, fmt.Errorf("argument %s: offset %d in a buffer of %d bytes; want a multiple of 4 inside it", b.Name, a.Offset, a.Buffer.Size()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A LaunchError says why a launch did not complete.
+type LaunchError struct {
+	Kernel *Kernel
+	Err    error
+}
+
+func (e *LaunchError) Error() string { return fmt.Sprintf("launch of %s: %v", e.Kernel.Symbol, e.Err) }
+func (e *LaunchError) Unwrap() error { return e.Err }
+
+// FailedLaunches returns the launch errors in err. It reports false if err
+// holds anything else besides.
+func FailedLaunches(err error) (failed []*LaunchError, only bool) {
+	only = true
+	var walk func(error)
+	walk = func(err error) {
+		switch e := err.(type) {
+		case nil:
+		case *LaunchError:
+			failed = append(failed, e)
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				walk(inner)
+			}
+		default:
+			only = false
+		}
+	}
+	walk(err)
+	return failed, only
+}

@@ -1,0 +1,136 @@
+package runtime
+
+import "slices"
+
+// A Pass is one step of a mixture-of-experts layer. Its kernels share one
+// calling convention, whatever their codec and family.
+type Pass string
+
+// The passes of a layer, in the order in which they run.
+const (
+	Route   Pass = "route"   // scores, top-k and weights
+	Count   Pass = "count"   // assignments per expert, by block
+	Prefix  Pass = "prefix"  // first row of each expert
+	Scatter Pass = "scatter" // assignments, stably sorted by expert
+	GateUp  Pass = "gate_up" // h = silu(x·Wg) ⊙ (x·Wu)
+	Down    Pass = "down"    // y = p·(h·Wd)
+	Combine Pass = "combine" // Σ over slots, in slot order
+)
+
+// A Kind says how much of a kernel was fixed when it was compiled.
+type Kind string
+
+// The kinds of kernel.
+const (
+	Tuple   Kind = "tuple"   // one bit tuple
+	Fairway Kind = "fairway" // a switch over all tuples of the specs
+	Generic Kind = "generic" // widths read at run time
+	Helper  Kind = "helper"  // reads no expert's weights
+)
+
+// A Body is what the kernels of one pass, codec and family share: the text of
+// their template, the rows they serve and the way they are launched.
+type Body struct {
+	Pass             Pass
+	Codec            string // empty for a helper
+	Family           string // empty for a helper
+	Doc              string
+	Rows             Range // rows of one expert that it serves
+	Tile             int   // most rows in one entry of the work list
+	Grid             [3]Axis
+	Threads          int // per threadgroup
+	ThreadgroupBytes int // of threadgroup memory
+	Accumulator      string
+	Bindings         []Binding
+	Alone            []Kind // best first, where a launch has one tuple
+	Shared           []Kind // best first, where tuples share a launch
+	Source           string // its file in package generated
+	Spec             string // file:line that declares it
+}
+
+// A Kernel is one row of the table: one function of a Metal library.
+type Kernel struct {
+	*Body
+	Kind   Kind
+	Tuples []BitTuple // that it was compiled for; nil if it runs any
+	Symbol string
+	Line   string // file:line of the spec that asks for it
+}
+
+// Runs reports whether k was compiled for experts of tuple t.
+func (k *Kernel) Runs(t BitTuple) bool { return k.Tuples == nil || slices.Contains(k.Tuples, t) }
+
+// Groups returns the threadgroups that a launch of shape s takes.
+func (k *Kernel) Groups(s Shape) [3]uint32 {
+	return [3]uint32{k.Grid[0].Groups(s), k.Grid[1].Groups(s), k.Grid[2].Groups(s)}
+}
+
+// A Binding is one kernel argument. Its buffer index is its place in Bindings.
+type Binding struct {
+	Name   string
+	Type   string // as in Metal: float, uint, Shape
+	Access Access
+}
+
+// Access says what a kernel does with an argument.
+type Access string
+
+// The kinds of access.
+const (
+	Constant Access = "constant" // passed by value
+	Read     Access = "read"
+	Write    Access = "write"
+)
+
+// A Codec is a way to store the weights of a projection.
+type Codec struct {
+	Name       string
+	Doc        string
+	Widths     []uint8     // bits per weight that it can store
+	Components []Component // tensors of one projection, in order
+	Tuples     []BitTuple  // that kernels are specialised for
+	Spec       string      // file that declares it
+}
+
+// A Component is one tensor of a projection.
+type Component struct {
+	Name string
+	Type string // of an element, as in Metal
+}
+
+// A Table holds every generated kernel.
+type Table struct {
+	Kernels []*Kernel
+	Codecs  []*Codec
+}
+
+// Kernel returns the kernel named symbol, or nil.
+func (t *Table) Kernel(symbol string) *Kernel {
+	for _, k := range t.Kernels {
+		if k.Symbol == symbol {
+			return k
+		}
+	}
+	return nil
+}
+
+// Body returns the body that serves experts with the given number of rows in
+// pass p of a codec, or nil. The generator proves that there is no second one.
+func (t *Table) Body(p Pass, codec string, rows int) *Body {
+	for _, k := range t.Kernels {
+		if k.Body.refuses(Request{Pass: p, Codec: codec, Rows: rows}) == "" {
+			return k.Body
+		}
+	}
+	return nil
+}
+
+// Codec returns the codec of the given name, or nil.
+func (t *Table) Codec(name string) *Codec {
+	for _, c := range t.Codecs {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}

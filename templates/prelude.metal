@@ -1,0 +1,29 @@
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+using namespace metal;
+
+inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
+inline float silu(float x) { return x / (1.0f + exp(-x)); }
+
+// Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
+// it has no arm for: a mistake in planning, and it must show.
+template <typename Spec, typename Args, typename At>
+void poison(device float* out, uint columns, const Args args, const At at) {
+  const uint first = args.work[at.group.x].first;
+  const uint rows = args.work[at.group.x].rows;
+  for (uint i = at.index; i < rows * Spec::outputs; i += Spec::threads) {
+    const uint column = at.group.y * Spec::outputs + i % Spec::outputs;
+    const ulong row = first + i / Spec::outputs;
+    if (column < columns) out[row * columns + column] = as_type<float>(0x7fc00000u);
+  }
+}
+
+template <typename Spec, typename Args, typename At>
+void poison_gate_up(const Args args, const At at) {
+  poison<Spec>(args.h, args.shape.intermediate, args, at);
+}
+
+template <typename Spec, typename Args, typename At>
+void poison_down(const Args args, const At at) {
+  poison<Spec>(args.y, args.shape.hidden, args, at);
+}
