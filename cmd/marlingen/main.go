@@ -1,0 +1,89 @@
+// Marlingen generates mixed-bit mixture-of-experts kernels from specs, and runs
+// them.
+//
+// Exit status: 0 if all is well, 1 if a check failed or something went wrong,
+// 2 if the command line makes no sense, 130 if it was interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+const description = `
+Generates mixed-bit mixture-of-experts kernels for Apple GPUs from YAML specs,
+and runs them.
+
+Every expert of a checkpoint may have a bit tuple of its own, gate_up_down, such
+as 6_2_3. One line of specs/codecs/trellis.yaml per tuple makes its Metal
+kernels and the Go rows that dispatch them:
+
+  echo '  - 7_5_2' >> specs/codecs/trellis.yaml && marlingen regenerate
+`
+
+type cli struct {
+	Regenerate regenerateCmd `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
+	Inventory  inventoryCmd  `cmd:"" help:"Say which kernels of the table a device has."`
+	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
+	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
+	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
+}
+
+// An app is where a command writes.
+type app struct {
+	out, err io.Writer
+}
+
+// errFailed is a check that failed and has been reported.
+var errFailed = errors.New("a check failed")
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is main without a process around it. It returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	status := -1
+	parser, err := kong.New(&c,
+		kong.Name("marlingen"),
+		kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { status = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.Vars{"profiles": profileNames()},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(&app{stdout, stderr}),
+	)
+	if err != nil {
+		panic(err) // the struct above is wrong
+	}
+	command, err := parser.Parse(args)
+	if status >= 0 {
+		return status // help was asked for
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "marlingen: %v\nmarlingen --help shows the commands.\n", err)
+		return 2
+	}
+	err = command.Run()
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "marlingen: interrupted")
+		return 130
+	case !errors.Is(err, errFailed):
+		fmt.Fprintf(stderr, "marlingen: %v\n", err)
+	}
+	return 1
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/marlingen/marlingen/gen"
+	"github.com/marlingen/marlingen/templates"
+)
+
+type regenerateCmd struct {
+	Check bool   `help:"Write nothing; name every stale, missing or stray file, and exit with 1 if there is one."`
+	Root  string `help:"Folder that holds specs/ and generated/." default:"." type:"existingdir"`
+	JSON  bool   `help:"Write JSON."`
+}
+
+// Help is shown by marlingen regenerate --help.
+func (*regenerateCmd) Help() string {
+	return `Reads specs/ and templates/ below the root and writes generated/. A root without
+templates/ uses those that marlingen brings along. Mistakes in specs are reported all at once,
+each with its file and line; nothing is written then.
+
+  marlingen regenerate            # after editing specs/ or templates/
+  marlingen regenerate --check    # in CI`
+}
+
+// A regeneration is the JSON form of what regenerate did or would do.
+type regeneration struct {
+	Changes []change `json:"changes"`
+	Files   int      `json:"files"`
+}
+
+type change struct {
+	Path string `json:"path"`
+	What string `json:"what"`
+}
+
+func (c *regenerateCmd) Run(a *app) error {
+	var bodies fs.FS = templates.FS
+	if own := filepath.Join(c.Root, "templates"); exists(own) {
+		bodies = os.DirFS(own)
+	}
+	files, err := gen.Generate(os.DirFS(c.Root), bodies)
+	if err != nil {
+		return fmt.Errorf("specs:\n%w", err)
+	}
+	step := files.Write
+	if c.Check {
+		step = files.Check
+	}
+	changes, err := step(filepath.Join(c.Root, "generated"))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		r := regeneration{Changes: []change{}, Files: len(files)}
+		for _, ch := range changes {
+			r.Changes = append(r.Changes, change(ch))
+		}
+		if err := a.json(r); err != nil {
+			return err
+		}
+	} else {
+		for _, ch := range changes {
+			fmt.Fprintln(a.out, ch)
+		}
+	}
+	if c.Check && len(changes) > 0 {
+		fmt.Fprintln(a.err, "marlingen: generated/ is out of date; run marlingen regenerate")
+		return errFailed
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

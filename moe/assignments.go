@@ -1,0 +1,62 @@
+package moe
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Assignments are the rows that a layer computes: every (token, slot) pair,
+// sorted by expert and, within an expert, by token·slots+slot.
+type Assignments struct {
+	Tokens, Slots int
+	Token         []uint32  // [rows]
+	Slot          []uint32  // [rows]
+	Prob          []float32 // [rows]
+	Row           []uint32  // [tokens, slots]: where each assignment went
+	Offsets       []int     // [experts+1]: the rows of expert e are Offsets[e] to Offsets[e+1]
+}
+
+// Assign sorts assignments: chosen and prob are [tokens, slots]. It is an error
+// if they are of different lengths, no whole number of tokens, or if an expert
+// is not one of the given number.
+func Assign(chosen []int, prob []float32, slots, experts int) (*Assignments, error) {
+	if slots < 1 || len(chosen)%slots != 0 || len(prob) != len(chosen) {
+		return nil, fmt.Errorf("%d experts and %d weights in slots of %d", len(chosen), len(prob), slots)
+	}
+	a := &Assignments{
+		Tokens:  len(chosen) / slots,
+		Slots:   slots,
+		Token:   make([]uint32, len(chosen)),
+		Slot:    make([]uint32, len(chosen)),
+		Prob:    make([]float32, len(chosen)),
+		Row:     make([]uint32, len(chosen)),
+		Offsets: make([]int, experts+1),
+	}
+	var errs []error
+	for i, e := range chosen {
+		if e < 0 || e >= experts {
+			errs = append(errs, fmt.Errorf("token %d, slot %d: expert %d of %d", i/slots, i%slots, e, experts))
+			continue
+		}
+		a.Offsets[e+1]++
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	for e := range experts {
+		a.Offsets[e+1] += a.Offsets[e]
+	}
+	next := append([]int(nil), a.Offsets[:experts]...)
+	for i, e := range chosen {
+		row := next[e]
+		next[e]++
+		a.Token[row] = uint32(i / slots)
+		a.Slot[row] = uint32(i % slots)
+		a.Prob[row] = prob[i]
+		a.Row[i] = uint32(row)
+	}
+	return a, nil
+}
+
+// Rows returns the number of rows of expert e.
+func (a *Assignments) Rows(e int) int { return a.Offsets[e+1] - a.Offsets[e] }

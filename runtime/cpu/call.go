@@ -1,0 +1,250 @@
+package cpu
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	goruntime "runtime"
+	"slices"
+
+	"github.com/marlingen/marlingen/runtime"
+)
+
+// Run runs one launch of k on args, the bytes of each argument in the order of
+// the kernel's bindings, constants included. Arguments of 4-byte elements lie
+// at addresses that are multiples of 4. Run is what a Queue of this device runs;
+// it is here for devices that hold their memory differently. An error other
+// than ctx's means that nothing was written.
+func Run(ctx context.Context, k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
+	return run(ctx, k, s, args, goruntime.GOMAXPROCS(0))
+}
+
+func run(ctx context.Context, k *runtime.Kernel, s runtime.Shape, args [][]byte, workers int) error {
+	c, err := newCall(k, s, args)
+	if err != nil {
+		return err
+	}
+	c.ctx, c.workers = ctx, workers
+	return c.run(c)
+}
+
+// A pass is how this device implements the kernels of one pass and codec.
+type pass struct {
+	params []param
+	codec  *codec                              // nil for a helper
+	check  func(runtime.Shape, *routing) error // nil if every shape will do
+	run    func(*call) error                   // checks contents, then computes
+	grid   runtime.Axis                        // that the layout of arguments follows, if any
+}
+
+// A param is a binding that a pass expects.
+type param struct {
+	runtime.Binding
+
+	// size returns the bytes that a launch touches. It is nil if they follow
+	// from the contents of other arguments.
+	size func(runtime.Shape, *routing) uint64
+}
+
+// A call is one launch whose arguments fit.
+type call struct {
+	*pass
+	ctx     context.Context
+	workers int
+	kernel  *runtime.Kernel
+	shape   runtime.Shape
+	routing *routing // for pass route
+	args    map[string][]byte
+}
+
+// newCall finds the pass of k and checks all that can be checked without
+// reading buffers.
+func newCall(k *runtime.Kernel, s runtime.Shape, args [][]byte) (*call, error) {
+	p := passOf(k)
+	if p == nil {
+		return nil, fmt.Errorf("no implementation of pass %s with codec %q", k.Pass, k.Codec)
+	}
+	if err := p.fits(k); err != nil {
+		return nil, err
+	}
+	if len(args) != len(p.params) {
+		return nil, fmt.Errorf("%d arguments for %d bindings", len(args), len(p.params))
+	}
+	c := &call{pass: p, kernel: k, shape: s, args: make(map[string][]byte, len(args))}
+	if err := c.constants(args); err != nil {
+		return nil, err
+	}
+	if p.check != nil {
+		if err := p.check(s, c.routing); err != nil {
+			return nil, err
+		}
+	}
+	var errs []error
+	for i, param := range p.params {
+		if param.Access != runtime.Constant {
+			errs = append(errs, c.fit(param, args[i]))
+		}
+	}
+	errs = append(errs, c.overlaps())
+	return c, errors.Join(errs...)
+}
+
+// constants reads the arguments that are passed by value.
+func (c *call) constants(args [][]byte) error {
+	for i, param := range c.params {
+		switch {
+		case param.Access != runtime.Constant:
+		case param.Type == "Shape":
+			if !bytes.Equal(args[i], runtime.AppendShape(nil, c.shape)) {
+				return fmt.Errorf("argument %s is not the shape of the launch, %+v", param.Name, c.shape)
+			}
+		case param.Type == "Routing":
+			c.routing = new(routing)
+			if n, err := binary.Decode(args[i], binary.LittleEndian, &c.routing.Routing); err != nil || n != len(args[i]) {
+				return fmt.Errorf("argument %s: %d bytes are no Routing", param.Name, len(args[i]))
+			}
+			c.routing.experts = routed(c.shape, c.routing.Routing)
+		}
+	}
+	return nil
+}
+
+// fit checks the size and the address of an argument and keeps the part of it
+// that the launch touches.
+func (c *call) fit(p param, arg []byte) error {
+	size := uint64(len(arg))
+	if p.size != nil {
+		size = p.size(c.shape, c.routing)
+	}
+	if uint64(len(arg)) < size {
+		return fmt.Errorf("argument %s: %d bytes, want %d", p.Name, len(arg), size)
+	}
+	arg = arg[:size:size]
+	if p.Type != "uchar" && size > 0 && address(arg)%4 != 0 {
+		return fmt.Errorf("argument %s: its address is no multiple of 4", p.Name)
+	}
+	c.args[p.Name] = arg
+	return nil
+}
+
+// overlaps reports the arguments that are written and lie in another one.
+func (c *call) overlaps() error {
+	for i, p := range c.params {
+		for j, q := range c.params {
+			a, b := c.args[p.Name], c.args[q.Name]
+			if p.Access != runtime.Write || i == j || len(a) == 0 || len(b) == 0 {
+				continue
+			}
+			if address(a) < address(b)+uintptr(len(b)) && address(b) < address(a)+uintptr(len(a)) {
+				return fmt.Errorf("argument %s is written and overlaps argument %s", p.Name, q.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *call) floats(name string) []float32 { return view[float32](c.args[name]) }
+func (c *call) uints(name string) []uint32   { return view[uint32](c.args[name]) }
+
+// below reports the first of the indices in argument name that is not below
+// limit.
+func (c *call) below(name string, indices []uint32, limit uint32, of string) error {
+	for i, index := range indices {
+		if index >= limit {
+			return fmt.Errorf("argument %s: element %d is %d, and there are %d %s", name, i, index, limit, of)
+		}
+	}
+	return nil
+}
+
+// product returns a·b·…, or the largest uint64 if that is more.
+func product(factors ...uint64) uint64 {
+	p := uint64(1)
+	for _, f := range factors {
+		over, low := bits.Mul64(p, f)
+		if over != 0 {
+			return math.MaxUint64
+		}
+		p = low
+	}
+	return p
+}
+
+// status says whether this device can run k, a kernel of t.
+func status(t *runtime.Table, k *runtime.Kernel) runtime.Status {
+	if k.Body == nil {
+		return runtime.Status{State: runtime.Failed, Words: "the kernel has no body"}
+	}
+	p := passOf(k)
+	if p == nil {
+		return runtime.Status{State: runtime.Missing, Words: fmt.Sprintf("no implementation of pass %s with codec %q", k.Pass, k.Codec)}
+	}
+	if err := errors.Join(p.fits(k), p.fitsCodec(t.Codec(k.Codec))); err != nil {
+		return runtime.Status{State: runtime.Failed, Words: err.Error()}
+	}
+	for _, tuple := range k.Tuples {
+		for _, width := range p.widthsRead(k.Pass, tuple) {
+			if !slices.Contains(p.codec.widths, width) {
+				return runtime.Status{State: runtime.Missing, Words: fmt.Sprintf("no implementation of codec %s decodes %d-bit weights", k.Codec, width)}
+			}
+		}
+	}
+	return runtime.Status{State: runtime.Present}
+}
+
+// fits reports the first binding in which k departs from the calling
+// convention of p.
+func (p *pass) fits(k *runtime.Kernel) error {
+	for i, want := range p.params {
+		if i >= len(k.Bindings) {
+			return fmt.Errorf("binding %d: none, want %v", i, want.Binding)
+		}
+		if have := k.Bindings[i]; have != want.Binding {
+			return fmt.Errorf("binding %d: %v, want %v", i, have, want.Binding)
+		}
+	}
+	if extra := k.Bindings[len(p.params):]; len(extra) > 0 {
+		return fmt.Errorf("binding %d: %v, want none", len(p.params), extra[0])
+	}
+	if p.grid != (runtime.Axis{}) && k.Grid[0] != p.grid {
+		return fmt.Errorf("grid: %v, want %v: the layout of counts and base follows it", k.Grid[0], p.grid)
+	}
+	if p.codec != nil && k.Tile < 1 {
+		return fmt.Errorf("tile: %d rows of a work item", k.Tile)
+	}
+	return nil
+}
+
+// fitsCodec reports where c departs from the codec of p: the layout of an
+// Expert depends on its components.
+func (p *pass) fitsCodec(c *runtime.Codec) error {
+	if p.codec == nil {
+		return nil
+	}
+	if c == nil {
+		return fmt.Errorf("codec %s is not in the table", p.codec.name)
+	}
+	var want []runtime.Component
+	for _, part := range p.codec.parts {
+		want = append(want, part.Component)
+	}
+	if !slices.Equal(c.Components, want) {
+		return fmt.Errorf("codec %s: components %v, want %v", c.Name, c.Components, want)
+	}
+	return nil
+}
+
+// widthsRead returns the widths of t that a kernel of the pass decodes.
+func (p *pass) widthsRead(name runtime.Pass, t runtime.BitTuple) []uint8 {
+	switch {
+	case p.codec == nil:
+		return nil
+	case name == runtime.GateUp:
+		return []uint8{t.Gate, t.Up}
+	}
+	return []uint8{t.Down}
+}

@@ -1,0 +1,128 @@
+package cpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/marlingen/marlingen/runtime"
+)
+
+// A queue keeps launches until Wait runs them.
+type queue struct {
+	library *library
+	pending []runtime.Launch
+	closed  bool
+}
+
+var (
+	errQueueClosed = errors.New("the queue is closed")
+	errNotRun      = errors.New("not run")
+)
+
+// Launch enqueues l. Of what can be wrong it reports what does not depend on
+// the contents of buffers; Wait reports the rest.
+func (q *queue) Launch(l runtime.Launch) error {
+	if l.Kernel == nil || l.Kernel.Body == nil {
+		nobody := &runtime.Kernel{Body: &runtime.Body{}, Symbol: "no kernel"}
+		return &runtime.LaunchError{Kernel: nobody, Err: errors.New("the launch has no kernel")}
+	}
+	if err := q.check(l); err != nil {
+		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
+	}
+	l.Args = append([]runtime.Arg(nil), l.Args...)
+	q.pending = append(q.pending, l)
+	return nil
+}
+
+func (q *queue) check(l runtime.Launch) error {
+	if q.closed || q.library.closed.Load() {
+		return errQueueClosed
+	}
+	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
+		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
+	}
+	args, err := arguments(l)
+	if err != nil {
+		return err
+	}
+	_, err = newCall(l.Kernel, l.Shape, args)
+	return err
+}
+
+// arguments returns the bytes of each argument of l.
+func arguments(l runtime.Launch) ([][]byte, error) {
+	var errs []error
+	for i, arg := range l.Args {
+		if b, ok := arg.Buffer.(*buffer); ok && b.closed {
+			errs = append(errs, fmt.Errorf("argument %d: %w", i, errBufferClosed))
+		}
+	}
+	if len(errs) == 0 {
+		errs = append(errs, l.Check())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	args := make([][]byte, len(l.Args))
+	for i, binding := range l.Kernel.Bindings {
+		arg := l.Args[i]
+		if binding.Access == runtime.Constant {
+			args[i] = arg.Bytes
+			continue
+		}
+		b, ok := arg.Buffer.(*buffer)
+		switch {
+		case !ok:
+			errs = append(errs, fmt.Errorf("argument %s: a %T is no buffer of this device", binding.Name, arg.Buffer))
+		case b.readOnly && binding.Access == runtime.Write:
+			errs = append(errs, fmt.Errorf("argument %s: the kernel writes to it, and the buffer is read-only", binding.Name))
+		default:
+			args[i] = b.data[arg.Offset:]
+		}
+	}
+	return args, errors.Join(errs...)
+}
+
+// Barrier does nothing: launches run one after another.
+func (q *queue) Barrier() {}
+
+// Wait runs the launches. When ctx ends it stops between two tiles of a launch;
+// what was not done is dropped, with a *LaunchError each.
+func (q *queue) Wait(ctx context.Context) error {
+	if q.closed {
+		return errQueueClosed
+	}
+	pending := q.pending
+	q.pending = nil
+	var errs []error
+	for i, l := range pending {
+		if err := ctx.Err(); err != nil {
+			for _, l := range pending[i:] {
+				errs = append(errs, &runtime.LaunchError{Kernel: l.Kernel, Err: errNotRun})
+			}
+			break
+		}
+		if err := q.run(ctx, l); err != nil {
+			errs = append(errs, &runtime.LaunchError{Kernel: l.Kernel, Err: err})
+		}
+	}
+	if len(errs) > 0 && ctx.Err() != nil {
+		errs = append(errs, ctx.Err())
+	}
+	return errors.Join(errs...)
+}
+
+func (q *queue) run(ctx context.Context, l runtime.Launch) error {
+	args, err := arguments(l) // again: a buffer may have been closed since
+	if err != nil {
+		return err
+	}
+	return run(ctx, l.Kernel, l.Shape, args, q.library.device.workers)
+}
+
+// Close ends the use of q; launches that were not waited for are dropped.
+func (q *queue) Close() error {
+	q.closed, q.pending = true, nil
+	return nil
+}
