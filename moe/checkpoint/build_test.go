@@ -2,7 +2,6 @@ package checkpoint_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -91,7 +90,13 @@ func encode(d checkpoint.DType, w []float32) []byte {
 
 // trellis adds a quantised module.
 func (m *model) trellis(module string, bits uint8, out, in int) {
-	t, err := trellis.Quantize(context.Background(), m.draw(out*in), out, in, bits, trellis.Options{})
+	indices := make([]uint8, out*in)
+	for i := range indices {
+		indices[i] = uint8(m.rand.IntN(1 << bits))
+	}
+	packed, err := trellis.Pack(indices, bits, out, in)
+	require.NoError(m.t, err)
+	t, err := trellis.New(bits, out, in, packed, m.draw((in+127)/128*out), m.draw(in), m.draw(out))
 	require.NoError(m.t, err)
 	m.weights[module], err = t.Dequantize()
 	require.NoError(m.t, err)

@@ -207,19 +207,22 @@ func (p *fields) onlyIfPresent(name, want string) {
 	}
 }
 
+// integer returns 0 if there is a mistake.
 func (p *fields) integer(name string, least, greatest int) int {
 	v, ok := p.value(name)
 	if !ok {
 		return 0
 	}
-	n, err := strconv.Atoi(string(v))
+	n, err := strconv.ParseInt(string(v), 10, 64)
 	switch {
 	case err != nil:
 		p.fault("%s is %s, not an integer", name, clip(v))
-	case n < least || n > greatest:
+		return 0
+	case n < int64(least) || n > int64(greatest):
 		p.fault("%s is %d, not in %d..%d", name, n, least, greatest)
+		return 0
 	}
-	return n
+	return int(n)
 }
 
 func (p *fields) number(name string) float64 {
@@ -245,7 +248,8 @@ func (p *fields) boolean(name string) bool {
 	return string(v) == "true"
 }
 
-// layerTypes reads mlp_layer_types, first_k_dense_replace or both.
+// layerTypes reads mlp_layer_types, first_k_dense_replace or both. Of layers,
+// 0 stands for a number that was mistaken.
 func (p *fields) layerTypes(layers int) []LayerType {
 	_, listed := p.values["mlp_layer_types"]
 	_, counted := p.values["first_k_dense_replace"]
@@ -260,17 +264,15 @@ func (p *fields) layerTypes(layers int) []LayerType {
 	}
 	if counted {
 		n := p.integer("first_k_dense_replace", 0, maxCount)
-		if len(*p.faults) == mistakes && layers <= maxCount {
-			for i := range layers {
-				t := Sparse
-				if i < n {
-					t = Dense
-				}
-				fromCount = append(fromCount, t)
+		for i := range layers {
+			t := Sparse
+			if i < n {
+				t = Dense
 			}
+			fromCount = append(fromCount, t)
 		}
 	}
-	if len(*p.faults) > mistakes {
+	if len(*p.faults) > mistakes || layers == 0 {
 		return nil
 	}
 	if listed && counted && !slices.Equal(fromList, fromCount) {
@@ -288,7 +290,7 @@ func (p *fields) listed(layers int) []LayerType {
 		p.fault("mlp_layer_types is not a list")
 		return nil
 	}
-	if len(elements) != layers {
+	if layers > 0 && len(elements) != layers {
 		p.fault("mlp_layer_types has %d elements for %d layers", len(elements), layers)
 	}
 	var types []LayerType

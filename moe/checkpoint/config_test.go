@@ -67,7 +67,7 @@ var badConfigs = []struct {
 	}},
 	{change{"hidden_size": json.RawMessage("2.0"), "n_group": json.RawMessage("1e0"), "routed_scaling_factor": json.RawMessage("1e400")}, []string{"hidden_size is 2.0", "n_group is 1e0", "routed_scaling_factor is 1e400"}},
 	{change{"routed_scaling_factor": 1e39}, []string{"beyond float32"}},
-	{change{"hidden_size": 0, "n_routed_experts": -1, "num_hidden_layers": 1 << 40}, []string{"hidden_size is 0, not in 1..", "n_routed_experts is -1", "num_hidden_layers is 1099511627776, not in"}},
+	{change{"hidden_size": 0, "n_routed_experts": -1, "num_hidden_layers": int64(1) << 40}, []string{"hidden_size is 0, not in 1..", "n_routed_experts is -1", "num_hidden_layers is 1099511627776, not in"}},
 	{change{"mlp_layer_types": []string{"dense"}}, []string{"mlp_layer_types has 1 elements for 2 layers"}},
 	{change{"mlp_layer_types": []any{"dense", 3}}, []string{`mlp_layer_types[1] is 3; only "dense" and "sparse"`}},
 	{change{"mlp_layer_types": "dense"}, []string{"mlp_layer_types is not a list"}},

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,14 +151,14 @@ func TestWriteTensorsErrors(t *testing.T) {
 	failing := tensor("a", checkpoint.U8, []int{1}, 1)
 	failing.Bytes = func() ([]byte, error) { return nil, errors.New("no bytes today") }
 	for want, drafts := range map[string][]checkpoint.Draft{
-		"a: the name is taken":                 {tensor("a", checkpoint.U8, nil, 1), tensor("a", checkpoint.U8, nil, 1)},
-		"__metadata__: the name is taken":      {tensor("__metadata__", checkpoint.U8, nil, 1)},
-		`a: dtype "F4" is not known`:           {tensor("a", "F4", nil, 1)},
-		"a: U8 [-1] does not fit in memory":    {tensor("a", checkpoint.U8, []int{-1}, 1)},
-		"b: U8 [9223372036854775807] does not": {tensor("a", checkpoint.U8, []int{1}, 1), tensor("b", checkpoint.U8, []int{1<<63 - 1}, 1)},
-		"a: F32 [2] takes 8 bytes, not 7":      {tensor("a", checkpoint.F32, []int{2}, 7)},
-		`"\xff": the name is not UTF-8`:        {tensor("\xff", checkpoint.U8, nil, 1)},
-		"a: no bytes today":                    {failing},
+		"a: the name is taken":                          {tensor("a", checkpoint.U8, nil, 1), tensor("a", checkpoint.U8, nil, 1)},
+		"__metadata__: the name is taken":               {tensor("__metadata__", checkpoint.U8, nil, 1)},
+		`a: dtype "F4" is not known`:                    {tensor("a", "F4", nil, 1)},
+		"a: U8 [-1] does not fit in memory":             {tensor("a", checkpoint.U8, []int{-1}, 1)},
+		fmt.Sprintf("b: U8 [%d] does not", math.MaxInt): {tensor("a", checkpoint.U8, []int{1}, 1), tensor("b", checkpoint.U8, []int{math.MaxInt}, 1)},
+		"a: F32 [2] takes 8 bytes, not 7":               {tensor("a", checkpoint.F32, []int{2}, 7)},
+		`"\xff": the name is not UTF-8`:                 {tensor("\xff", checkpoint.U8, nil, 1)},
+		"a: no bytes today":                             {failing},
 	} {
 		err := checkpoint.WriteTensors(io.Discard, drafts, nil)
 		require.ErrorContains(t, err, want)

@@ -45,7 +45,7 @@ func TestCheck(t *testing.T) {
 	for want, m := range map[string]moe.Matrix{
 		"width 4, want 16":              {Bits: 4, Out: 2, In: 3, Parts: make([]moe.Span, 1)},
 		"2×0 is not a shape":            {Bits: 16, Out: 2, Parts: make([]moe.Span, 1)},
-		"does not fit in memory":        {Bits: 16, Out: 1 << 40, In: 1 << 40, Parts: make([]moe.Span, 1)},
+		"does not fit in memory":        {Bits: 16, Out: math.MaxInt / 2, In: 3, Parts: make([]moe.Span, 1)},
 		"0 parts, want 1":               {Bits: 16, Out: 2, In: 3},
 		"11 bytes, want 12":             {Bits: 16, Out: 2, In: 3, Parts: []moe.Span{{Size: 11}}},
 		"outside the data: 12 bytes at": {Bits: 16, Out: 2, In: 3, Parts: []moe.Span{{Offset: 90, Size: 12}}},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/marlingen/marlingen/moe"
@@ -79,7 +80,7 @@ func TestCheck(t *testing.T) {
 		"good":     {func(*moe.Matrix, *int) {}, nil},
 		"width":    {func(m *moe.Matrix, _ *int) { m.Bits, m.Out = 9, 17 }, []string{"width 9 is not in 2..8", "out is 17, not a positive multiple of 16"}},
 		"in":       {func(m *moe.Matrix, _ *int) { m.In = 0 }, []string{"in is 0"}},
-		"huge":     {func(m *moe.Matrix, _ *int) { m.In, m.Out = 1<<40, 1<<40 }, []string{"does not fit in memory"}},
+		"huge":     {func(m *moe.Matrix, _ *int) { m.In, m.Out = 1<<20, 1<<(strconv.IntSize-16) }, []string{"does not fit in memory"}},
 		"parts":    {func(m *moe.Matrix, _ *int) { m.Parts = m.Parts[:3] }, []string{"3 parts, want 4"}},
 		"size":     {func(m *moe.Matrix, _ *int) { m.Parts[0].Size--; m.Parts[2].Size += 2 }, []string{"indices has 1727 bytes, want 1728", "su has 290 bytes, want 288"}},
 		"outside":  {func(_ *moe.Matrix, size *int) { *size -= 2 }, []string{"sv lies outside the data: 64 bytes at "}},
