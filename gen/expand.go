@@ -64,6 +64,9 @@ func expand(s Specs, partial bool) (*Model, Complaints) {
 	}
 	m.Libraries = append(m.Libraries, x.helpers())
 	for file, spec := range sorted(s.Families) {
+		if len(spec.Codecs) == 0 {
+			x.errs.errorf(Pos{file, cmp.Or(spec.Family.Line, 1)}, "codecs is missing")
+		}
 		for _, name := range spec.Codecs {
 			at := Pos{file, name.Line}
 			if codec, ok := x.codecs[name.V]; ok {
@@ -133,8 +136,11 @@ func (x *expander) codec(file string, spec CodecSpec) *Codec {
 		x.errs.errorf(at, "a codec needs widths and components")
 	}
 	for _, w := range spec.Widths {
-		if w.V < 1 || w.V > 16 || slices.Contains(c.Widths, w.V) {
-			x.errs.errorf(Pos{file, w.Line}, "width %d is there twice, or not in 1..16", w.V)
+		switch { // one digit: see goName and widthsOf
+		case w.V < 1 || w.V > 9:
+			x.errs.errorf(Pos{file, w.Line}, "width %d is not in 1..9", w.V)
+		case slices.Contains(c.Widths, w.V):
+			x.errs.errorf(Pos{file, w.Line}, "width %d is there twice", w.V)
 		}
 		c.Widths = append(c.Widths, w.V)
 	}

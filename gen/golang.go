@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"strings"
 
-	. "github.com/dave/jennifer/jen" //nolint:revive,staticcheck // reads as the Go that it makes
+	. "github.com/dave/jennifer/jen" // reads as the Go that it makes
 
 	"github.com/marlingen/marlingen/runtime"
 )
@@ -15,8 +15,7 @@ const (
 )
 
 // goName returns the Go form of a name: MoeTrellisSwigluDecode623 for
-// moe_trellis_swiglu_decode_6_2_3. Widths have one digit in any tuple that can
-// be in a spec's name, so no two names meet.
+// moe_trellis_swiglu_decode_6_2_3. Widths have one digit, so no two names meet.
 func goName(name string) string {
 	var b strings.Builder
 	for part := range strings.SplitSeq(name, "_") {

@@ -101,6 +101,7 @@ func (f *forward) submit(ctx context.Context, plan Plan) (summed bool, failed ma
 	var work []byte
 	offsets := map[*runtime.Kernel]int{}
 	for _, s := range plan.Steps() {
+		work = append(work, make([]byte, -len(work)&(runtime.Align-1))...)
 		offsets[s.Kernel] = len(work)
 		for _, w := range s.Work {
 			work = runtime.AppendWork(work, w)

@@ -33,7 +33,7 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // A Status is the state of one kernel.
 type Status struct {
 	State State
-	Words string // the compiler's, if it failed
+	Words string // the compiler's or the device's, if it has any
 }
 
 // Availability holds the status of each kernel by symbol; a symbol that it

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,7 +14,8 @@ import (
 // package devicetest says what it means to.
 //
 // A Device and its Library may be used by several goroutines at once; a Queue
-// and a Buffer by one at a time.
+// and a Buffer by one at a time. Everything is closed by whoever made it, what
+// came of a thing before the thing itself; to close it again does nothing.
 type Device interface {
 	Info() Info
 
@@ -75,10 +77,13 @@ type Queue interface {
 
 	// Wait returns when everything enqueued is done. Its error joins a
 	// *LaunchError for each launch that did not complete, or that may not
-	// have; FailedLaunches takes it apart. If ctx ends first, Wait returns
-	// its error as soon as nothing more runs.
+	// have; FailedLaunches takes it apart. Such a launch has written at most
+	// to what it would have written to. If ctx ends first, Wait returns its
+	// error as soon as nothing more runs.
 	Wait(ctx context.Context) error
 
+	// Close ends the use of the queue. Launches that were not waited for may
+	// be dropped.
 	Close() error
 }
 
@@ -94,16 +99,24 @@ type Launch struct {
 // constant.
 type Arg struct {
 	Buffer Buffer
-	Offset int
+	Offset int // a multiple of Align
 	Bytes  []byte
 }
 
 // constantSizes holds the sizes of the constants that kernels take.
 var constantSizes = map[string]int{"Shape": binary.Size(Shape{}), "Routing": binary.Size(Routing{})}
 
+// Align is what the offset of a buffer argument is a multiple of: kernels read
+// four floats at once.
+const Align = 16
+
 // Check reports the arguments that do not fit l's kernel: too few, too many, a
-// constant in the place of a buffer, or an offset outside its buffer.
+// constant in the place of a buffer, an offset that is not aligned or outside
+// its buffer, or another Shape than l's.
 func (l Launch) Check() error {
+	if l.Kernel == nil || l.Kernel.Body == nil {
+		return errors.New("no kernel")
+	}
 	if len(l.Args) != len(l.Kernel.Bindings) {
 		return fmt.Errorf("%d arguments for %d bindings", len(l.Args), len(l.Kernel.Bindings))
 	}
@@ -113,11 +126,13 @@ func (l Launch) Check() error {
 		switch {
 		case b.Access == Constant && (a.Buffer != nil || len(a.Bytes) != constantSizes[b.Type]):
 			errs = append(errs, fmt.Errorf("argument %s: want the %d bytes of a %s", b.Name, constantSizes[b.Type], b.Type))
+		case b.Type == "Shape" && !bytes.Equal(a.Bytes, AppendShape(nil, l.Shape)):
+			errs = append(errs, fmt.Errorf("argument %s: it is not the launch's %+v", b.Name, l.Shape))
 		case b.Access == Constant:
 		case a.Buffer == nil:
 			errs = append(errs, fmt.Errorf("argument %s: no buffer", b.Name))
-		case a.Offset < 0 || a.Offset > a.Buffer.Size() || a.Offset%4 != 0:
-			errs = append(errs, fmt.Errorf("argument %s: offset %d in a buffer of %d bytes; want a multiple of 4 inside it", b.Name, a.Offset, a.Buffer.Size()))
+		case a.Offset < 0 || a.Offset > a.Buffer.Size() || a.Offset%Align != 0:
+			errs = append(errs, fmt.Errorf("argument %s: offset %d in a buffer of %d bytes; want a multiple of %d inside it", b.Name, a.Offset, a.Buffer.Size(), Align))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,7 +144,13 @@ type LaunchError struct {
 	Err    error
 }
 
-func (e *LaunchError) Error() string { return fmt.Sprintf("launch of %s: %v", e.Kernel.Symbol, e.Err) }
+func (e *LaunchError) Error() string {
+	if e.Kernel == nil {
+		return fmt.Sprintf("launch: %v", e.Err)
+	}
+	return fmt.Sprintf("launch of %s: %v", e.Kernel.Symbol, e.Err)
+}
+
 func (e *LaunchError) Unwrap() error { return e.Err }
 
 // FailedLaunches returns the launch errors in err. It reports false if err

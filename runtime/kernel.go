@@ -57,7 +57,8 @@ type Kernel struct {
 	Line   string // file:line of the spec that asks for it
 }
 
-// Runs reports whether k was compiled for experts of tuple t.
+// Runs reports whether k was compiled for experts of tuple t, if their codec
+// stores it.
 func (k *Kernel) Runs(t BitTuple) bool { return k.Tuples == nil || slices.Contains(k.Tuples, t) }
 
 // Groups returns the threadgroups that a launch of shape s takes.
@@ -90,6 +91,11 @@ type Codec struct {
 	Components []Component // tensors of one projection, in order
 	Tuples     []BitTuple  // that kernels are specialised for
 	Spec       string      // file that declares it
+}
+
+// Stores reports whether c has the widths of tuple t.
+func (c *Codec) Stores(t BitTuple) bool {
+	return slices.Contains(c.Widths, t.Gate) && slices.Contains(c.Widths, t.Up) && slices.Contains(c.Widths, t.Down)
 }
 
 // A Component is one tensor of a projection.

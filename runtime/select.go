@@ -145,6 +145,9 @@ type candidate struct {
 
 // candidates returns what could run r, best first.
 func candidates(t *Table, r Request) []candidate {
+	if c := t.Codec(r.Codec); c != nil && !c.Stores(r.Tuple) {
+		return nil
+	}
 	var cs []candidate
 	for _, body := range bodies(t, r) {
 		for _, kind := range body.preference(r.Shared) {
@@ -210,6 +213,9 @@ func override(t *Table, have Availability, r Request) (Choice, error) {
 	if why := k.refuses(r); why != "" {
 		return refuse("%s", why)
 	}
+	if c := t.Codec(r.Codec); c != nil && !c.Stores(r.Tuple) {
+		return refuse("codec %s stores only widths %v", c.Name, c.Widths)
+	}
 	if !k.Runs(r.Tuple) {
 		return refuse("it was compiled for %v", k.Tuples)
 	}
@@ -228,12 +234,9 @@ func advice(t *Table, r Request) string {
 	if codec == nil {
 		return fmt.Sprintf("add specs/codecs/%s.yaml, its template and its families", r.Codec)
 	}
-	for _, width := range []uint8{r.Tuple.Gate, r.Tuple.Up, r.Tuple.Down} {
-		if !slices.Contains(codec.Widths, width) {
-			return fmt.Sprintf("codec %s stores no %d-bit weights; its widths are in %s", codec.Name, width, codec.Spec)
-		}
-	}
 	switch {
+	case !codec.Stores(r.Tuple):
+		return fmt.Sprintf("codec %s stores widths %v; see %s", codec.Name, codec.Widths, codec.Spec)
 	case len(bodies(t, r)) == 0:
 		return fmt.Sprintf("no family in specs/families serves %d rows with codec %s", r.Rows, r.Codec)
 	case !slices.Contains(codec.Tuples, r.Tuple):

@@ -28,7 +28,8 @@ type Routing struct {
 }
 
 // A Work is one entry of a work list: consecutive rows that belong to one
-// expert. A kernel takes at most its Tile of them at once.
+// expert. A kernel takes at most its Tile of them at once. An entry without
+// rows is padding.
 type Work struct {
 	Expert uint32
 	First  uint32 // first row, in the order of the assignments
@@ -117,7 +118,7 @@ func (r *Range) UnmarshalText(text []byte) error {
 		parsed.Max, err = strconv.Atoi(hi)
 	}
 	if err != nil || parsed.Min < 1 || hi != "" && parsed.Max < parsed.Min {
-		return fmt.Errorf("%q is not a range; write 1, 2..16 or 33..", text)
+		return fmt.Errorf("%q is not a range; write 1, 2..16, or 33.. for no end", text)
 	}
 	*r = parsed
 	return nil

@@ -94,6 +94,9 @@ func (c *quantizeCmd) profile() (*runtime.Profile, error) {
 			return nil, fmt.Errorf("--profile %s: there are %s", c.Profile, profileNames())
 		}
 		p = *generated.Profiles[i]
+		if p.Codec != "trellis" {
+			return nil, fmt.Errorf("--profile %s is for codec %s; only trellis can be written", c.Profile, p.Codec)
+		}
 	}
 	if c.Shared != nil {
 		p.Shared = *c.Shared

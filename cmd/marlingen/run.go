@@ -74,7 +74,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) (err error) {
 	var faults []error
 	show, end := a.progress("running layers")
 	for i, n := range layers {
-		r, err := c.layer(ctx, s, model, record, n)
+		r, err := c.layer(ctx, a, s, model, record, n)
 		if err != nil {
 			end()
 			return err
@@ -122,10 +122,13 @@ func (c *runCmd) load() (model *checkpoint.Checkpoint, record *checkpoint.Tensor
 	return model, record, nil
 }
 
-func (c *runCmd) layer(ctx context.Context, s *session, model *checkpoint.Checkpoint, tensors *checkpoint.Tensors, n int) (*replay.Report, error) {
+func (c *runCmd) layer(ctx context.Context, a *app, s *session, model *checkpoint.Checkpoint, tensors *checkpoint.Tensors, n int) (*replay.Report, error) {
 	weights, err := model.Layer(n)
 	if err != nil {
 		return nil, err
+	}
+	if why, err := model.Relaid(n); err == nil && why != "" {
+		fmt.Fprintf(a.err, "marlingen: layer %d is copied to memory: %s\n", n, why)
 	}
 	record, err := replay.Read(tensors, n, model.Config)
 	if err != nil {
@@ -162,7 +165,7 @@ func (a *app) reports(s *session, model *checkpoint.Checkpoint, reports []*repla
 		misrouted, weights, err, explained := "-", "-", "-", "-"
 		if r.Recorded {
 			misrouted, weights = fmt.Sprint(r.Misrouted), fmt.Sprintf("%.1e", r.WeightError)
-			err, explained = fmt.Sprintf("%.6f", r.Error), fmt.Sprintf("%.6f", r.Explained)
+			err, explained = fraction(r.Error), fraction(r.Explained)
 		}
 		fallbacks := uint64(0)
 		for _, n := range r.Snapshot.Fallbacks {
@@ -181,6 +184,15 @@ error      ‖output − record‖ / ‖record‖; the record is of the unquanti
 explained  the same for the oracle: float64 with the weights as they are
 Δ oracle   ‖output − oracle‖ / ‖oracle‖
 `)
+}
+
+// fraction writes an error with six digits behind the point, or what there is
+// of it if it is smaller than that.
+func fraction(v float64) string {
+	if v < 1e-4 {
+		return fmt.Sprintf("%.1e", v)
+	}
+	return fmt.Sprintf("%.6f", v)
 }
 
 func planRow(pass runtime.Pass, kernel string, groups []moe.Group, rows int, work []runtime.Work, launches uint64) table.Row {

@@ -8,8 +8,11 @@ import (
 	"github.com/marlingen/marlingen/runtime/devicetest"
 )
 
+// short leaves out the larger shapes.
+var short = false
+
 func TestDevice(t *testing.T) {
 	dev := cpu.New(cpu.Options{})
 	defer dev.Close()
-	devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{})
+	devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{Short: short})
 }

@@ -261,7 +261,7 @@ func checkGateUpDown(s *session) error {
 		const hidden, intermediate = 80, 112
 		r := rand.New(rand.NewPCG(1, 6))
 		tuple := runtime.BitTuple{Gate: codec.Widths[0], Up: codec.Widths[1], Down: codec.Widths[2]}
-		e, err := w.expert(r, tuple, hidden, intermediate)
+		e, err := w.expert(r, tuple, hidden, intermediate, runtime.GateUp, runtime.Down)
 		if err != nil {
 			return err
 		}

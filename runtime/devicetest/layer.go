@@ -42,7 +42,7 @@ func checkLayer(s *session, codec *runtime.Codec) error {
 	var experts []oracle.Expert
 	for i := range layerRouted + 1 {
 		l.tuples = append(l.tuples, tuples[i%len(tuples)])
-		e, err := w.expert(r, l.tuples[i], layerHidden, layerIntermediate)
+		e, err := w.expert(r, l.tuples[i], layerHidden, layerIntermediate, runtime.GateUp, runtime.Down)
 		if err != nil {
 			return err
 		}

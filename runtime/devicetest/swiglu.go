@@ -117,7 +117,11 @@ func newExpertCase(codec *runtime.Codec, k *runtime.Kernel, d dims, seed uint64)
 
 	// add adds an expert with some rows.
 	add := func(t runtime.BitTuple, rows int, listed bool) error {
-		e, err := w.expert(r, t, d.hidden, d.intermediate)
+		var passes []runtime.Pass
+		if listed {
+			passes = append(passes, k.Pass)
+		}
+		e, err := w.expert(r, t, d.hidden, d.intermediate, passes...)
 		if err != nil {
 			return err
 		}
@@ -147,7 +151,7 @@ func newExpertCase(codec *runtime.Codec, k *runtime.Kernel, d dims, seed uint64)
 		return nil, fmt.Errorf("the suite tries no rows in %v", k.Rows)
 	}
 	tuples := tuplesOf(codec, k)
-	n := max(len(ladder), len(tuples))
+	n := max(3, len(ladder), len(tuples))
 	if d.deep {
 		ladder, n = ladder[:min(2, len(ladder))], min(n, 3)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/oracle"
@@ -86,22 +87,26 @@ func (w *weights) none() {
 	}
 }
 
-// expert adds a random expert of tuple t and returns what it means.
-func (w *weights) expert(r *rand.Rand, t runtime.BitTuple, hidden, intermediate int) (oracle.Expert, error) {
+// expert adds a random expert of tuple t and returns what the given passes
+// make of it.
+func (w *weights) expert(r *rand.Rand, t runtime.BitTuple, hidden, intermediate int, passes ...runtime.Pass) (oracle.Expert, error) {
 	var e oracle.Expert
 	for _, p := range []struct {
 		matrix  *oracle.Matrix
 		bits    uint8
 		out, in int
+		pass    runtime.Pass
 	}{
-		{&e.Gate, t.Gate, intermediate, hidden},
-		{&e.Up, t.Up, intermediate, hidden},
-		{&e.Down, t.Down, hidden, intermediate},
+		{&e.Gate, t.Gate, intermediate, hidden, runtime.GateUp},
+		{&e.Up, t.Up, intermediate, hidden, runtime.GateUp},
+		{&e.Down, t.Down, hidden, intermediate, runtime.Down},
 	} {
 		parts := w.format.parts(r, int(p.bits), p.out, p.in)
-		var err error
-		if *p.matrix, err = w.format.matrix(int(p.bits), p.out, p.in, parts); err != nil {
-			return e, err
+		if slices.Contains(passes, p.pass) {
+			var err error
+			if *p.matrix, err = w.format.matrix(int(p.bits), p.out, p.in, parts); err != nil {
+				return e, err
+			}
 		}
 		at := runtime.Projection{Bits: uint32(p.bits)}
 		for i, part := range parts {

@@ -40,12 +40,13 @@ func Trellis(bits, out, in int, indices, scales, su, sv []byte) (Matrix, error) 
 
 	m := Matrix{Out: out, In: in, W: make([]float64, out*in)}
 	middle := float64(int(1)<<bits-1) / 2
+	step, before, after := halves(scales), halves(su), halves(sv)
 	parallel(out, func(o int) {
 		row := m.Row(o)
 		for i := range row {
 			tile := (o/16*(in/16) + i/16) * 32 * bits
 			index := TrellisIndex(indices[tile:tile+32*bits], bits, o%16*16+i%16)
-			row[i] = (float64(index) - middle) * halfAt(scales, i/128*out+o) * halfAt(su, i) * halfAt(sv, o)
+			row[i] = (float64(index) - middle) * step[i/128*out+o] * before[i] * after[o]
 		}
 	})
 	return m, nil
@@ -61,7 +62,13 @@ func TrellisIndex(tile []byte, bits, i int) int {
 	return index
 }
 
-func halfAt(b []byte, i int) float64 { return Half(uint16(b[2*i]) | uint16(b[2*i+1])<<8) }
+func halves(b []byte) []float64 {
+	values := make([]float64, len(b)/2)
+	for i := range values {
+		values[i] = Half(uint16(b[2*i]) | uint16(b[2*i+1])<<8)
+	}
+	return values
+}
 
 // Half returns the value of an IEEE 754 half.
 func Half(h uint16) float64 {
