@@ -56,13 +56,13 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "40081b1b536b6dc53d4f667401d476900897fb44fc9e3a46654f183546ae0165",
+	Digest: "441eadeade0cae898253b024b94c0ba59449b6984532c86499879a4606247a14",
 	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "65b93a40a937e2e66352b24b102e5d9dc29c14565756e9d854ea22957781984e"},
-		{Name: "trellis_base.metal", SHA256: "1cca1aa992731016afb60bc4a990ae74a3b641e6abe36146714c927409b6ec9e"},
-		{Name: "trellis_decode.metal", SHA256: "991c0f73030c8067070ae9bcd4735c8e38a9e3927ef2cc8c9e9cbd5f66de7af6"},
-		{Name: "trellis_large_batch.metal", SHA256: "6362fc8cd29229413b740c1677b5dc86dcbf61029dfe8ac26e086760b07b0a0c"},
-		{Name: "trellis_prefill4.metal", SHA256: "3606a267204d2289ff6aba0fda94836ecef9b56166eda361ff77636e015ec5d3"},
+		{Name: "trellis_base.metal", SHA256: "7c73fef01c2e4feb4218bc43d2c597abd01199d3803dbb58b32d95af0c6b1093"},
+		{Name: "trellis_decode.metal", SHA256: "a1aa88e951299313438855bc43984cb6ce921cf81d3b2a4a2bd27643f6403151"},
+		{Name: "trellis_large_batch.metal", SHA256: "7c0f15d9d9267aa1293035ec718352b2b4334f51021b8a6b027ac191a1211c9c"},
+		{Name: "trellis_prefill4.metal", SHA256: "9737a76e09abcfce0bb3e08eb0cb31c745a8aebfa246ccc9219ae34323adc456"},
 	},
 }

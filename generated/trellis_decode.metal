@@ -164,6 +164,7 @@ struct Trellis {
   float dot(uint tile, uint output, threadgroup const float4* x, float sum) const {
     const ulong2 row = packed(tile, output);
     float4 s = 0.0f;
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) s += levels(row, q) * x[q];
     return (s.x + s.y + s.z + s.w - center() * sum) * step(tile, output);
   }
@@ -171,6 +172,7 @@ struct Trellis {
   // Sets w to W over the inputs of a tile.
   void decode(uint tile, uint output, thread float4 (&w)[4]) const {
     const ulong2 row = packed(tile, output);
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) w[q] = (levels(row, q) - center()) * step(tile, output);
   }
 
@@ -185,6 +187,7 @@ struct Trellis {
     const uint row = (output / Side * (inputs / Side) + tile) * Side + output % Side;
     device const uchar* p = indices + row * 2 * width();
     ulong low = 0, high = 0;
+    #pragma unroll
     for (uint i = 0; i < 8; i += sizeof(Piece)) {
       if (i < 2 * width()) low |= ulong(*(device const Piece*)(p + i)) << (8 * i);
       if (i + 8 < 2 * width()) high |= ulong(*(device const Piece*)(p + i + 8)) << (8 * i);
@@ -218,7 +221,8 @@ struct Inputs {
 
 // Stages the inputs from first on, times su, and their sums; inputs that there are not are 0.
 template <typename Spec, typename Weights>
-void stage(threadgroup Inputs<Spec>& inputs, const Weights w, device const float* x, uint first, uint index) {
+METAL_FUNC void stage(threadgroup Inputs<Spec>& inputs, const Weights w, device const float* x, uint first,
+                      uint index) {
   static_assert(Spec::chunk % (4 * Spec::threads) == 0, "every thread of a simdgroup takes part in each sum");
   for (uint i = index; i < Spec::chunk / 4; i += Spec::threads) {
     const uint input = first + 4 * i;
@@ -240,7 +244,7 @@ struct GateUpScratch {
 };
 
 template <typename Spec, typename Gate, typename Up>
-void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::outputs == Gate::Side && Spec::outputs == Up::Side, "it owns a row of tiles");
   const uint row = args.work[at.group.x].first;
@@ -290,7 +294,7 @@ struct DownScratch {
 };
 
 template <typename Spec, typename Weights>
-void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::outputs == Weights::Side, "it owns a row of tiles");
   const uint row = args.work[at.group.x].first;

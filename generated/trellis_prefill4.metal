@@ -164,6 +164,7 @@ struct Trellis {
   float dot(uint tile, uint output, threadgroup const float4* x, float sum) const {
     const ulong2 row = packed(tile, output);
     float4 s = 0.0f;
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) s += levels(row, q) * x[q];
     return (s.x + s.y + s.z + s.w - center() * sum) * step(tile, output);
   }
@@ -171,6 +172,7 @@ struct Trellis {
   // Sets w to W over the inputs of a tile.
   void decode(uint tile, uint output, thread float4 (&w)[4]) const {
     const ulong2 row = packed(tile, output);
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) w[q] = (levels(row, q) - center()) * step(tile, output);
   }
 
@@ -185,6 +187,7 @@ struct Trellis {
     const uint row = (output / Side * (inputs / Side) + tile) * Side + output % Side;
     device const uchar* p = indices + row * 2 * width();
     ulong low = 0, high = 0;
+    #pragma unroll
     for (uint i = 0; i < 8; i += sizeof(Piece)) {
       if (i < 2 * width()) low |= ulong(*(device const Piece*)(p + i)) << (8 * i);
       if (i + 8 < 2 * width()) high |= ulong(*(device const Piece*)(p + i + 8)) << (8 * i);
@@ -218,10 +221,11 @@ struct GateUpScratch {
 
 // Returns Σ W·x over the inputs of a tile.
 template <typename Weights>
-float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const float4* x) {
+METAL_FUNC float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const float4* x) {
   float4 w[4];
   weights.decode(tile, output, w);
   float4 s = 0.0f;
+  #pragma unroll
   for (uint q = 0; q < 4; ++q) {
     s += w[q].x * x[4 * q];
     s += w[q].y * x[4 * q + 1];
@@ -232,7 +236,7 @@ float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const
 }
 
 template <typename Spec, typename Gate, typename Up>
-void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::tile == 4, "a float4 holds the rows");
   static_assert(Spec::outputs == Gate::Side && Spec::outputs == Up::Side, "it owns a row of tiles");
@@ -251,6 +255,7 @@ void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const 
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = at.index; i < inputs; i += Spec::threads) {
       float4 x = 0.0f;
+      #pragma unroll
       for (uint r = 0; r < 4; ++r) {
         if (r < work.rows) x[r] = args.x[ulong(args.token[work.first + r]) * hidden + first + i];
       }
@@ -279,6 +284,7 @@ void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const 
     }
     g *= gate.after(output);
     u *= up.after(output);
+    #pragma unroll
     for (uint r = 0; r < 4; ++r) {
       if (r < work.rows) args.h[ulong(work.first + r) * intermediate + output] = silu(g[r]) * u[r];
     }
@@ -292,7 +298,7 @@ struct DownScratch {
 };
 
 template <typename Spec, typename Weights>
-void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::tile == 4, "a float4 holds the rows");
   static_assert(Spec::outputs == Weights::Side, "it owns a row of tiles");
@@ -310,6 +316,7 @@ void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Positio
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = at.index; i < inputs; i += Spec::threads) {
       float4 h = 0.0f;
+      #pragma unroll
       for (uint r = 0; r < 4; ++r) {
         if (r < work.rows) h[r] = args.h[ulong(work.first + r) * intermediate + first + i];
       }
@@ -328,6 +335,7 @@ void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Positio
     y = 0.0f;
     for (uint s = 0; s < Spec::threads / 32; ++s) y += scratch.partial[s][at.index];
     y *= w.after(output);
+    #pragma unroll
     for (uint r = 0; r < 4; ++r) {
       if (r < work.rows) args.y[ulong(work.first + r) * hidden + output] = args.prob[work.first + r] * y[r];
     }

@@ -44,6 +44,7 @@ struct Trellis {
   float dot(uint tile, uint output, threadgroup const float4* x, float sum) const {
     const ulong2 row = packed(tile, output);
     float4 s = 0.0f;
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) s += levels(row, q) * x[q];
     return (s.x + s.y + s.z + s.w - center() * sum) * step(tile, output);
   }
@@ -51,6 +52,7 @@ struct Trellis {
   // Sets w to W over the inputs of a tile.
   void decode(uint tile, uint output, thread float4 (&w)[4]) const {
     const ulong2 row = packed(tile, output);
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) w[q] = (levels(row, q) - center()) * step(tile, output);
   }
 
@@ -65,6 +67,7 @@ struct Trellis {
     const uint row = (output / Side * (inputs / Side) + tile) * Side + output % Side;
     device const uchar* p = indices + row * 2 * width();
     ulong low = 0, high = 0;
+    #pragma unroll
     for (uint i = 0; i < 8; i += sizeof(Piece)) {
       if (i < 2 * width()) low |= ulong(*(device const Piece*)(p + i)) << (8 * i);
       if (i + 8 < 2 * width()) high |= ulong(*(device const Piece*)(p + i + 8)) << (8 * i);

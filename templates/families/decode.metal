@@ -13,7 +13,8 @@ struct Inputs {
 
 // Stages the inputs from first on, times su, and their sums; inputs that there are not are 0.
 template <typename Spec, typename Weights>
-void stage(threadgroup Inputs<Spec>& inputs, const Weights w, device const float* x, uint first, uint index) {
+METAL_FUNC void stage(threadgroup Inputs<Spec>& inputs, const Weights w, device const float* x, uint first,
+                      uint index) {
   static_assert(Spec::chunk % (4 * Spec::threads) == 0, "every thread of a simdgroup takes part in each sum");
   for (uint i = index; i < Spec::chunk / 4; i += Spec::threads) {
     const uint input = first + 4 * i;
@@ -35,7 +36,7 @@ struct GateUpScratch {
 };
 
 template <typename Spec, typename Gate, typename Up>
-void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::outputs == Gate::Side && Spec::outputs == Up::Side, "it owns a row of tiles");
   const uint row = args.work[at.group.x].first;
@@ -85,7 +86,7 @@ struct DownScratch {
 };
 
 template <typename Spec, typename Weights>
-void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::outputs == Weights::Side, "it owns a row of tiles");
   const uint row = args.work[at.group.x].first;

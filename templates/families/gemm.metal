@@ -7,7 +7,7 @@
 
 // Rows of floats, Spec::pitch apart, for N projections. The products take the place of the operands.
 template <typename Spec, uint N>
-union Scratch {
+union alignas(16) Scratch {
   struct {
     float x[Spec::tile * Spec::pitch];
     float w[N][Spec::outputs * Spec::pitch];
@@ -18,16 +18,17 @@ union Scratch {
 template <typename Spec> using GateUpScratch = Scratch<Spec, 2>;
 template <typename Spec> using DownScratch = Scratch<Spec, 1>;
 
-inline device const float* input(const GateUp args, uint row) {
+METAL_FUNC device const float* input(const GateUp args, uint row) {
   return args.x + ulong(args.token[row]) * args.shape.hidden;
 }
-inline device const float* input(const Down args, uint row) {
+METAL_FUNC device const float* input(const Down args, uint row) {
   return args.h + ulong(row) * args.shape.intermediate;
 }
 
 // Stages a step of the rows.
 template <typename Spec, typename Args>
-void stage_rows(threadgroup float* x, const Args args, const Work work, uint first, uint inputs, uint index) {
+METAL_FUNC void stage_rows(threadgroup float* x, const Args args, const Work work, uint first, uint inputs,
+                           uint index) {
   constexpr uint Quads = Spec::depth / 4;
   for (uint i = index; i < Spec::tile * Quads; i += Spec::threads) {
     const uint r = i / Quads, k = i % Quads * 4;
@@ -41,17 +42,17 @@ void stage_rows(threadgroup float* x, const Args args, const Work work, uint fir
 
 // Stages a step of the weights of the outputs from output on, times su.
 template <typename Spec, typename Weights>
-void stage_weights(threadgroup float* w, const Weights weights, uint output, uint first, uint worker,
-                   uint workers) {
+METAL_FUNC void stage_weights(threadgroup float* w, const Weights weights, uint output, uint first,
+                              uint worker, uint workers) {
   for (uint i = worker; i < Spec::outputs * (Spec::depth / 16); i += workers) {
     const uint o = i % Spec::outputs, k = i / Spec::outputs * 16;
     float4 v[4] = {};
     if (output + o < weights.outputs && first + k < weights.inputs) {
       weights.decode((first + k) / 16, output + o, v);
-      for (uint q = 0; q < 4; ++q) {
-        v[q] *= weights.before4(first + k + 4 * q);
-      }
+      #pragma unroll
+      for (uint q = 0; q < 4; ++q) v[q] *= weights.before4(first + k + 4 * q);
     }
+    #pragma unroll
     for (uint q = 0; q < 4; ++q) *(threadgroup float4*)(w + o * Spec::pitch + k + 4 * q) = v[q];
   }
 }
@@ -68,8 +69,11 @@ struct Quarter {
   uint output;
 
   Quarter(uint simd) : row(simd / 2 * Rows), output(simd % 2 * Outputs) {
+    #pragma unroll
     for (uint n = 0; n < N; ++n) {
+      #pragma unroll
       for (uint i = 0; i < Rows / 8; ++i) {
+        #pragma unroll
         for (uint j = 0; j < Outputs / 8; ++j) sum[n][i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
       }
     }
@@ -78,17 +82,21 @@ struct Quarter {
 
 // Adds a step to the sums of a quarter.
 template <typename Spec, uint N>
-void multiply_add(thread Quarter<Spec, N>& quarter, threadgroup const Scratch<Spec, N>& scratch) {
+METAL_FUNC void multiply_add(thread Quarter<Spec, N>& quarter, threadgroup const Scratch<Spec, N>& scratch) {
   constexpr uint Rows = Quarter<Spec, N>::Rows, Outputs = Quarter<Spec, N>::Outputs;
   for (uint k = 0; k < Spec::depth; k += 8) {
     simdgroup_float8x8 x[Rows / 8], w;
+    #pragma unroll
     for (uint i = 0; i < Rows / 8; ++i) {
       simdgroup_load(x[i], scratch.step.x + (quarter.row + 8 * i) * Spec::pitch + k, Spec::pitch);
     }
+    #pragma unroll
     for (uint n = 0; n < N; ++n) {
+      #pragma unroll
       for (uint j = 0; j < Outputs / 8; ++j) {
         threadgroup const float* p = scratch.step.w[n] + (quarter.output + 8 * j) * Spec::pitch + k;
         simdgroup_load(w, p, Spec::pitch, ulong2(0), true);
+        #pragma unroll
         for (uint i = 0; i < Rows / 8; ++i) {
           simdgroup_multiply_accumulate(quarter.sum[n][i][j], x[i], w, quarter.sum[n][i][j]);
         }
@@ -98,10 +106,13 @@ void multiply_add(thread Quarter<Spec, N>& quarter, threadgroup const Scratch<Sp
 }
 
 template <typename Spec, uint N>
-void store(const Quarter<Spec, N> quarter, threadgroup Scratch<Spec, N>& scratch) {
+METAL_FUNC void store(const Quarter<Spec, N> quarter, threadgroup Scratch<Spec, N>& scratch) {
   constexpr uint Rows = Quarter<Spec, N>::Rows, Outputs = Quarter<Spec, N>::Outputs;
+  #pragma unroll
   for (uint n = 0; n < N; ++n) {
+    #pragma unroll
     for (uint i = 0; i < Rows / 8; ++i) {
+      #pragma unroll
       for (uint j = 0; j < Outputs / 8; ++j) {
         threadgroup float* p = scratch.product[n] + (quarter.row + 8 * i) * Spec::pitch + quarter.output;
         simdgroup_store(quarter.sum[n][i][j], p + 8 * j, Spec::pitch);
@@ -111,7 +122,7 @@ void store(const Quarter<Spec, N> quarter, threadgroup Scratch<Spec, N>& scratch
 }
 
 template <typename Spec, typename Gate, typename Up>
-void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   const Work work = args.work[at.group.x];
   if (work.rows == 0) return;
@@ -148,7 +159,7 @@ void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const 
 }
 
 template <typename Spec, typename Weights>
-void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   const Work work = args.work[at.group.x];
   if (work.rows == 0) return;

@@ -13,10 +13,11 @@ struct GateUpScratch {
 
 // Returns Σ W·x over the inputs of a tile.
 template <typename Weights>
-float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const float4* x) {
+METAL_FUNC float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const float4* x) {
   float4 w[4];
   weights.decode(tile, output, w);
   float4 s = 0.0f;
+  #pragma unroll
   for (uint q = 0; q < 4; ++q) {
     s += w[q].x * x[4 * q];
     s += w[q].y * x[4 * q + 1];
@@ -27,7 +28,7 @@ float4 dot_rows(const Weights weights, uint tile, uint output, threadgroup const
 }
 
 template <typename Spec, typename Gate, typename Up>
-void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::tile == 4, "a float4 holds the rows");
   static_assert(Spec::outputs == Gate::Side && Spec::outputs == Up::Side, "it owns a row of tiles");
@@ -46,6 +47,7 @@ void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const 
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = at.index; i < inputs; i += Spec::threads) {
       float4 x = 0.0f;
+      #pragma unroll
       for (uint r = 0; r < 4; ++r) {
         if (r < work.rows) x[r] = args.x[ulong(args.token[work.first + r]) * hidden + first + i];
       }
@@ -74,6 +76,7 @@ void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const 
     }
     g *= gate.after(output);
     u *= up.after(output);
+    #pragma unroll
     for (uint r = 0; r < 4; ++r) {
       if (r < work.rows) args.h[ulong(work.first + r) * intermediate + output] = silu(g[r]) * u[r];
     }
@@ -87,7 +90,7 @@ struct DownScratch {
 };
 
 template <typename Spec, typename Weights>
-void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   static_assert(Spec::tile == 4, "a float4 holds the rows");
   static_assert(Spec::outputs == Weights::Side, "it owns a row of tiles");
@@ -105,6 +108,7 @@ void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Positio
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (uint i = at.index; i < inputs; i += Spec::threads) {
       float4 h = 0.0f;
+      #pragma unroll
       for (uint r = 0; r < 4; ++r) {
         if (r < work.rows) h[r] = args.h[ulong(work.first + r) * intermediate + first + i];
       }
@@ -123,6 +127,7 @@ void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Positio
     y = 0.0f;
     for (uint s = 0; s < Spec::threads / 32; ++s) y += scratch.partial[s][at.index];
     y *= w.after(output);
+    #pragma unroll
     for (uint r = 0; r < 4; ++r) {
       if (r < work.rows) args.y[ulong(work.first + r) * hidden + output] = args.prob[work.first + r] * y[r];
     }
