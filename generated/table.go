@@ -56,13 +56,13 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "441eadeade0cae898253b024b94c0ba59449b6984532c86499879a4606247a14",
+	Digest: "afe3d8bf1421240f1fcdb7eb8c732c36bdacacb094d59c4844d9f515c80e67cf",
 	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "65b93a40a937e2e66352b24b102e5d9dc29c14565756e9d854ea22957781984e"},
-		{Name: "trellis_base.metal", SHA256: "7c73fef01c2e4feb4218bc43d2c597abd01199d3803dbb58b32d95af0c6b1093"},
-		{Name: "trellis_decode.metal", SHA256: "a1aa88e951299313438855bc43984cb6ce921cf81d3b2a4a2bd27643f6403151"},
-		{Name: "trellis_large_batch.metal", SHA256: "7c0f15d9d9267aa1293035ec718352b2b4334f51021b8a6b027ac191a1211c9c"},
-		{Name: "trellis_prefill4.metal", SHA256: "9737a76e09abcfce0bb3e08eb0cb31c745a8aebfa246ccc9219ae34323adc456"},
+		{Name: "helpers.metal", SHA256: "13120b2636c53fbf75864cfc278936a9dcb8a1126a403398b6cf1d553150f585"},
+		{Name: "trellis_base.metal", SHA256: "0c5fdcddb12c6c1e4d8973a499128444364259a0392ed21dad58d1793c0551b5"},
+		{Name: "trellis_decode.metal", SHA256: "450699f2484d698418f4e71bea9149ce8d54823bfe0f108a183d57c9ff2bd53e"},
+		{Name: "trellis_large_batch.metal", SHA256: "b3ca8de4940b336ee7a0fd5b033bd12bd8cd94c218bd54fdff1d55ee283cacc0"},
+		{Name: "trellis_prefill4.metal", SHA256: "c6fc0f4be72b5c3966bba07c4139e9bd8e9736becf183aaf62d80cd93d0d1ab7"},
 	},
 }

@@ -370,7 +370,7 @@ template [[host_name("moe_trellis_swiglu_prefill4")]] [[kernel]] decltype(trelli
 // Any of the tuples: one switch for the whole threadgroup.
 #line 12 "specs/families/prefill4.yaml"
 kernel void moe_trellis_swiglu_prefill4_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 38 "templates/library.metal.tmpl"
+#line 40 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_prefill4_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
@@ -411,7 +411,7 @@ template [[host_name("moe_trellis_swiglu_prefill4_down")]] [[kernel]] decltype(t
 // Any of the tuples: one switch for the whole threadgroup.
 #line 18 "specs/families/prefill4.yaml"
 kernel void moe_trellis_swiglu_prefill4_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 38 "templates/library.metal.tmpl"
+#line 40 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_prefill4_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
