@@ -1,6 +1,9 @@
 package devicetest
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"testing"
 
@@ -45,8 +48,7 @@ func Run(t *testing.T, dev runtime.Device, table *runtime.Table, sources fs.FS, 
 				}
 				t.Fatalf("%v: %s", s.State, s.Words)
 			}
-			err := withSession(t.Context(), dev, lib, table, func(s *session) error { return checkKernel(s, k, o.Short) })
-			if err != nil {
+			if err := CheckKernel(t.Context(), dev, lib, table, k, o); err != nil {
 				t.Error(err)
 			}
 		})
@@ -54,8 +56,9 @@ func Run(t *testing.T, dev runtime.Device, table *runtime.Table, sources fs.FS, 
 	t.Run("Layer", func(t *testing.T) {
 		for _, codec := range table.Codecs {
 			t.Run(codec.Name, func(t *testing.T) {
-				err := withSession(t.Context(), dev, lib, table, func(s *session) error { return checkLayer(s, codec) })
-				if _, lacking := err.(*runtime.NoKernelError); lacking && o.Allow != nil {
+				err := CheckLayer(t.Context(), dev, lib, table, codec)
+				var lacking *runtime.NoKernelError
+				if errors.As(err, &lacking) && o.Allow != nil {
 					t.Skip(err)
 				}
 				if err != nil {
@@ -64,4 +67,27 @@ func Run(t *testing.T, dev runtime.Device, table *runtime.Table, sources fs.FS, 
 			})
 		}
 	})
+}
+
+// CheckContract holds dev and lib, which it loaded of table, to what package
+// runtime says of them.
+func CheckContract(ctx context.Context, dev runtime.Device, lib runtime.Library, table *runtime.Table) error {
+	var errs []error
+	for _, c := range contract {
+		if err := withSession(ctx, dev, lib, table, c.check); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// CheckKernel holds a kernel that is present in lib to the oracle.
+func CheckKernel(ctx context.Context, dev runtime.Device, lib runtime.Library, table *runtime.Table, k *runtime.Kernel, o Options) error {
+	return withSession(ctx, dev, lib, table, func(s *session) error { return checkKernel(s, k, o.Short) })
+}
+
+// CheckLayer holds a whole layer of a codec, from routing to the sum over
+// slots, to the oracle. It chooses the kernels as a layer would.
+func CheckLayer(ctx context.Context, dev runtime.Device, lib runtime.Library, table *runtime.Table, codec *runtime.Codec) error {
+	return withSession(ctx, dev, lib, table, func(s *session) error { return checkLayer(s, codec) })
 }
