@@ -56,13 +56,13 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "afe3d8bf1421240f1fcdb7eb8c732c36bdacacb094d59c4844d9f515c80e67cf",
+	Digest: "5f2f888d47271fd83fc58e582e60486011ea613516dfd5c8f61c2203a91bd8c8",
 	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "13120b2636c53fbf75864cfc278936a9dcb8a1126a403398b6cf1d553150f585"},
-		{Name: "trellis_base.metal", SHA256: "0c5fdcddb12c6c1e4d8973a499128444364259a0392ed21dad58d1793c0551b5"},
-		{Name: "trellis_decode.metal", SHA256: "450699f2484d698418f4e71bea9149ce8d54823bfe0f108a183d57c9ff2bd53e"},
-		{Name: "trellis_large_batch.metal", SHA256: "b3ca8de4940b336ee7a0fd5b033bd12bd8cd94c218bd54fdff1d55ee283cacc0"},
-		{Name: "trellis_prefill4.metal", SHA256: "c6fc0f4be72b5c3966bba07c4139e9bd8e9736becf183aaf62d80cd93d0d1ab7"},
+		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
+		{Name: "trellis_base.metal", SHA256: "696f1c928c13cacb3a71c7de5ef5c00802365a3171974f78d385e80efa9efea5"},
+		{Name: "trellis_decode.metal", SHA256: "6f05f314bb39d5ca0bbc3b74bada26d24e14dab43f8335dfa58a38d117b5c2c5"},
+		{Name: "trellis_large_batch.metal", SHA256: "865db6ac178dbba0b75d9f5fe254956577cb7448b478e0c46a54a13474d64013"},
+		{Name: "trellis_prefill4.metal", SHA256: "a39d7579aacdd98edcee2d1f9ef4fdec131cd37087355906fccbd5b33355fcb5"},
 	},
 }

@@ -430,6 +430,7 @@ kernel void moe_trellis_swiglu_large_batch_fairway(constant Shape& shape [[buffe
   threadgroup GateUpScratch<trellis_large_batch_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
+  if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.gate.bits << 4 | expert.up.bits) {
     case 0x44: gate_up<trellis_large_batch_gate_up, Trellis<4>, Trellis<4>>(args, scratch, at); break;
@@ -471,6 +472,7 @@ kernel void moe_trellis_swiglu_large_batch_fairway_down(constant Shape& shape [[
   threadgroup DownScratch<trellis_large_batch_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
+  if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.down.bits) {
     case 0x2: down<trellis_large_batch_down, Trellis<2>>(args, scratch, at); break;

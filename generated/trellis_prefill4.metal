@@ -374,6 +374,7 @@ kernel void moe_trellis_swiglu_prefill4_fairway(constant Shape& shape [[buffer(0
   threadgroup GateUpScratch<trellis_prefill4_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
+  if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.gate.bits << 4 | expert.up.bits) {
     case 0x44: gate_up<trellis_prefill4_gate_up, Trellis<4>, Trellis<4>>(args, scratch, at); break;
@@ -415,6 +416,7 @@ kernel void moe_trellis_swiglu_prefill4_fairway_down(constant Shape& shape [[buf
   threadgroup DownScratch<trellis_prefill4_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
+  if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.down.bits) {
     case 0x2: down<trellis_prefill4_down, Trellis<2>>(args, scratch, at); break;
