@@ -7,16 +7,29 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZTIME    := 10s
 
-.PHONY: run test race generate check testdata bench lint fuzz
+.PHONY: run test race clang generate check prove testdata bench lint fuzz
 
 run:
 	go run ./cmd/marlingen run
 
-test:
+test: clang
 	go test ./...
 
-race:
+race: clang
 	go test -race ./...
+
+# The tests of Metal text need clang 17 or newer, and are skipped without it.
+# Where Debian's packages can be installed without asking, it is.
+clang:
+	@if command -v $${MARLINGEN_CLANG:-clang-19} >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then echo "no clang-19: tests of Metal text may be skipped"; exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else echo "no clang-19: tests of Metal text may be skipped; apt install clang-19"; exit 0; fi; \
+	$$sudo apt-get update -qq; $$sudo apt-get install -y -qq clang-19 >/dev/null || echo "clang-19 could not be installed: tests of Metal text may be skipped"
+
+# Hold every generated kernel to all that can be proved on this machine.
+prove: clang
+	go run ./cmd/marlingen prove
 
 # Write generated/ from specs/ and templates/.
 generate:

@@ -25,7 +25,7 @@ func metal(l *Library, templates fs.FS) ([]byte, error) {
 		"include": func(file string) (string, error) {
 			src, err := fs.ReadFile(templates, file)
 			if err != nil {
-				return "", fmt.Errorf("%v: %w", l.At, err)
+				return "", err
 			}
 			return fmt.Sprintf("#line 1 \"templates/%s\"\n%s", file, bytes.TrimSpace(src)), nil
 		},

@@ -8,8 +8,12 @@ import (
 	"github.com/marlingen/marlingen/runtime"
 )
 
-// Render writes the model out in every form.
+// Render writes the model out in every form. Its error is Complaints if specs
+// name templates that there are not.
 func Render(m *Model, templates fs.FS) (Files, error) {
+	if err := m.missing(templates); err != nil {
+		return nil, err
+	}
 	files := Files{}
 	manifest := runtime.Manifest{Specs: m.Digest}
 	for _, l := range m.Libraries {
@@ -34,4 +38,17 @@ func Render(m *Model, templates fs.FS) (Files, error) {
 	}
 	files["manifest.json"], err = manifestJSON(m, manifest)
 	return files, err
+}
+
+// missing complains about the templates that specs ask for in vain.
+func (m *Model) missing(templates fs.FS) error {
+	var errs Complaints
+	for _, l := range m.Libraries {
+		for _, name := range l.Templates {
+			if _, err := fs.Stat(templates, name); err != nil {
+				errs.errorf(l.At, "there is no templates/%s", name)
+			}
+		}
+	}
+	return errs.err()
 }

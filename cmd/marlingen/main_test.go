@@ -8,21 +8,46 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+
+	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"marlingen": main})
 }
 
+// needClang skips a test where there is no clang that reads Metal, unless it
+// must be there.
+func needClang(t *testing.T) {
+	t.Helper()
+	_, err := msl.Check(t.Context(), "empty.metal", "")
+	var absent *msl.ToolchainError
+	if errors.As(err, &absent) && os.Getenv("MARLINGEN_REQUIRE_CLANG") != "1" {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+}
+
 // Each testdata/script/*.txtar is a session with the command. $ROOT is the
 // project; project DIR copies its specs there, appendline FILE LINE adds a line.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// The same for sessions that need clang.
+func TestMetalScripts(t *testing.T) {
+	needClang(t)
+	runScripts(t, "testdata/metal")
+}
+
+func runScripts(t *testing.T, dir string) {
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
+	cache, err := os.UserCacheDir()
+	require.NoError(t, err)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir: dir,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("ROOT", root)
+			e.Setenv("XDG_CACHE_HOME", cache) // of what clang compiled
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

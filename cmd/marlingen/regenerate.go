@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/marlingen/marlingen/gen"
-	"github.com/marlingen/marlingen/templates"
 )
 
 type regenerateCmd struct {
@@ -38,11 +36,7 @@ type change struct {
 }
 
 func (c *regenerateCmd) Run(a *app) error {
-	var bodies fs.FS = templates.FS
-	if own := filepath.Join(c.Root, "templates"); exists(own) {
-		bodies = os.DirFS(own)
-	}
-	files, err := gen.Generate(os.DirFS(c.Root), bodies)
+	files, err := gen.Generate(os.DirFS(c.Root), bodies(c.Root))
 	if err != nil {
 		return fmt.Errorf("specs:\n%w", err)
 	}
