@@ -2,7 +2,9 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -14,15 +16,22 @@ import (
 	"github.com/marlingen/marlingen/moe/dense"
 	"github.com/marlingen/marlingen/moe/replay"
 	"github.com/marlingen/marlingen/moe/trellis"
+	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
+	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 const testdata = "../../testdata"
 
 var all = []int{1, 2, 3}
 
-// run replays the given layers of a checkpoint, after edit.
+// run replays the given layers of a checkpoint on the cpu device, after edit.
 func run(t *testing.T, model string, layers []int, edit func(*moe.Weights, *replay.Record)) []*replay.Report {
+	t.Helper()
+	return runOn(t, cpu.New(cpu.Options{}), model, layers, edit)
+}
+
+func runOn(t *testing.T, device runtime.Device, model string, layers []int, edit func(*moe.Weights, *replay.Record)) []*replay.Report {
 	t.Helper()
 	c, err := checkpoint.Open(filepath.Join(testdata, model))
 	require.NoError(t, err)
@@ -30,7 +39,6 @@ func run(t *testing.T, model string, layers []int, edit func(*moe.Weights, *repl
 	tensors, err := checkpoint.OpenTensors(filepath.Join(testdata, model, "reference.safetensors"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tensors.Close()) }()
-	device := cpu.New(cpu.Options{})
 	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 
@@ -84,6 +92,25 @@ func TestMixed(t *testing.T) {
 		}
 	}
 	require.Len(t, tuples, 6, "the whole mixture of glm47")
+}
+
+// The shipped Metal text computes the same layers.
+func TestMetalText(t *testing.T) {
+	device, err := msl.Open(t.Context(), msl.Options{})
+	var absent *msl.ToolchainError
+	if errors.As(err, &absent) && os.Getenv("MARLINGEN_REQUIRE_CLANG") != "1" {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	defer func() { require.NoError(t, device.Close()) }()
+	inGo := run(t, "glm-tiny-mixed", all, nil)
+	for i, r := range runOn(t, device, "glm-tiny-mixed", all, nil) {
+		require.NoError(t, r.Faults())
+		require.Less(t, r.Deviation, 1e-6)
+		require.InDelta(t, inGo[i].Error, r.Error, 1e-6)
+		require.Equal(t, inGo[i].Snapshot.Launches, r.Snapshot.Launches)
+		require.Empty(t, r.Snapshot.Fallbacks)
+	}
 }
 
 // What is wrong is found.

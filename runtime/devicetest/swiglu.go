@@ -1,10 +1,12 @@
 package devicetest
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	goruntime "runtime"
+	"slices"
 	"sync"
 
 	"github.com/marlingen/marlingen/runtime"
@@ -67,7 +69,68 @@ func checkExperts(s *session, k *runtime.Kernel, short bool) error {
 			return fmt.Errorf("hidden %d, intermediate %d: %w", d.hidden, d.intermediate, err)
 		}
 	}
+	if k.Kind == runtime.Fairway {
+		return checkStranger(s, codec, k)
+	}
 	return nil
+}
+
+// checkStranger hands a fairway kernel experts of widths that it has no arm for.
+// The device may refuse; otherwise the result must show the mistake.
+func checkStranger(s *session, codec *runtime.Codec, k *runtime.Kernel) error {
+	t, ok := stranger(codec, k)
+	if !ok {
+		return nil // it has an arm for everything
+	}
+	of := *k
+	of.Tuples = []runtime.BitTuple{t}
+	c, err := newExpertCase(codec, &of, dims{hidden: 80, intermediate: 48}, 0)
+	if err != nil {
+		return err
+	}
+	name := c.output()
+	result, err := s.run(k, c.shape, c.inputs, outputs{name: 4 * len(c.rows) * c.columns})
+	if errors.As(err, new(*runtime.LaunchError)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	have := decodeFloats(result[name])
+	for i, row := range c.rows {
+		for j, v := range have[i*c.columns : (i+1)*c.columns] {
+			fault := ""
+			switch untouched := math.Float32bits(v) == math.MaxUint32; {
+			case untouched && row.listed:
+				fault = "left as it was"
+			case !untouched && !row.listed:
+				fault = "written to, and not in the work list"
+			case !math.IsNaN(float64(v)):
+				fault = fmt.Sprintf("%v", v)
+			}
+			if fault != "" {
+				return fmt.Errorf("experts of %v, which it has no arm for: row %d, column %d is %s; want NaN", t, i, j, fault)
+			}
+		}
+	}
+	return nil
+}
+
+// stranger returns a tuple that no arm of k's would do for, in either pass.
+func stranger(c *runtime.Codec, k *runtime.Kernel) (runtime.BitTuple, bool) {
+	for _, gate := range c.Widths {
+		for _, up := range c.Widths {
+			for _, down := range c.Widths {
+				t := runtime.BitTuple{Gate: gate, Up: up, Down: down}
+				if !slices.ContainsFunc(k.Tuples, func(o runtime.BitTuple) bool {
+					return o.Gate == gate && o.Up == up || o.Down == down
+				}) {
+					return t, true
+				}
+			}
+		}
+	}
+	return runtime.BitTuple{}, false
 }
 
 // An expertCase is a launch of a gate_up or down kernel and its result.
@@ -278,12 +341,17 @@ func (c *expertCase) down(r *rand.Rand, experts []oracle.Expert, intermediate in
 	c.inputs["h"], c.inputs["prob"] = encode(h), encode(prob)
 }
 
+// output returns the name of what c's kernel writes.
+func (c *expertCase) output() string {
+	if c.kernel.Pass == runtime.Down {
+		return "y"
+	}
+	return "h"
+}
+
 // check runs c twice.
 func (c *expertCase) check(s *session) error {
-	name := "h"
-	if c.kernel.Pass == runtime.Down {
-		name = "y"
-	}
+	name := c.output()
 	out := outputs{name: 4 * len(c.rows) * c.columns}
 	first, err := s.run(c.kernel, c.shape, c.inputs, out)
 	if err != nil {

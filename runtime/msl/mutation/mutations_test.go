@@ -420,6 +420,11 @@ var mutations = []mutation{
 		old: "(args{{if $b.ThreadgroupBytes}}, scratch{{end}}, at); break;", new: "(args{{if $b.ThreadgroupBytes}}, scratch{{end}}, at);", kernel: decodeFairway,
 		level: suite, says: `is NaN, want`,
 	},
+	{
+		what: "strangers that a fairway kernel passes over", file: frame,
+		old: "    default: poison_{{$b.Pass}}<{{$b.Type}}>(args, at);", new: "    default: break;", kernel: decodeFairway,
+		level: suite, says: `which it has no arm for`,
+	},
 
 	// Wrong numbers: indices, loops and grids.
 	{
