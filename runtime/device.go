@@ -115,7 +115,7 @@ const Align = 16
 // its buffer, or another Shape than l's.
 func (l Launch) Check() error {
 	if l.Kernel == nil || l.Kernel.Body == nil {
-		return errors.New("no kernel")
+		return errors.New("the launch has no kernel")
 	}
 	if len(l.Args) != len(l.Kernel.Bindings) {
 		return fmt.Errorf("%d arguments for %d bindings", len(l.Args), len(l.Kernel.Bindings))

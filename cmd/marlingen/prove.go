@@ -31,9 +31,9 @@ type proveCmd struct {
 func (*proveCmd) Help() string {
 	return `Holds every generated kernel to all that can be proved without an Apple GPU. Check reads its source
 as Apple's front end would; suite runs it, compiled by clang for this machine, against a float64
-oracle at odd sizes, its threads forward, in reverse, shuffled, and once with fast math; checker runs it again and watches
-each access: races, bounds, barriers, threadgroup memory that nobody wrote. Exits with 1 if a kernel
-fails. Needs clang 17 or newer, on Linux.
+oracle at odd sizes, its threads forward, in reverse, shuffled, and once with fast math; checker
+runs it again and watches each access: races, bounds, barriers, threadgroup memory that nobody
+wrote. Exits with 1 if a kernel fails. Needs clang 17 or newer, on Linux.
 
   marlingen prove
   marlingen prove --tuples 6_2_3

@@ -2,10 +2,10 @@ package cpu
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"math"
 	"unsafe"
+
+	"github.com/marlingen/marlingen/runtime"
 )
 
 const maxBuffer = math.MaxInt - 2*alignment
@@ -24,19 +24,10 @@ var errBufferClosed = errors.New("the buffer is closed")
 func (b *buffer) Size() int { return len(b.data) }
 
 func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
-	switch {
-	case b.closed:
+	if b.closed {
 		return 0, errBufferClosed
-	case off < 0:
-		return 0, fmt.Errorf("read at %d of a buffer", off)
-	case off > int64(len(b.data)):
-		return 0, io.EOF
 	}
-	n := copy(p, b.data[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return runtime.ReadMemory(b.data, p, off)
 }
 
 // WriteAt writes all of p or nothing.
@@ -46,10 +37,8 @@ func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 		return 0, errBufferClosed
 	case b.readOnly:
 		return 0, errors.New("the buffer is read-only")
-	case off < 0 || off > int64(len(b.data)) || len(p) > len(b.data)-int(off):
-		return 0, fmt.Errorf("write of %d bytes at %d of a buffer of %d", len(p), off, len(b.data))
 	}
-	return copy(b.data[off:], p), nil
+	return runtime.WriteMemory(b.data, p, off)
 }
 
 func (b *buffer) Close() error {

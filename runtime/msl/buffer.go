@@ -3,7 +3,6 @@ package msl
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/marlingen/marlingen/runtime"
 )
@@ -82,19 +81,10 @@ func (b *buffer) bytes() []byte {
 func (b *buffer) Size() int { return b.size }
 
 func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
-	switch {
-	case b.closed:
+	if b.closed {
 		return 0, errBufferClosed
-	case off < 0:
-		return 0, fmt.Errorf("read at %d of a buffer", off)
-	case off > int64(b.size):
-		return 0, io.EOF
 	}
-	n := copy(p, b.bytes()[off:])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
+	return runtime.ReadMemory(b.bytes(), p, off)
 }
 
 // WriteAt writes all of p or nothing.
@@ -104,10 +94,8 @@ func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 		return 0, errBufferClosed
 	case b.readOnly:
 		return 0, errors.New("the buffer is read-only")
-	case off < 0 || off > int64(b.size) || len(p) > b.size-int(off):
-		return 0, fmt.Errorf("write of %d bytes at %d of a buffer of %d", len(p), off, b.size)
 	}
-	return copy(b.bytes()[off:], p), nil
+	return runtime.WriteMemory(b.bytes(), p, off)
 }
 
 func (b *buffer) Close() error {

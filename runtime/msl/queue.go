@@ -25,8 +25,7 @@ var (
 // Launch enqueues l.
 func (q *queue) Launch(l runtime.Launch) error {
 	if l.Kernel == nil || l.Kernel.Body == nil {
-		nobody := &runtime.Kernel{Body: &runtime.Body{}, Symbol: "no kernel"}
-		return &runtime.LaunchError{Kernel: nobody, Err: errors.New("the launch has no kernel")}
+		return &runtime.LaunchError{Kernel: l.Kernel, Err: l.Check()}
 	}
 	if err := q.check(l); err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
