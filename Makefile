@@ -5,7 +5,7 @@
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
-FUZZTIME    := 10s
+FUZZ        := 100000x
 
 .PHONY: run test race clang generate check prove testdata bench lint fuzz
 
@@ -56,11 +56,12 @@ lint:
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} go build ./...; done
 	go run $(STATICCHECK) ./...
 
-# Every fuzz target of every package, for FUZZTIME each.
+# Every fuzz target of every package, FUZZ executions each. Not a time: at its end
+# a target may fail for nothing but that, golang/go#75804, fixed in Go 1.27.
 fuzz:
 	@set -e; for pkg in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "$$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZ) $$pkg; \
 		done; \
 	done
