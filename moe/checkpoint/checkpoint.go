@@ -40,6 +40,9 @@ const (
 type Checkpoint struct {
 	Config Config
 
+	config     []byte // its file, and the name of that
+	configFile string
+
 	home    string // the file that should name a missing tensor
 	volume  *volume
 	tensors map[string]*located
@@ -77,11 +80,11 @@ func OpenFS(fsys fs.FS) (*Checkpoint, error) {
 // for errors; load loads files.
 func open(fsys fs.FS, path func(string) string, load func([]string) (*volume, error)) (*Checkpoint, error) {
 	var f faults
-	c := &Checkpoint{}
-	config, err := readSmall(fsys, configName, path)
-	if err == nil {
+	c := &Checkpoint{configFile: path(configName)}
+	var err error
+	if c.config, err = readSmall(fsys, configName, path); err == nil {
 		var parsed *Config
-		if parsed, err = ParseConfig(path(configName), config); err == nil {
+		if parsed, err = ParseConfig(c.configFile, c.config); err == nil {
 			c.Config = *parsed
 		}
 	}
@@ -92,7 +95,7 @@ func open(fsys fs.FS, path func(string) string, load func([]string) (*volume, er
 		f = append(f, err)
 	}
 	if f == nil {
-		c.checkQuantization(&f, path(configName))
+		c.checkQuantization(&f)
 	}
 	if f != nil {
 		if c.volume != nil {
@@ -229,7 +232,7 @@ func listShards(fsys fs.FS, path func(string) string) (shardOf map[string]string
 
 // checkQuantization checks that config and tensors agree on whether there are
 // quantised weights.
-func (c *Checkpoint) checkQuantization(f *faults, config string) {
+func (c *Checkpoint) checkQuantization(f *faults) {
 	var quantised *located
 	for _, name := range slices.Sorted(maps.Keys(c.tensors)) {
 		if strings.HasSuffix(name, ".indices") {
@@ -239,11 +242,11 @@ func (c *Checkpoint) checkQuantization(f *faults, config string) {
 	}
 	switch says := c.Config.Quantization != nil; {
 	case says && quantised == nil:
-		f.add(config, "", "quantization_config: there are no quantised tensors")
+		f.add(c.configFile, "", "quantization_config: there are no quantised tensors")
 	case says && c.older:
-		f.add(config, "", "quantization_config: the tensors are those of an older layout, which has none")
+		f.add(c.configFile, "", "quantization_config: the tensors are those of an older layout, which has none")
 	case !says && quantised != nil && !c.older:
-		f.add(config, "", "missing quantization_config, but %s has %s", quantised.file, quantised.Name)
+		f.add(c.configFile, "", "missing quantization_config, but %s has %s", quantised.file, quantised.Name)
 	}
 }
 

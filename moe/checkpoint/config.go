@@ -71,17 +71,9 @@ func (c *Config) MoELayers() []int {
 // not concern MoE layers are passed over.
 func ParseConfig(file string, data []byte) (*Config, error) {
 	var f faults
-	members, err := object(data)
+	p, err := newFields(file, data, &f)
 	if err != nil {
-		f.add(file, "", "%w", err)
-		return nil, f.err()
-	}
-	p := &fields{file: file, faults: &f, values: make(map[string]json.RawMessage)}
-	for _, m := range members {
-		if m.again {
-			p.fault("%s appears twice", m.name)
-		}
-		p.values[m.name] = m.value
+		return nil, err
 	}
 
 	// With another architecture, nothing else means what it says here.
@@ -178,6 +170,22 @@ type fields struct {
 	faults  *faults
 	values  map[string]json.RawMessage
 	missing []string
+}
+
+// newFields returns the fields of the object data, whose mistakes go to f.
+func newFields(file string, data []byte, f *faults) (*fields, error) {
+	members, err := object(data)
+	if err != nil {
+		return nil, &Error{File: file, Err: err}
+	}
+	p := &fields{file: file, faults: f, values: make(map[string]json.RawMessage)}
+	for _, m := range members {
+		if m.again {
+			p.fault("%s appears twice", m.name)
+		}
+		p.values[m.name] = m.value
+	}
+	return p, nil
 }
 
 func (p *fields) fault(format string, args ...any) { p.faults.add(p.file, "", format, args...) }

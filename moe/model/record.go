@@ -1,0 +1,77 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/marlingen/marlingen/moe/checkpoint"
+)
+
+// A Fit says how near a model comes to a record.
+type Fit struct {
+	Frequencies Frequencies // with which it comes nearest
+	Error       float64     // ‖model − record‖ / ‖record‖
+}
+
+// Fit sets the model's frequencies to those that reproduce a record of what
+// another implementation computed: tensors input_ids, [1, tokens], and
+// layers.N.moe.in, [tokens, hidden], of the first mixture of experts. What
+// precedes that is never quantised, so that any difference is of another kind.
+// ok tells whether there is such a record; without, nothing changes.
+func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, ok bool, err error) {
+	first := slices.IndexFunc(m.blocks, func(b *block) bool { _, dense := b.forward.(*mlp); return !dense })
+	name := fmt.Sprintf("layers.%d.moe.in", first)
+	if _, ok := record.Lookup("input_ids"); !ok {
+		return Fit{}, false, nil
+	}
+	if _, ok := record.Lookup(name); !ok {
+		return Fit{}, false, nil
+	}
+	ids, _, err := record.Int32("input_ids")
+	if err != nil {
+		return Fit{}, false, err
+	}
+	want, shape, err := record.Float32(name)
+	if err != nil {
+		return Fit{}, false, err
+	}
+	if !slices.Equal(shape, []int{len(ids), m.hidden}) {
+		return Fit{}, false, fmt.Errorf("%s: shape is %v, want [%d %d]", name, shape, len(ids), m.hidden)
+	}
+	best.Error = math.Inf(1)
+	for _, f := range []Frequencies{ExactFrequencies, RoundedFrequencies} {
+		*m.rotary = *newRotary(m.arch, f)
+		x, err := m.Embed(ids)
+		if err != nil {
+			return Fit{}, false, err
+		}
+		cache := m.NewCache()
+		for n := range first {
+			m.Attend(n, cache, x)
+			y, err := m.FeedForward(ctx, n, m.Input(n, x))
+			if err != nil {
+				return Fit{}, false, err
+			}
+			add(x, y)
+		}
+		m.Attend(first, cache, x)
+		if e := distance(m.Input(first, x), want); e < best.Error {
+			best = Fit{f, e}
+		}
+	}
+	*m.rotary = *newRotary(m.arch, best.Frequencies)
+	return best, true, nil
+}
+
+// distance returns ‖a − b‖ / ‖b‖.
+func distance(a, b []float32) float64 {
+	var diff, size float64
+	for i := range b {
+		d := float64(a[i]) - float64(b[i])
+		diff += d * d
+		size += float64(b[i]) * float64(b[i])
+	}
+	return math.Sqrt(diff / size)
+}
