@@ -52,7 +52,7 @@ func ParseArchitecture(file string, data []byte) (*Architecture, error) {
 		NopeDim:        p.integer("qk_nope_head_dim", 1, maxSize),
 		RopeDim:        p.integer("qk_rope_head_dim", 2, maxSize),
 		ValueDim:       p.integer("v_head_dim", 1, maxSize),
-		Epsilon:        p.number("rms_norm_eps"),
+		Epsilon:        p.positive("rms_norm_eps"),
 		RopeTheta:      p.theta(),
 		Interleave:     true, // as transformers has it
 		TiedEmbeddings: p.boolean("tie_word_embeddings"),
@@ -69,18 +69,17 @@ func ParseArchitecture(file string, data []byte) (*Architecture, error) {
 		a.Extra = p.integer("num_nextn_predict_layers", 0, maxCount)
 	}
 	p.onlyNumber("num_key_value_heads", a.Heads)
-	p.onlyNumber("qk_head_dim", a.NopeDim+a.RopeDim)
+	if a.NopeDim > 0 && a.RopeDim > 0 {
+		p.onlyNumber("qk_head_dim", a.NopeDim+a.RopeDim)
+	}
 	if len(p.missing) > 0 {
 		p.fault("missing %s", strings.Join(p.missing, ", "))
 	}
 	if a.RopeDim%2 != 0 {
 		p.fault("qk_rope_head_dim is %d, not even", a.RopeDim)
 	}
-	if f == nil && !(a.Epsilon > 0) {
-		p.fault("rms_norm_eps is %v, not above 0", a.Epsilon)
-	}
 	for _, id := range a.End {
-		if f == nil && int(id) >= a.Vocabulary {
+		if a.Vocabulary > 0 && int(id) >= a.Vocabulary {
 			p.fault("eos_token_id is %d, and vocab_size %d", id, a.Vocabulary)
 		}
 	}
@@ -111,7 +110,8 @@ func (p *fields) onlyNumber(name string, want int) {
 	}
 }
 
-// theta reads rope_parameters or, in its older spelling, rope_theta.
+// theta reads rope_parameters or, in its older spelling, rope_theta. If both
+// are there they have to agree.
 func (p *fields) theta() float64 {
 	v, ok := p.values["rope_parameters"]
 	if !ok {
@@ -140,13 +140,19 @@ func (p *fields) theta() float64 {
 	inner.onlyJSON("rope_parameters.partial_rotary_factor", "1", "1.0")
 	theta := inner.positive("rope_parameters.rope_theta")
 	p.missing = append(p.missing, inner.missing...)
+	if _, ok := p.values["rope_theta"]; ok {
+		if older := p.positive("rope_theta"); older > 0 && theta > 0 && older != theta {
+			p.fault("rope_theta is %v, and rope_parameters.rope_theta %v", older, theta)
+		}
+	}
 	return theta
 }
 
 // positive reads a number above zero.
 func (p *fields) positive(name string) float64 {
+	mistakes := len(*p.faults)
 	x := p.number(name)
-	if _, ok := p.values[name]; ok && !(x > 0) {
+	if _, ok := p.values[name]; ok && len(*p.faults) == mistakes && !(x > 0) {
 		p.fault("%s is %v, not above 0", name, x)
 	}
 	return x

@@ -13,13 +13,15 @@ import (
 
 // A Sampler chooses tokens.
 type Sampler struct {
-	Temperature float64 // 0 for the likeliest token
-	TopP        float64 // choose among the likeliest tokens that have this probability together; 1 for all
+	temperature float64
+	topP        float64
 	random      *rand.Rand
 }
 
-// NewSampler returns a sampler that chooses the same tokens whenever it is
-// given the same scores.
+// NewSampler returns a sampler that chooses among the likeliest tokens that
+// have probability topP together, at the given temperature; a temperature of 0
+// takes the likeliest. With the same seed it chooses the same tokens whenever
+// it is given the same scores.
 func NewSampler(temperature, topP float64, seed uint64) (*Sampler, error) {
 	switch {
 	case !(temperature >= 0) || math.IsInf(temperature, 0):
@@ -27,11 +29,11 @@ func NewSampler(temperature, topP float64, seed uint64) (*Sampler, error) {
 	case !(topP > 0 && topP <= 1):
 		return nil, fmt.Errorf("top-p %v is not above 0 and at most 1", topP)
 	}
-	return &Sampler{Temperature: temperature, TopP: topP, random: rand.New(rand.NewPCG(seed, 0))}, nil
+	return &Sampler{temperature, topP, rand.New(rand.NewPCG(seed, 0))}, nil
 }
 
-// Choose returns a token for its scores, [vocabulary]. Of equal scores the
-// lower token wins.
+// Choose returns a token for its scores, [vocabulary], which are finite.
+// Without a temperature, the lower token of equal scores wins.
 func (s *Sampler) Choose(logits []float32) int32 {
 	best := int32(0)
 	for id, v := range logits {
@@ -39,7 +41,7 @@ func (s *Sampler) Choose(logits []float32) int32 {
 			best = int32(id)
 		}
 	}
-	if s.Temperature == 0 {
+	if s.temperature == 0 {
 		return best
 	}
 	type candidate struct {
@@ -49,13 +51,13 @@ func (s *Sampler) Choose(logits []float32) int32 {
 	var sum float64
 	candidates := make([]candidate, len(logits))
 	for id, v := range logits {
-		w := math.Exp(float64(v-logits[best]) / s.Temperature)
+		w := math.Exp(float64(v-logits[best]) / s.temperature)
 		candidates[id] = candidate{int32(id), w}
 		sum += w
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.weight, a.weight) })
 	n, kept := 0, 0.0
-	for n < len(candidates) && (n == 0 || kept < s.TopP*sum) {
+	for n < len(candidates) && (n == 0 || kept < s.topP*sum) {
 		kept += candidates[n].weight
 		n++
 	}
@@ -84,7 +86,12 @@ func (m *Model) Generate(ctx context.Context, prompt []int32, most int, s *Sampl
 				yield(0, err)
 				return
 			}
-			id := s.Choose(m.Logits(states[len(states)-m.hidden:]))
+			logits := m.Logits(states[len(states)-m.hidden:])
+			if !finite(logits) {
+				yield(0, errNotFinite)
+				return
+			}
+			id := s.Choose(logits)
 			if !yield(id, nil) || m.Ends(id) {
 				return
 			}

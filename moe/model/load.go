@@ -59,6 +59,10 @@ func (l *loader) block(n int, arch *checkpoint.Architecture, o moe.Options) *blo
 		l.errs = append(l.errs, err)
 		return b
 	}
+	// A router compares: of weights that are not finite it may make a choice
+	// that is.
+	l.floats(prefix+"mlp.gate.weight", len(weights.Experts), hidden)
+	l.floats(prefix+"mlp.gate.e_score_correction_bias", len(weights.Experts))
 	layer, err := moe.NewLayer(weights, o)
 	if err != nil {
 		l.errs = append(l.errs, fmt.Errorf("layer %d: %w", n, err))
@@ -100,11 +104,11 @@ func (l *loader) leftOver(layers int) {
 		if rest, ok := strings.CutPrefix(name, "model.layers."); ok {
 			number, rest, _ := strings.Cut(rest, ".")
 			n, err := strconv.Atoi(number)
-			if err == nil && (n >= c.Config.Layers && n < layers || n >= 0 && n < c.Config.Layers && c.Config.LayerTypes[n] == checkpoint.Sparse && strings.HasPrefix(rest, "mlp.")) {
+			if err == nil && strconv.Itoa(n) == number && (n >= c.Config.Layers && n < layers || n >= 0 && n < c.Config.Layers && c.Config.LayerTypes[n] == checkpoint.Sparse && strings.HasPrefix(rest, "mlp.")) {
 				continue
 			}
 		}
-		l.errs = append(l.errs, fmt.Errorf("%s is no part of the model", name))
+		l.errs = append(l.errs, c.Mistake(name, errors.New("is no part of the model")))
 	}
 }
 

@@ -111,6 +111,12 @@ func (m *Model) Vocabulary() int { return m.arch.Vocabulary }
 // MaxPositions returns the most tokens that the model takes in one sequence.
 func (m *Model) MaxPositions() int { return m.arch.MaxPositions }
 
+// Hidden returns the width of a token's state.
+func (m *Model) Hidden() int { return m.hidden }
+
+// Layers returns the number of blocks.
+func (m *Model) Layers() int { return len(m.blocks) }
+
 // Ends reports whether token id ends a text.
 func (m *Model) Ends(id int32) bool { return slices.Contains(m.arch.End, id) }
 
@@ -121,8 +127,8 @@ func (m *Model) MoE(n int) *moe.Layer {
 }
 
 // Forward runs tokens that follow those which cache holds, and adds them to
-// it. It returns their last hidden states, [tokens, hidden], which Logits
-// takes. After an error the cache holds what it held before.
+// it. It returns the states that the last block leaves, [tokens, hidden]. After
+// an error the cache holds what it held before.
 func (m *Model) Forward(ctx context.Context, cache *Cache, ids []int32) (states []float32, err error) {
 	before := cache.length
 	defer func() {
@@ -133,11 +139,10 @@ func (m *Model) Forward(ctx context.Context, cache *Cache, ids []int32) (states 
 	if n := before + len(ids); n > m.arch.MaxPositions {
 		return nil, fmt.Errorf("%d tokens; the model takes %d (max_position_embeddings)", n, m.arch.MaxPositions)
 	}
-	for part := range slices.Chunk(ids, chunk) {
-		x, err := m.Embed(part)
-		if err != nil {
-			return nil, err
-		}
+	if states, err = m.Embed(ids); err != nil {
+		return nil, err
+	}
+	for x := range slices.Chunk(states, chunk*m.hidden) {
 		for n := range m.blocks {
 			m.Attend(n, cache, x)
 			y, err := m.FeedForward(ctx, n, m.Input(n, x))
@@ -146,16 +151,18 @@ func (m *Model) Forward(ctx context.Context, cache *Cache, ids []int32) (states 
 			}
 			add(x, y)
 		}
-		cache.length += len(part)
-		m.norm.apply(x)
-		states = append(states, x...)
+		cache.length += len(x) / m.hidden
 	}
 	return states, nil
 }
 
 // Logits returns the scores of every token to be the next, [tokens,
-// vocabulary], for states that Forward returned.
-func (m *Model) Logits(states []float32) []float32 { return m.head.apply(states) }
+// vocabulary], after the last states of x, [tokens, hidden].
+func (m *Model) Logits(x []float32) []float32 {
+	x = slices.Clone(x)
+	m.norm.apply(x)
+	return m.head.apply(x)
+}
 
 // Embed returns the states that the blocks begin with, [tokens, hidden].
 func (m *Model) Embed(ids []int32) ([]float32, error) {
@@ -195,10 +202,15 @@ func (m *Model) FeedForward(ctx context.Context, n int, x []float32) ([]float32,
 		err = errors.New("the result is not finite")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("layer %d: %w", n, errors.Join(err, m.checkpoint.CheckFinite(n)))
+		if ctx.Err() == nil {
+			err = errors.Join(err, m.checkpoint.CheckFinite(n))
+		}
+		return nil, fmt.Errorf("layer %d: %w", n, err)
 	}
 	return y, nil
 }
+
+var errNotFinite = errors.New("the scores of the next token are not finite")
 
 func finite(x []float32) bool {
 	for _, v := range x {

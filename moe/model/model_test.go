@@ -3,42 +3,35 @@ package model_test
 import (
 	"context"
 	"math"
+	"os"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/marlingen/marlingen/generated"
-	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/checkpoint"
-	"github.com/marlingen/marlingen/moe/dense"
 	"github.com/marlingen/marlingen/moe/model"
-	"github.com/marlingen/marlingen/moe/trellis"
-	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
-const source = "../../testdata/glm-tiny"
+// The shipped model, and the same with quantised experts. Next to each lies a
+// record of what another implementation computed of the former.
+const (
+	source = "../../testdata/glm-tiny"
+	mixed  = "../../testdata/glm-tiny-mixed"
+)
 
-func open(t testing.TB, dir string) *model.Model {
+// slow leaves out the longer texts.
+var slow = false
+
+// shipped opens the model in dir with the given frequencies.
+func shipped(t testing.TB, dir string, f model.Frequencies) *model.Model {
 	t.Helper()
 	c, err := checkpoint.Open(dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	m, err := model.Open(c, model.Options{MoE: options(t), Frequencies: model.RoundedFrequencies})
+	m, err := model.Open(c, options(t, f))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return m
-}
-
-func options(t testing.TB) moe.Options {
-	t.Helper()
-	device := cpu.New(cpu.Options{})
-	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
-	require.NoError(t, err)
-	return moe.Options{
-		Device: device, Library: library, Table: generated.Table,
-		Codecs: []moe.Codec{trellis.Codec{}, dense.BF16, dense.F16, dense.F32},
-	}
 }
 
 func record(t testing.TB) *checkpoint.Tensors {
@@ -49,58 +42,119 @@ func record(t testing.TB) *checkpoint.Tensors {
 	return r
 }
 
-func ids(t testing.TB, r *checkpoint.Tensors, name string) ([]int32, []int) {
+func recorded(t testing.TB, name string) []int32 {
 	t.Helper()
-	v, shape, err := r.Int32(name)
+	ids, _, err := record(t).Int32(name)
 	require.NoError(t, err)
-	return v, shape
+	return ids
+}
+
+// windows returns the texts whose perplexity was recorded.
+func windows(t testing.TB) [][]int32 {
+	t.Helper()
+	all, shape, err := record(t).Int32("eval_ids")
+	require.NoError(t, err)
+	var texts [][]int32
+	for i := range shape[0] {
+		texts = append(texts, all[i*shape[1]:(i+1)*shape[1]])
+	}
+	return texts
 }
 
 func TestLogits(t *testing.T) {
-	m, r := open(t, source), record(t)
-	in, _ := ids(t, r, "input_ids")
-	want, _, err := r.Float32("logits")
+	want, _, err := record(t).Float32("logits")
 	require.NoError(t, err)
-	states, err := m.Forward(context.Background(), m.NewCache(), in)
-	require.NoError(t, err)
-	got := m.Logits(states)
-	var diff, size, worst float64
-	for i := range want {
-		d := float64(got[i] - want[i])
-		diff += d * d
-		size += float64(want[i]) * float64(want[i])
-		worst = max(worst, math.Abs(d))
-	}
-	t.Logf("relative %.3g worst %.3g", math.Sqrt(diff/size), worst)
-}
+	in := recorded(t, "input_ids")
+	m := shipped(t, source, model.RoundedFrequencies)
+	got := logits(t, m, m.NewCache(), in)
+	require.Less(t, distance(t, got, want), 1e-5)
+	require.Less(t, distance(t, logits(t, m, m.NewCache(), in, 1, 1, 30, 2), want), 1e-5)
 
-func TestPPL(t *testing.T) {
-	for _, dir := range []string{source, source + "-mixed"} {
-		m, r := open(t, dir), record(t)
-		in, shape := ids(t, r, "eval_ids")
-		var l model.Likelihood
-		start := time.Now()
-		for i := range shape[0] {
-			w, err := m.Likelihood(context.Background(), in[i*shape[1]:(i+1)*shape[1]])
-			require.NoError(t, err)
-			l.Add(w)
-		}
-		t.Logf("%s %.6f %d %v", dir, l.Perplexity(), l.Tokens, time.Since(start))
-	}
+	ideal := newIdeal(t, os.DirFS(source), model.RoundedFrequencies).logits(in)
+	require.Less(t, distance(t, ideal, want), 1e-5)
+	require.Less(t, distance(t, got, ideal), 1e-5)
+
+	exact := shipped(t, source, model.ExactFrequencies)
+	require.Greater(t, distance(t, logits(t, exact, exact.NewCache(), in), want), 1e-4)
 }
 
 func TestGreedy(t *testing.T) {
-	m, r := open(t, source), record(t)
-	prompt, _ := ids(t, r, "greedy_prompt")
-	want, _ := ids(t, r, "greedy_out")
-	s, err := model.NewSampler(0, 1, 0)
+	prompt, want := recorded(t, "greedy_prompt"), recorded(t, "greedy_out")
+	require.Equal(t, prompt, want[:len(prompt)])
+	m := shipped(t, source, model.RoundedFrequencies)
+	got, err := generate(context.Background(), m, prompt, len(want)-len(prompt), greedy(t))
 	require.NoError(t, err)
-	start := time.Now()
-	got := prompt
-	for id, err := range m.Generate(context.Background(), prompt, len(want)-len(prompt), s) {
+	require.Equal(t, want[len(prompt):], got)
+}
+
+func TestFit(t *testing.T) {
+	in := recorded(t, "input_ids")
+	for _, dir := range []string{source, mixed} {
+		rounded := shipped(t, dir, model.RoundedFrequencies)
+		want := logits(t, rounded, rounded.NewCache(), in)
+		m := shipped(t, dir, model.ExactFrequencies)
+		before := logits(t, m, m.NewCache(), in)
+		require.NotEqual(t, want, before)
+
+		fit, ok, err := m.Fit(context.Background(), record(t))
 		require.NoError(t, err)
-		got = append(got, id)
+		require.True(t, ok)
+		require.Equal(t, model.RoundedFrequencies, fit.Frequencies)
+		require.Less(t, fit.Error, 1e-6)
+		require.Equal(t, want, logits(t, m, m.NewCache(), in))
 	}
-	t.Log(time.Since(start), len(got))
-	require.Equal(t, want, got)
+	require.Equal(t, "exact", model.ExactFrequencies.String())
+	require.Equal(t, "rounded to bfloat16", model.RoundedFrequencies.String())
+}
+
+// TestLikelihood compares what is said of two texts with the oracle.
+func TestLikelihood(t *testing.T) {
+	n := 40
+	if slow || testing.Short() {
+		n = 12
+	}
+	for _, dir := range []string{source, mixed} {
+		m, ideal := shipped(t, dir, model.RoundedFrequencies), newIdeal(t, os.DirFS(dir), model.RoundedFrequencies)
+		var l model.Likelihood
+		want := 0.0
+		for _, text := range windows(t)[:2] {
+			one, err := m.Likelihood(context.Background(), text[:n])
+			require.NoError(t, err)
+			l.Add(one)
+			want += ideal.nll(text[:n])
+		}
+		require.Equal(t, 2*(n-1), l.Tokens)
+		require.InEpsilon(t, want, l.NLL, 1e-6)
+		require.InEpsilon(t, math.Exp(want/float64(l.Tokens)), l.Perplexity(), 1e-5)
+	}
+}
+
+// TestPerplexity compares perplexities over whole texts with those recorded
+// and, of the first two, with those that the oracle computed.
+func TestPerplexity(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a while")
+	}
+	for _, c := range []struct {
+		dir   string
+		first float64 // of two texts, by the oracle
+		all   float64 // of all texts, as recorded; 0 for none
+	}{{source, 15.53796915, 10.7459}, {mixed, 16.06079479, 0}} {
+		m := shipped(t, c.dir, model.RoundedFrequencies)
+		var l model.Likelihood
+		for i, text := range windows(t) {
+			if i == 2 {
+				require.InEpsilon(t, c.first, l.Perplexity(), 1e-6)
+				if slow || c.all == 0 {
+					break
+				}
+			}
+			one, err := m.Likelihood(context.Background(), text)
+			require.NoError(t, err)
+			l.Add(one)
+		}
+		if l.Tokens == 32*511 {
+			require.InDelta(t, c.all, l.Perplexity(), 0.00005)
+		}
+	}
 }

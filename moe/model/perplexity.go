@@ -35,6 +35,9 @@ func (m *Model) Likelihood(ctx context.Context, ids []int32) (Likelihood, error)
 	for at := 0; at < l.Tokens; at += chunk {
 		end := min(at+chunk, l.Tokens)
 		logits := m.Logits(states[at*m.hidden : end*m.hidden])
+		if !finite(logits) {
+			return Likelihood{}, errNotFinite
+		}
 		for i, id := range ids[at+1 : end+1] {
 			if id < 0 || int(id) >= m.arch.Vocabulary {
 				return Likelihood{}, fmt.Errorf("token %d is %d, and the vocabulary has %d", at+1+i, id, m.arch.Vocabulary)

@@ -19,7 +19,9 @@ type Fit struct {
 // another implementation computed: tensors input_ids, [1, tokens], and
 // layers.N.moe.in, [tokens, hidden], of the first mixture of experts. What
 // precedes that is never quantised, so that any difference is of another kind.
-// ok tells whether there is such a record; without, nothing changes.
+// ok tells whether there is such a record; without, or after an error, nothing
+// changes. No other method may be called at the same time, and no cache that
+// was filled before may be used after.
 func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, ok bool, err error) {
 	first := slices.IndexFunc(m.blocks, func(b *block) bool { _, dense := b.forward.(*mlp); return !dense })
 	name := fmt.Sprintf("layers.%d.moe.in", first)
@@ -37,9 +39,18 @@ func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, 
 	if err != nil {
 		return Fit{}, false, err
 	}
+	if one, _ := record.Lookup("input_ids"); len(ids) == 0 || !slices.Equal(one.Shape, []int{1, len(ids)}) {
+		return Fit{}, false, fmt.Errorf("input_ids: shape is %v, want [1 tokens]", one.Shape)
+	}
 	if !slices.Equal(shape, []int{len(ids), m.hidden}) {
 		return Fit{}, false, fmt.Errorf("%s: shape is %v, want [%d %d]", name, shape, len(ids), m.hidden)
 	}
+	was := *m.rotary
+	defer func() {
+		if err != nil {
+			*m.rotary = was
+		}
+	}()
 	best.Error = math.Inf(1)
 	for _, f := range []Frequencies{ExactFrequencies, RoundedFrequencies} {
 		*m.rotary = *newRotary(m.arch, f)
@@ -60,6 +71,9 @@ func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, 
 		if e := distance(m.Input(first, x), want); e < best.Error {
 			best = Fit{f, e}
 		}
+	}
+	if math.IsInf(best.Error, 1) {
+		return Fit{}, false, fmt.Errorf("%s: it is zero, or not finite", name)
 	}
 	*m.rotary = *newRotary(m.arch, best.Frequencies)
 	return best, true, nil
