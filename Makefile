@@ -1,4 +1,4 @@
-# make run    the main job: the shipped model's MoE layers through the fairway
+# make run    the main job: the shipped model goes on with a text, and is measured
 # make test   all tests
 # The others are for contributors. Everything needs Go alone, but race, which
 # needs a C compiler; what is fetched comes by name through Go's module proxy.
@@ -6,11 +6,19 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
+CALIBRATION := testdata/calibration.txt
 
-.PHONY: run test race clang generate check prove testdata bench lint fuzz
+.PHONY: run build test race clang generate check prove testdata quality bench lint fuzz
 
-run:
-	go run ./cmd/marlingen run
+run: build
+	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
+	@echo
+	bin/marlingen run --repeat 1
+	@echo
+	bin/marlingen perplexity --windows 4
+
+build:
+	@go build -o bin/marlingen ./cmd/marlingen
 
 test: clang
 	go test ./...
@@ -40,10 +48,13 @@ check:
 	go run ./cmd/marlingen regenerate --check
 
 # Write the shipped checkpoint anew from its unquantised source.
-testdata:
-	go build -o bin/marlingen ./cmd/marlingen
+testdata: build
 	rm -rf testdata/glm-tiny-mixed
-	bin/marlingen quantize --model testdata/glm-tiny --out testdata/glm-tiny-mixed --profile glm47
+	bin/marlingen quantize --model testdata/glm-tiny --out testdata/glm-tiny-mixed --profile glm47 --calibrate $(CALIBRATION)
+
+# Measure what quantising costs, anew; takes a quarter of an hour.
+quality: build
+	bin/marlingen quality --model testdata/glm-tiny --calibrate $(CALIBRATION) --markdown docs/quality.md
 
 # Benchmarks, in Go's format, for benchstat.
 bench:

@@ -33,6 +33,9 @@ type cli struct {
 	Inventory  inventoryCmd  `cmd:"" help:"Say which kernels of the table a device has."`
 	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
 	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
+	Generate   generateCmd   `cmd:"" help:"Go on with a text."`
+	Perplexity perplexityCmd `cmd:"" help:"Say how well a model predicts a text."`
+	Quality    qualityCmd    `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`

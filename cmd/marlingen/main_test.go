@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -29,7 +31,8 @@ func needClang(t *testing.T) {
 }
 
 // Each testdata/script/*.txtar is a session with the command. $ROOT is the
-// project; project DIR copies its specs there, appendline FILE LINE adds a line.
+// project; project DIR copies its specs there, appendline FILE LINE
+// adds a line, replace FILE OLD NEW changes some text, truncate FILE SIZE cuts.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 
 // The same for sessions that need clang.
@@ -56,6 +59,16 @@ func runScripts(t *testing.T, dir string) {
 				ts.Check(err)
 				_, err = f.WriteString(args[1] + "\n")
 				ts.Check(errors.Join(err, f.Close()))
+			},
+			"replace": func(ts *testscript.TestScript, _ bool, args []string) {
+				b, err := os.ReadFile(ts.MkAbs(args[0]))
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Replace(b, []byte(args[1]), []byte(args[2]), 1), 0o644))
+			},
+			"truncate": func(ts *testscript.TestScript, _ bool, args []string) {
+				size, err := strconv.ParseInt(args[1], 10, 64)
+				ts.Check(err)
+				ts.Check(os.Truncate(ts.MkAbs(args[0]), size))
 			},
 			"project": func(ts *testscript.TestScript, _ bool, args []string) {
 				for _, dir := range []string{"specs", "generated"} {

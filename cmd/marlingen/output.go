@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -35,6 +39,25 @@ func (a *app) table(header table.Row, rows []table.Row, right ...int) {
 	w.AppendHeader(header)
 	w.AppendRows(rows)
 	w.Render()
+}
+
+// writePage writes a file, which appears or is replaced once it is complete.
+func writePage(path string, write func(io.Writer)) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	w := bufio.NewWriter(f)
+	write(w)
+	if err := errors.Join(w.Flush(), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
 
 // progress returns a function that shows how far something has come, and one

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"github.com/marlingen/marlingen"
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/checkpoint"
@@ -44,9 +41,6 @@ if a layer is further from the oracle than rounding allows, or routes differentl
   marlingen run
   marlingen run --model glm-tiny-mixed --json`
 }
-
-// reference is the file of a checkpoint that holds recorded activations.
-const reference = "reference.safetensors"
 
 // codecs are those that the host can decode.
 var codecs = []moe.Codec{trellis.Codec{}, dense.BF16, dense.F16, dense.F32}
@@ -94,27 +88,13 @@ func (c *runCmd) Run(ctx context.Context, a *app) (err error) {
 
 // load opens the model and its recorded activations.
 func (c *runCmd) load() (model *checkpoint.Checkpoint, record *checkpoint.Tensors, err error) {
-	if c.Model == "" {
-		model, err = checkpoint.OpenFS(marlingen.GlmTinyMixed())
-	} else {
-		model, err = checkpoint.Open(c.Model)
-	}
-	if err != nil {
+	if model, err = openCheckpoint(c.Model); err != nil {
 		return nil, nil, err
 	}
-	switch {
-	case c.Activations != "":
+	if c.Activations != "" {
 		record, err = checkpoint.OpenTensors(c.Activations)
-	case c.Model != "":
-		record, err = checkpoint.OpenTensors(filepath.Join(c.Model, reference))
-		if errors.Is(err, os.ErrNotExist) {
-			err = fmt.Errorf("%w; name a file of recorded activations with --activations", err)
-		}
-	default:
-		var data []byte
-		if data, err = fs.ReadFile(marlingen.GlmTinyMixed(), reference); err == nil {
-			record, err = checkpoint.ParseTensors(reference, data)
-		}
+	} else if record, err = openRecord(c.Model); errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; name a file of recorded activations with --activations", err)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, model.Close())
@@ -207,15 +187,15 @@ func planRow(pass runtime.Pass, kernel string, groups []moe.Group, rows int, wor
 
 // mix lists the tuples of a layer's experts, the most frequent first.
 func mix(r *replay.Report) string {
-	tuples := slices.SortedFunc(maps.Keys(r.Experts), func(a, b runtime.BitTuple) int {
-		return cmp.Or(r.Experts[b]-r.Experts[a], a.Compare(b))
+	if r.Shared == nil {
+		return countTuples(r.Experts)
+	}
+	return fmt.Sprintf("%s, shared %v", countTuples(r.Experts), *r.Shared)
+}
+
+// sortedTuples returns the tuples that are counted, the most frequent first.
+func sortedTuples[N int | uint64](counts map[runtime.BitTuple]N) []runtime.BitTuple {
+	return slices.SortedFunc(maps.Keys(counts), func(a, b runtime.BitTuple) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), a.Compare(b))
 	})
-	var parts []string
-	for _, t := range tuples {
-		parts = append(parts, fmt.Sprintf("%d × %v", r.Experts[t], t))
-	}
-	if r.Shared != nil {
-		parts = append(parts, fmt.Sprintf("shared %v", *r.Shared))
-	}
-	return strings.Join(parts, ", ")
 }

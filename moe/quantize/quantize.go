@@ -12,40 +12,20 @@ import (
 	"slices"
 	"strings"
 
+	"gonum.org/v1/gonum/blas/blas32"
+
 	"github.com/marlingen/marlingen/moe/checkpoint"
-	"github.com/marlingen/marlingen/moe/dense"
 	"github.com/marlingen/marlingen/moe/trellis"
-	"github.com/marlingen/marlingen/runtime"
 )
-
-// A Plan says which tuple each expert gets.
-type Plan struct {
-	Tuples map[int][]runtime.BitTuple // of each layer's routed experts
-	Shared runtime.BitTuple           // of the shared ones
-}
-
-// Spread returns the plan that gives the experts of c the tuples of p's mix,
-// interleaved over experts and layers, in the shares of the mix.
-func Spread(c *checkpoint.Checkpoint, p *runtime.Profile) Plan {
-	layers, experts := c.MoELayers(), c.Config.Experts
-	tuples := p.Spread(len(layers) * experts)
-	plan := Plan{Tuples: map[int][]runtime.BitTuple{}, Shared: p.Shared}
-	for i, layer := range layers {
-		plan.Tuples[layer] = tuples[i*experts : (i+1)*experts]
-	}
-	return plan
-}
 
 // Options say how to quantise.
 type Options struct {
-	Progress func(done, total int) // called after each matrix; may be nil
-}
+	// Calibration is the text whose reading is to be spared; nil to treat all
+	// weights alike. Its model has to be of the same checkpoint.
+	Calibration *Calibration
 
-// A module is a projection that is to be quantised.
-type module struct {
-	name    string
-	bits    uint8
-	out, in int
+	Stage    trellis.Stage         // how far to go with it
+	Progress func(done, total int) // called after each expert; may be nil
 }
 
 // Write writes c, which is the checkpoint in directory from, with its experts
@@ -57,9 +37,14 @@ func Write(ctx context.Context, c *checkpoint.Checkpoint, from, to string, plan 
 	if err := c.Check(); err != nil {
 		return err
 	}
-	modules, err := modules(c, plan)
-	if err != nil {
+	q := &quantiser{checkpoint: c, plan: plan, stage: o.Stage, progress: o.Progress, layer: -1}
+	if err := q.check(); err != nil {
 		return err
+	}
+	if o.Calibration != nil {
+		if q.walk, err = o.Calibration.newWalk(); err != nil {
+			return err
+		}
 	}
 	config, err := os.ReadFile(filepath.Join(from, "config.json"))
 	if err != nil {
@@ -92,8 +77,7 @@ func Write(ctx context.Context, c *checkpoint.Checkpoint, from, to string, plan 
 	if err := os.WriteFile(filepath.Join(partial, "config.json"), config, 0o644); err != nil {
 		return err
 	}
-	drafts := drafts(ctx, c, modules, o.Progress)
-	if err := checkpoint.WriteTensorsFile(filepath.Join(partial, "model.safetensors"), drafts, map[string]string{"format": "pt"}); err != nil {
+	if err := checkpoint.WriteTensorsFile(filepath.Join(partial, "model.safetensors"), q.drafts(ctx), map[string]string{"format": "pt"}); err != nil {
 		return err
 	}
 	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -102,77 +86,84 @@ func Write(ctx context.Context, c *checkpoint.Checkpoint, from, to string, plan 
 	return os.Rename(partial, to)
 }
 
-// modules returns the projections of c's experts, with the widths of the plan.
-func modules(c *checkpoint.Checkpoint, plan Plan) ([]module, error) {
-	var ms []module
+// A quantiser quantises expert after expert.
+type quantiser struct {
+	checkpoint *checkpoint.Checkpoint
+	plan       Plan
+	stage      trellis.Stage
+	progress   func(done, total int)
+
+	walk  *walk // nil without a calibration
+	layer int   // that the walk is in, or -1
+	x     []float32
+	rows  []rows
+	out   []float32 // of the layer's experts so far, [tokens, hidden]
+}
+
+// check reports what the plan and the checkpoint do not allow.
+func (q *quantiser) check() error {
+	c := q.checkpoint
+	experts := c.Config.Experts + c.Config.SharedExperts
 	var errs []error
-	add := func(prefix string, t runtime.BitTuple) {
-		hidden, intermediate := c.Config.Hidden, c.Config.Intermediate
-		for _, m := range []module{
-			{prefix + "gate_proj", t.Gate, intermediate, hidden},
-			{prefix + "up_proj", t.Up, intermediate, hidden},
-			{prefix + "down_proj", t.Down, hidden, intermediate},
-		} {
-			if _, ok := c.Tensor(m.name + ".weight"); !ok {
-				errs = append(errs, fmt.Errorf("%s is quantised already", m.name))
-			} else if err := trellis.CheckShape(m.bits, m.out, m.in); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
-			}
-			ms = append(ms, m)
-		}
-	}
 	for _, layer := range c.MoELayers() {
-		tuples := plan.Tuples[layer]
-		if len(tuples) != c.Config.Experts {
-			errs = append(errs, fmt.Errorf("layer %d: %d tuples for %d experts", layer, len(tuples), c.Config.Experts))
+		if n := len(q.plan[layer]); n != experts {
+			errs = append(errs, fmt.Errorf("layer %d: %d tuples for %d experts", layer, n, experts))
 			continue
 		}
-		for e, t := range tuples {
-			add(fmt.Sprintf("model.layers.%d.mlp.experts.%d.", layer, e), t)
-		}
-		if c.Config.SharedExperts > 0 {
-			add(fmt.Sprintf("model.layers.%d.mlp.shared_experts.", layer), plan.Shared)
+		for e, t := range q.plan[layer] {
+			for _, p := range projections(c.Config, t) {
+				name := prefix(c.Config, layer, e) + p.name
+				if _, ok := c.Tensor(name + ".weight"); !ok {
+					errs = append(errs, fmt.Errorf("%s is quantised already", name))
+				} else if err := trellis.CheckShape(p.bits, p.out, p.in); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				}
+			}
 		}
 	}
-	return ms, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // drafts returns the tensors to be written. The quantised come first: their
-// sizes are multiples of 32 bytes, so all of them are aligned. A matrix is
-// quantised when its turn comes, and forgotten after it.
-func drafts(ctx context.Context, c *checkpoint.Checkpoint, modules []module, progress func(done, total int)) []checkpoint.Draft {
+// sizes are multiples of 32 bytes, so all of them are aligned. An expert is
+// quantised when the turn of its first tensor comes, and forgotten after its
+// last.
+func (q *quantiser) drafts(ctx context.Context) []checkpoint.Draft {
+	c := q.checkpoint
 	var ds []checkpoint.Draft
 	replaced := map[string]bool{}
-	for i, m := range modules {
-		replaced[m.name+".weight"] = true
-		var tensor *trellis.Tensor
-		for _, part := range trellis.Components {
-			d := checkpoint.Draft{
-				Name:  m.name + "." + part.String(),
-				DType: checkpoint.F16,
-				Shape: part.Shape(m.bits, m.out, m.in),
-			}
-			if part == trellis.Indices {
-				d.DType = checkpoint.U8
-			}
-			d.Bytes = func() ([]byte, error) {
-				var err error
-				if part == trellis.Components[0] {
-					tensor, err = quantise(ctx, c, m)
-					if err != nil {
-						return nil, err
+	layers := c.MoELayers()
+	for i, layer := range layers {
+		for e, tuple := range q.plan[layer] {
+			var tensors [3]*trellis.Tensor
+			first := len(ds)
+			for k, p := range projections(c.Config, tuple) {
+				module := prefix(c.Config, layer, e) + p.name
+				replaced[module+".weight"] = true
+				for _, part := range trellis.Components {
+					d := checkpoint.Draft{Name: module + "." + part.String(), DType: checkpoint.F16, Shape: part.Shape(p.bits, p.out, p.in)}
+					if part == trellis.Indices {
+						d.DType = checkpoint.U8
 					}
+					d.Bytes = func() ([]byte, error) { return tensors[k].Part(part), nil }
+					ds = append(ds, d)
 				}
-				b := tensor.Part(part)
-				if part == trellis.Components[len(trellis.Components)-1] {
-					tensor = nil
-					if progress != nil {
-						progress(i+1, len(modules))
-					}
-				}
-				return b, nil
 			}
-			ds = append(ds, d)
+			begin, end := ds[first].Bytes, ds[len(ds)-1].Bytes
+			ds[first].Bytes = func() (b []byte, err error) {
+				if tensors, err = q.expert(ctx, layer, e); err != nil {
+					return nil, err
+				}
+				return begin()
+			}
+			ds[len(ds)-1].Bytes = func() ([]byte, error) {
+				b, err := end()
+				tensors = [3]*trellis.Tensor{}
+				if q.progress != nil {
+					q.progress(i*len(q.plan[layer])+e+1, len(layers)*len(q.plan[layer]))
+				}
+				return b, err
+			}
 		}
 	}
 	// The others by the size of their elements, so that they are aligned too.
@@ -186,22 +177,77 @@ func drafts(ctx context.Context, c *checkpoint.Checkpoint, modules []module, pro
 	return append(ds, others...)
 }
 
-// quantise reads and quantises one matrix.
-func quantise(ctx context.Context, c *checkpoint.Checkpoint, m module) (*trellis.Tensor, error) {
-	t, _ := c.Tensor(m.name + ".weight")
-	codec, ok := map[checkpoint.DType]dense.Codec{
-		checkpoint.BF16: dense.BF16, checkpoint.F16: dense.F16, checkpoint.F32: dense.F32,
-	}[t.DType]
-	if !ok {
-		return nil, fmt.Errorf("%s: its dtype is %s", t.Name, t.DType)
-	}
-	w := make([]float32, m.out*m.in)
-	codec.Decode(w, t.Data)
-	q, err := trellis.Quantize(ctx, w, m.out, m.in, m.bits, trellis.Options{})
+// expert returns the projections of an expert with the widths of the plan. It
+// is called once for each, in order.
+func (q *quantiser) expert(ctx context.Context, layer, e int) (ts [3]*trellis.Tensor, err error) {
+	ex, err := read(q.checkpoint, layer, e)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.Name, err)
+		return ts, err
 	}
-	return q, nil
+	t := q.plan[layer][e]
+	widths := [3]uint8{t.Gate, t.Up, t.Down}
+	if q.walk == nil {
+		for i, bits := range widths {
+			if ts[i], err = ex.quantise(ctx, i, bits, trellis.Options{}); err != nil {
+				return ts, err
+			}
+		}
+		return ts, nil
+	}
+	if err := q.enter(ctx, layer); err != nil {
+		return ts, err
+	}
+	if err := q.calibrated(ctx, ex, widths, &q.rows[e], &ts); err != nil {
+		return ts, err
+	}
+	if e == len(q.rows)-1 {
+		q.walk.leave(q.out)
+		q.layer = -1
+	}
+	return ts, nil
+}
+
+// enter walks to a layer, past the layers that are quantised already.
+func (q *quantiser) enter(ctx context.Context, layer int) (err error) {
+	if q.layer == layer {
+		return nil
+	}
+	if q.x, err = q.walk.enter(ctx, layer); err != nil {
+		return err
+	}
+	c := q.checkpoint.Config
+	q.layer, q.out = layer, make([]float32, len(q.x))
+	q.rows, err = q.walk.rows(q.x, c.Experts, c.SharedExperts > 0)
+	return err
+}
+
+// calibrated quantises an expert for the inputs that its rows have once all
+// before it is quantised, and adds its output to the layer's.
+func (q *quantiser) calibrated(ctx context.Context, ex *expert, widths [3]uint8, r *rows, ts *[3]*trellis.Tensor) error {
+	var moment *trellis.Hessian
+	var quantised [3]blas32.General
+	x := r.of(q.x, q.checkpoint.Config.Hidden)
+	for i, bits := range widths {
+		var err error
+		switch i {
+		case 0:
+			moment, err = r.moment(x)
+		case 2:
+			x = hidden(times(x, quantised[0]), times(x, quantised[1]))
+			moment, err = r.moment(x)
+		}
+		if err != nil {
+			return fmt.Errorf("%s%s: %w", ex.name, ex.projections[i].name, err)
+		}
+		if ts[i], err = ex.quantise(ctx, i, bits, trellis.Options{Hessian: moment, Stage: q.stage}); err != nil {
+			return err
+		}
+		if quantised[i], err = decode(ts[i]); err != nil {
+			return err
+		}
+	}
+	r.addTo(q.out, times(x, quantised[2]))
+	return nil
 }
 
 // copyOthers copies the files of from that are no part of its weights.

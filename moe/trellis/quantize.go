@@ -2,7 +2,6 @@ package trellis
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -14,19 +13,38 @@ import (
 
 // Options say how to quantise.
 type Options struct {
-	// Moments holds the second moment E[x²] of each input, [in]: errors of an
-	// input's weights count in proportion. Nil counts all alike.
-	Moments []float64
+	// Hessian is the second moment of the inputs: weights' errors count by what
+	// they do to the outputs. Nil counts all alike, and each for itself.
+	Hessian *Hessian
+
+	// Stage is the last stage of what is done with a Hessian.
+	Stage Stage
 
 	// Workers bounds the goroutines; 0 stands for one per processor. The
 	// result does not depend on it.
 	Workers int
 }
 
-// Quantize stores w, row-major [out, in], with indices of the given width. For
-// each output and group of inputs it searches the step that makes the squared
-// error, weighted with opt.Moments, smallest after rounding to fp16. su is one
-// and sv a power of two. The same input gives the same bytes on every machine.
+// A Stage is how far quantising with a Hessian goes. Only Complete is of use,
+// except to measure what each stage gains.
+type Stage uint8
+
+// The stages.
+const (
+	Complete Stage = iota // all that there is
+	Scaling               // su and steps fitted, every weight rounded for itself
+	Feedback              // that, and weights rounded after the errors of those before them
+)
+
+// Quantize stores w, row-major [out, in], with indices of the given width.
+//
+// Without a Hessian it searches, for each output and group of inputs, the step
+// that makes the squared error smallest after rounding to fp16. su is one and
+// sv a power of two. The same input gives the same bytes on every machine.
+//
+// With one it minimises the squared error of the outputs, and su varies. The
+// same input gives the same bytes on one machine; those of processors of
+// different kinds may differ, as their sums do in the last bits.
 //
 // It is an error if a weight is not finite or too large for the format; what
 // is too small for it becomes zero. If ctx ends, Quantize returns its cause.
@@ -34,38 +52,60 @@ func Quantize(ctx context.Context, w []float32, out, in int, bits uint8, opt Opt
 	if err := CheckShape(bits, out, in); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(checkWeights(w, out, in, bits), checkMoments(opt.Moments, in)); err != nil {
+	if err := checkWeights(w, out, in, bits); err != nil {
 		return nil, err
 	}
-	t := newTensor(bits, out, in)
-	one := float16.Fromfloat32(1)
-	for i := range t.SU {
-		t.SU[i] = one
-	}
-
 	workers := opt.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
+	t := newTensor(bits, out, in)
+	if h := opt.Hessian; h != nil {
+		if h.in != in {
+			return nil, fmt.Errorf("the second moment of %d inputs for a matrix of %d×%d", h.in, out, in)
+		}
+		if err := calibrate(ctx, t, w, h, opt.Stage, workers); err != nil {
+			return nil, err
+		}
+		return t, nil
+	}
+
+	one := float16.Fromfloat32(1)
+	for i := range t.SU {
+		t.SU[i] = one
+	}
+	err := parallel(ctx, workers, out, func() func(int) {
+		q := quantizer{tensor: t, indices: make([]uint8, in), search: newSearch(bits, thorough)}
+		return func(o int) { q.row(w[o*in:(o+1)*in], o) }
+	})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// parallel does the jobs from 0 to n, each by one of so many workers, unless
+// ctx ends.
+func parallel(ctx context.Context, workers, n int, worker func() func(job int)) error {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(workers, out) {
+	for range min(workers, n) {
 		wg.Go(func() {
-			q := quantizer{tensor: t, moments: opt.Moments, indices: make([]uint8, in), search: newSearch(bits)}
+			do := worker()
 			for ctx.Err() == nil {
-				o := int(next.Add(1)) - 1
-				if o >= out {
+				job := int(next.Add(1)) - 1
+				if job >= n {
 					return
 				}
-				q.row(w[o*in:(o+1)*in], o)
+				do(job)
 			}
 		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return t, nil
+	return nil
 }
 
 // checkWeights reports the weights that cannot be stored.
@@ -98,23 +138,9 @@ func checkWeights(w []float32, out, in int, bits uint8) error {
 // of two, twice as much is still a step of fp16.
 const largest = 1 << (maxExponent + 14)
 
-// checkMoments reports the first moment that is no moment.
-func checkMoments(moments []float64, in int) error {
-	if moments != nil && len(moments) != in {
-		return fmt.Errorf("%d moments for %d inputs", len(moments), in)
-	}
-	for i, m := range moments {
-		if !(m >= 0) || math.IsInf(m, 0) {
-			return fmt.Errorf("moment %v of input %d is not a finite number ≥ 0", m, i)
-		}
-	}
-	return nil
-}
-
 // A quantizer is the scratch memory of one worker.
 type quantizer struct {
 	tensor  *Tensor
-	moments []float64
 	indices []uint8 // of a row
 	search  *search
 }
@@ -122,24 +148,25 @@ type quantizer struct {
 // row quantises row o. Rows share no byte of the tensor.
 func (q *quantizer) row(w []float32, o int) {
 	t := q.tensor
+	unit := t.normalize(w, o)
+	for g := range groups(t.In) {
+		from, to := g*Group, min((g+1)*Group, t.In)
+		q.search.load(w[from:to], unit, nil)
+		t.Scales[g*t.Out+o] = q.search.best()
+		q.search.nearest(q.indices[from:to], t.Scales[g*t.Out+o])
+	}
+	packRow(t.Indices, q.indices, int(t.Bits), o)
+}
+
+// normalize sets sv of row o, and returns one over it.
+func (t *Tensor) normalize(w []float32, o int) float64 {
 	var top float32
 	for _, x := range w {
 		top = max(top, abs(x))
 	}
 	move := exponent(float64(top))
 	t.SV[o] = float16.Fromfloat32(float32(math.Ldexp(1, move)))
-	unit := math.Ldexp(1, -move)
-	for g := range groups(t.In) {
-		from, to := g*Group, min((g+1)*Group, t.In)
-		var moments []float64
-		if q.moments != nil {
-			moments = q.moments[from:to]
-		}
-		q.search.load(w[from:to], unit, moments)
-		t.Scales[g*t.Out+o] = q.search.best()
-		q.search.nearest(q.indices[from:to], t.Scales[g*t.Out+o])
-	}
-	packRow(t.Indices, q.indices, int(t.Bits), o)
+	return math.Ldexp(1, -move)
 }
 
 func abs(x float32) float32 { return math.Float32frombits(math.Float32bits(x) &^ (1 << 31)) }

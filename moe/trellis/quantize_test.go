@@ -20,16 +20,12 @@ func gaussian(out, in int, deviation float64) []float32 {
 	return w
 }
 
-// relative returns the root of Σ m·(w − v)² / Σ m·w².
-func relative(w, v []float32, moments []float64) float64 {
+// relative returns the root of Σ (w − v)² / Σ w².
+func relative(w, v []float32) float64 {
 	var d, n float64
 	for i := range w {
-		m := 1.0
-		if moments != nil {
-			m = moments[i%len(moments)]
-		}
-		d += m * math.Pow(float64(w[i])-float64(v[i]), 2)
-		n += m * math.Pow(float64(w[i]), 2)
+		d += math.Pow(float64(w[i])-float64(v[i]), 2)
+		n += math.Pow(float64(w[i]), 2)
 	}
 	return math.Sqrt(d / n)
 }
@@ -90,7 +86,7 @@ func TestQuantizeGaussian(t *testing.T) {
 		require.NoError(t, err)
 		v, err := tensor.Dequantize()
 		require.NoError(t, err)
-		got, best := relative(w, v, nil), optimum(bits)
+		got, best := relative(w, v), optimum(bits)
 		t.Logf("%d bits: relative error %.5f; the best single grid has %.5f", bits, got, best)
 		require.LessOrEqual(t, got, 1.02*best, "%d bits", bits)
 		if want, ok := fitted[bits]; ok {
@@ -158,35 +154,6 @@ func exhaustive(w []float32, bits uint8) float64 {
 	return best
 }
 
-func TestQuantizeMoments(t *testing.T) {
-	const out, in = 32, 400
-	w := gaussian(out, in, 1)
-	r := rand.New(rand.NewPCG(7, 8))
-	moments := make([]float64, in)
-	for i := range moments {
-		moments[i] = math.Exp(2 * r.NormFloat64())
-	}
-	for bits := uint8(2); bits <= 8; bits++ {
-		var errs [2]float64
-		for k, m := range [][]float64{nil, moments} {
-			tensor, err := trellis.Quantize(context.Background(), w, out, in, bits, trellis.Options{Moments: m})
-			require.NoError(t, err)
-			v, err := tensor.Dequantize()
-			require.NoError(t, err)
-			errs[k] = relative(w, v, moments)
-		}
-		t.Logf("%d bits: weighted error %.5f, %.5f with moments", bits, errs[0], errs[1])
-		require.Less(t, errs[1], 0.97*errs[0], "%d bits", bits)
-	}
-
-	// Moments of zero say nothing about a group.
-	plain, err := trellis.Quantize(context.Background(), w, out, in, 3, trellis.Options{})
-	require.NoError(t, err)
-	zero, err := trellis.Quantize(context.Background(), w, out, in, 3, trellis.Options{Moments: make([]float64, in)})
-	require.NoError(t, err)
-	require.Equal(t, plain, zero)
-}
-
 func TestQuantizeRange(t *testing.T) {
 	const out, in = 16, 144
 	for _, deviation := range []float64{1e-7, 1e-5, 1e-3, 1, 1e4, 1e7} {
@@ -198,7 +165,7 @@ func TestQuantizeRange(t *testing.T) {
 			require.NoError(t, err)
 			v, err := tensor.Dequantize()
 			require.NoError(t, err)
-			require.Less(t, relative(w, v, nil), 1.02*optimum(bits), "deviation %g, %d bits", deviation, bits)
+			require.Less(t, relative(w, v), 1.02*optimum(bits), "deviation %g, %d bits", deviation, bits)
 			require.Equal(t, w[:in], v[:in])
 			require.Equal(t, w[3*in+128:3*in+144], v[3*in+128:3*in+144])
 		}
@@ -221,14 +188,6 @@ func TestQuantizeErrors(t *testing.T) {
 	require.ErrorContains(t, err, "in is 24, not a positive multiple of 16")
 	_, err = trellis.Quantize(ctx, w, 16, 16, 3, trellis.Options{})
 	require.ErrorContains(t, err, "512 weights for a matrix of 16×16")
-	_, err = trellis.Quantize(ctx, w, 16, 32, 3, trellis.Options{Moments: make([]float64, 31)})
-	require.ErrorContains(t, err, "31 moments for 32 inputs")
-	for _, bad := range []float64{-1, math.NaN(), math.Inf(1)} {
-		moments := make([]float64, 32)
-		moments[7] = bad
-		_, err = trellis.Quantize(ctx, w, 16, 32, 3, trellis.Options{Moments: moments})
-		require.ErrorContains(t, err, "of input 7 is not a finite number")
-	}
 	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e30} {
 		w[5*32+9], w[6*32] = float32(bad), float32(bad)
 		_, err = trellis.Quantize(ctx, w, 16, 32, 3, trellis.Options{})

@@ -6,10 +6,16 @@ import (
 	"github.com/x448/float16"
 )
 
-const (
-	sweep  = 48 // steps that a search tries at first
-	refine = 4  // of which so many are refined
-	rounds = 8  // of refinement, at most
+// An effort bounds a search.
+type effort struct {
+	sweep  int // steps that are tried at first
+	refine int // of which so many are refined
+	rounds int // of refinement, at most
+}
+
+var (
+	thorough = effort{sweep: 48, refine: 4, rounds: 8}
+	quick    = effort{sweep: 16, refine: 2, rounds: 4}
 )
 
 // A search looks for the step of one group: the s that minimises
@@ -24,6 +30,8 @@ const (
 // Products are converted before they are summed: a compiler may not fuse what
 // is converted, and every machine finds the same steps.
 type search struct {
+	effort
+	starts []trial
 	top    float32 // largest index
 	w      []float32
 	m, mw  []float64 // m and m·w
@@ -32,7 +40,9 @@ type search struct {
 	center float64   // Σ m·|w| / Σ m
 }
 
-func newSearch(bits uint8) *search { return &search{top: float32(int(1)<<bits - 1)} }
+func newSearch(bits uint8, e effort) *search {
+	return &search{effort: e, starts: make([]trial, e.refine), top: float32(int(1)<<bits - 1)}
+}
 
 // load sets the group: weights w, times unit, and their moments. Without
 // moments, or if all are zero, the weights count alike.
@@ -68,13 +78,13 @@ func (s *search) best() float16.Float16 {
 	hi := 2 * s.most / float64(s.top) * 1.02
 	lo := min(s.center/float64(s.top+1), hi/4)
 
-	var starts [refine]trial
+	starts := s.starts
 	for i := range starts {
-		starts[i].error = math.Inf(1)
+		starts[i] = trial{error: math.Inf(1)}
 	}
 	var last float16.Float16
-	for i := range sweep {
-		u := float64(i+1) / sweep
+	for i := range s.sweep {
+		u := float64(i+1) / float64(s.sweep)
 		step := round(lo + float64((hi-lo)*u*math.Sqrt(u)))
 		if step == last || step == 0 {
 			continue
@@ -90,7 +100,7 @@ func (s *search) best() float16.Float16 {
 
 	found := trial{error: s.norm}
 	for _, t := range starts {
-		for range rounds {
+		for range s.rounds {
 			if t.step == 0 {
 				break
 			}

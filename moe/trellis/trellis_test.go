@@ -213,6 +213,22 @@ func BenchmarkRow(b *testing.B) {
 	}
 }
 
+func BenchmarkCalibrate(b *testing.B) {
+	const out, in = 128, 256
+	w, x := gaussian(out, in, 1), correlated(rand.New(rand.NewPCG(1, 2)), 1000, in)
+	values := moment(x, in)
+	h, err := trellis.NewHessian(in, values, 1000)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(w)))
+	for b.Loop() {
+		if _, err := trellis.Quantize(context.Background(), w, out, in, 4, trellis.Options{Hessian: h, Workers: 1}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkQuantize(b *testing.B) {
 	w := gaussian(64, 2048, 1)
 	b.SetBytes(int64(len(w)))
