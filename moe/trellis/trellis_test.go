@@ -214,7 +214,7 @@ func BenchmarkRow(b *testing.B) {
 }
 
 func BenchmarkCalibrate(b *testing.B) {
-	const out, in = 128, 256
+	const out, in = 256, 2048
 	w, x := gaussian(out, in, 1), correlated(rand.New(rand.NewPCG(1, 2)), 1000, in)
 	values := moment(x, in)
 	h, err := trellis.NewHessian(in, values, 1000)

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A canceling writer cancels once it is written to for the nth time.
+type canceling struct {
+	bytes.Buffer
+	n      int
+	cancel func()
+}
+
+func (w *canceling) Write(p []byte) (int, error) {
+	if w.n--; w.n == 0 {
+		w.cancel()
+	}
+	return w.Buffer.Write(p)
+}
+
+// Interrupted, generate ends with what there is by then.
+func TestInterruptGenerate(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out, errs := &canceling{n: 5, cancel: cancel}, &bytes.Buffer{}
+	status := run(ctx, []string{"generate", "--prompt", "func main() {", "--max-tokens", "1000"}, out, errs)
+	require.Equal(t, 130, status)
+	require.Contains(t, errs.String(), "stopped at interrupted\nmarlingen: interrupted\n")
+	require.Contains(t, out.String(), "func main() {")
+	require.Equal(t, byte('\n'), out.Bytes()[out.Len()-1])
+}
+
+// Interrupted, quantize leaves nothing behind.
+func TestInterruptQuantize(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dir := t.TempDir()
+	status := run(ctx, []string{"quantize", "--model", "../../testdata/glm-tiny", "--out", filepath.Join(dir, "out"),
+		"--target-bpw", "4", "--calibrate", "../../testdata/calibration.txt"}, &bytes.Buffer{}, &bytes.Buffer{})
+	require.Equal(t, 130, status)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
