@@ -119,15 +119,21 @@ func (q *quality) variants(profile string) ([]variant, error) {
 		return func(context.Context) (quantize.Plan, error) { return quantize.Spread(src, p), nil }
 	}
 	size := quantize.Spread(src, mix).BitsPerWeight(src)
+	var sensitivity *quantize.Sensitivity
+	var any []runtime.BitTuple
 	best := func(tuples []runtime.BitTuple) func(context.Context) (quantize.Plan, error) {
-		return func(ctx context.Context) (quantize.Plan, error) {
-			show, end := q.progress("measuring")
-			defer end()
-			return quantize.Allocate(ctx, src, q.calibration, tuples, size, show)
+		return func(ctx context.Context) (p quantize.Plan, err error) {
+			if sensitivity == nil {
+				show, end := q.progress("measuring")
+				defer end()
+				if sensitivity, err = quantize.Measure(ctx, src, q.calibration, any, show); err != nil {
+					return nil, err
+				}
+			}
+			return sensitivity.Allocate(tuples, size)
 		}
 	}
 	var vs []variant
-	var any []runtime.BitTuple
 	for _, calibrated := range []string{"no", "yes"} {
 		for b := uint8(trellis.MinBits); b <= trellis.MaxBits; b++ {
 			t := runtime.BitTuple{Gate: b, Up: b, Down: b}

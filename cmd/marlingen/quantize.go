@@ -142,7 +142,11 @@ func (c *quantizeCmd) plan(ctx context.Context, a *app, src *checkpoint.Checkpoi
 	}
 	show, end := a.progress("measuring")
 	defer end()
-	return quantize.Allocate(ctx, src, calibration, tuples, c.TargetBPW, show)
+	s, err := quantize.Measure(ctx, src, calibration, tuples, show)
+	if err != nil {
+		return nil, err
+	}
+	return s.Allocate(tuples, c.TargetBPW)
 }
 
 // profile returns the mixture that the flags ask for.

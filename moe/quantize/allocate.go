@@ -22,23 +22,26 @@ const (
 // do to the model's predictions.
 const trialBits = 3
 
-// Allocate returns the plan that quantises c in at most the given number of
-// bits per weight, all components counted, with the least harm: it gives every
-// expert one of tuples.
-//
-// The harm of a tuple is measured: each projection is quantised at every width
-// that tuples have, and the squared error of the expert's output is taken, with
-// routing weights, on the calibration text; the errors of the three add up. To
-// compare layers, every layer's error is divided by its own at 3 bits, and
-// multiplied by the Kullback-Leibler divergence of the model's predictions with
-// that one layer at 3 bits.
-func Allocate(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, tuples []runtime.BitTuple, bitsPerWeight float64, progress func(done, total int)) (Plan, error) {
-	widths := []uint8{trialBits}
+// A Sensitivity is what narrow weights do to a model, expert by expert.
+type Sensitivity struct {
+	checkpoint *checkpoint.Checkpoint
+	widths     []uint8
+	harms      map[int][]harm // of each MoE layer's experts
+}
+
+// Measure quantises every projection of c's experts at every width of tuples,
+// each for itself, and takes the squared error of the expert's output, with
+// routing weights, on the calibration text. To compare layers, every layer's
+// errors are divided by their sum at 3 bits, and multiplied by the
+// Kullback-Leibler divergence of the model's predictions with that one layer at
+// 3 bits.
+func Measure(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, tuples []runtime.BitTuple, progress func(done, total int)) (*Sensitivity, error) {
+	s := &Sensitivity{checkpoint: c, widths: []uint8{trialBits}, harms: map[int][]harm{}}
 	for _, t := range tuples {
-		widths = append(widths, t.Gate, t.Up, t.Down)
+		s.widths = append(s.widths, t.Gate, t.Up, t.Down)
 	}
-	slices.Sort(widths)
-	widths = slices.Compact(widths)
+	slices.Sort(s.widths)
+	s.widths = slices.Compact(s.widths)
 
 	w, err := cal.newWalk()
 	if err != nil {
@@ -50,44 +53,36 @@ func Allocate(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, t
 	}
 	layers := c.MoELayers()
 	experts := c.Config.Experts + c.Config.SharedExperts
-	var choices [][]choice // of each expert of each layer
 	for i, n := range layers {
 		x, err := w.enter(ctx, n)
 		if err != nil {
 			return nil, err
 		}
-		s := &sensitivity{checkpoint: c, layer: n, x: x, widths: widths, trial: make([]float32, len(x))}
-		if s.rows, err = w.rows(x, c.Config.Experts, c.Config.SharedExperts > 0); err != nil {
+		l := &layer{checkpoint: c, n: n, x: x, widths: s.widths, trial: make([]float32, len(x))}
+		if l.rows, err = w.rows(x, c.Config.Experts, c.Config.SharedExperts > 0); err != nil {
 			return nil, err
 		}
-		var errors []harm
 		var total float64
 		for e := range experts {
-			h, err := s.measure(ctx, e)
+			h, err := l.measure(ctx, e)
 			if err != nil {
 				return nil, err
 			}
-			errors = append(errors, h)
-			for _, projection := range h {
-				total += projection[trialBits]
-			}
+			s.harms[n] = append(s.harms[n], h)
+			total += h[0][trialBits] + h[1][trialBits] + h[2][trialBits]
 			if progress != nil {
 				progress(i*experts+e+1, len(layers)*experts)
 			}
 		}
 		trial := w.fork(sampleWindows)
-		trial.leave(s.trial[:trial.len()])
+		trial.leave(l.trial[:trial.len()])
 		got, err := trial.finish(ctx)
 		if err != nil {
 			return nil, err
 		}
 		unit := divergence(cal.Model.Logits, want, got, cal.Model.Hidden()) / total
-		for _, h := range errors {
-			var of []choice
-			for _, t := range tuples {
-				of = append(of, choice{size(c.Config, t), unit * (h[0][t.Gate] + h[1][t.Up] + h[2][t.Down])})
-			}
-			choices = append(choices, of)
+		for e := range s.harms[n] {
+			s.harms[n][e].scale(unit)
 		}
 		y, err := w.forward(ctx, x)
 		if err != nil {
@@ -95,16 +90,42 @@ func Allocate(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, t
 		}
 		w.leave(y)
 	}
+	return s, nil
+}
 
-	weights := len(choices) * 3 * c.Config.Hidden * c.Config.Intermediate
+// Allocate returns the plan that takes at most the given number of bits per
+// weight, all components counted, and does the least harm: it gives every
+// expert one of tuples, whose widths have been measured.
+func (s *Sensitivity) Allocate(tuples []runtime.BitTuple, bitsPerWeight float64) (Plan, error) {
+	for _, t := range tuples {
+		for _, p := range projections(s.checkpoint.Config, t) {
+			if !slices.Contains(s.widths, p.bits) {
+				return nil, fmt.Errorf("tuple %v: width %d has not been measured", t, p.bits)
+			}
+		}
+	}
+	var choices [][]choice // of each expert of each layer
+	layers := s.checkpoint.MoELayers()
+	for _, n := range layers {
+		for _, h := range s.harms[n] {
+			var of []choice
+			for _, t := range tuples {
+				of = append(of, choice{size(s.checkpoint.Config, t), h[0][t.Gate] + h[1][t.Up] + h[2][t.Down]})
+			}
+			choices = append(choices, of)
+		}
+	}
+	weights := len(choices) * 3 * s.checkpoint.Config.Hidden * s.checkpoint.Config.Intermediate
 	chosen, least := choose(choices, int(bitsPerWeight*float64(weights)/8))
 	if chosen == nil {
 		return nil, fmt.Errorf("%.3f bits per weight are too few: the smallest of the tuples takes %.3f", bitsPerWeight, 8*float64(least)/float64(weights))
 	}
 	plan := Plan{}
-	for i, k := range chosen {
-		n := layers[i/experts]
-		plan[n] = append(plan[n], tuples[k])
+	for _, n := range layers {
+		for range s.harms[n] {
+			plan[n] = append(plan[n], tuples[chosen[0]])
+			chosen = chosen[1:]
+		}
 	}
 	return plan, nil
 }
@@ -113,10 +134,18 @@ func Allocate(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, t
 // given width.
 type harm [3][trellis.MaxBits + 1]float64
 
-// A sensitivity measures the experts of one layer.
-type sensitivity struct {
+func (h *harm) scale(by float64) {
+	for i := range h {
+		for bits := range h[i] {
+			h[i][bits] *= by
+		}
+	}
+}
+
+// A layer is one whose experts are measured.
+type layer struct {
 	checkpoint *checkpoint.Checkpoint
-	layer      int
+	n          int
 	x          []float32 // [tokens, hidden]
 	rows       []rows    // of each expert
 	widths     []uint8
@@ -125,17 +154,17 @@ type sensitivity struct {
 
 // measure quantises the projections of expert e, each for itself, at all
 // widths, and adds its output at trialBits to the trial.
-func (s *sensitivity) measure(ctx context.Context, e int) (h harm, err error) {
-	ex, err := read(s.checkpoint, s.layer, e)
+func (l *layer) measure(ctx context.Context, e int) (h harm, err error) {
+	ex, err := read(l.checkpoint, l.n, e)
 	if err != nil {
 		return h, err
 	}
-	all := &s.rows[e]
+	all := &l.rows[e]
 	if len(all.token) == 0 {
 		return h, nil // any width will do for who is never asked
 	}
-	hiddenSize := s.checkpoint.Config.Hidden
-	x := all.of(s.x, hiddenSize)
+	hiddenSize := l.checkpoint.Config.Hidden
+	x := all.of(l.x, hiddenSize)
 	act := hidden(times(x, ex.weights[0]), times(x, ex.weights[1]))
 	inner, err := all.moment(act)
 	if err != nil {
@@ -147,12 +176,12 @@ func (s *sensitivity) measure(ctx context.Context, e int) (h harm, err error) {
 	}
 	sample := all.some(sampleRows)
 	share := float64(len(all.token)) / float64(len(sample.token))
-	few := sample.of(s.x, hiddenSize)
+	few := sample.of(l.x, hiddenSize)
 	gate, up := times(few, ex.weights[0]), times(few, ex.weights[1])
 	exact := times(hidden(gate, up), ex.weights[2])
 
 	quantised := ex.weights
-	for _, bits := range s.widths {
+	for _, bits := range l.widths {
 		for i := range h {
 			moment := outer
 			if i == 2 {
@@ -186,7 +215,7 @@ func (s *sensitivity) measure(ctx context.Context, e int) (h harm, err error) {
 			}
 		}
 	}
-	all.addTo(s.trial, times(hidden(times(x, quantised[0]), times(x, quantised[1])), quantised[2]))
+	all.addTo(l.trial, times(hidden(times(x, quantised[0]), times(x, quantised[1])), quantised[2]))
 	return h, nil
 }
 
@@ -197,23 +226,6 @@ func (w *walk) len() int {
 		n += len(x)
 	}
 	return n
-}
-
-// finish walks past the last layer and returns the states there, of each
-// window.
-func (w *walk) finish(ctx context.Context) ([][]float32, error) {
-	for w.next < w.model.Layers() {
-		x, err := w.attend(ctx)
-		if err != nil {
-			return nil, err
-		}
-		y, err := w.forward(ctx, x)
-		if err != nil {
-			return nil, err
-		}
-		w.leave(y)
-	}
-	return w.states, nil
 }
 
 // divergence returns the mean Kullback-Leibler divergence, in nats, of the

@@ -58,18 +58,32 @@ func (w *walk) fork(n int) *walk {
 // enter walks on to layer n and returns what its feed-forward network takes,
 // [tokens, hidden] of all windows.
 func (w *walk) enter(ctx context.Context, n int) ([]float32, error) {
+	if err := w.pass(ctx, n); err != nil {
+		return nil, err
+	}
+	return w.attend(ctx)
+}
+
+// finish walks past the last layer and returns the states there, of each
+// window.
+func (w *walk) finish(ctx context.Context) ([][]float32, error) {
+	return w.states, w.pass(ctx, w.model.Layers())
+}
+
+// pass walks past all layers before layer n.
+func (w *walk) pass(ctx context.Context, n int) error {
 	for w.next < n {
 		x, err := w.attend(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		y, err := w.forward(ctx, x)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		w.leave(y)
 	}
-	return w.attend(ctx)
+	return nil
 }
 
 // attend runs the attention of the next layer and returns what its feed-forward

@@ -134,6 +134,9 @@ func TestShipped(t *testing.T) {
 // Reading a text while quantising spares what the text needs, the same way
 // every time.
 func TestCalibrated(t *testing.T) {
+	if slow {
+		t.Skip("minutes with the race detector; TestInterrupted runs the same code for a while")
+	}
 	c := open(t, source)
 	cal := calibration(t, c, 6)
 	held := cal.Windows[4:]
@@ -141,10 +144,13 @@ func TestCalibrated(t *testing.T) {
 	three := runtime.BitTuple{Gate: 3, Up: 3, Down: 3}
 	plan := quantize.Spread(c, &runtime.Profile{Experts: 1, Mix: []runtime.Share{{Tuple: three, Experts: 1}}, Shared: three})
 	dir := t.TempDir()
-	loss := func(name string, cal *quantize.Calibration) float64 {
+	write := func(name string, cal *quantize.Calibration) string {
 		out := filepath.Join(dir, name)
 		require.NoError(t, quantize.Write(t.Context(), c, source, out, plan, quantize.Options{Calibration: cal}))
-		m := calibration(t, open(t, out), 0).Model
+		return out
+	}
+	loss := func(dir string) float64 {
+		m := calibration(t, open(t, dir), 0).Model
 		var l model.Likelihood
 		for _, ids := range held {
 			w, err := m.Likelihood(t.Context(), ids)
@@ -153,52 +159,73 @@ func TestCalibrated(t *testing.T) {
 		}
 		return l.NLL / float64(l.Tokens)
 	}
-	plain, calibrated := loss("plain", nil), loss("calibrated", cal)
-	require.Less(t, calibrated, plain)
-	loss("again", cal)
-	a, err := os.ReadFile(filepath.Join(dir, "calibrated", "model.safetensors"))
+	calibrated := write("calibrated", cal)
+	require.Less(t, loss(calibrated), loss(write("plain", nil)))
+	a, err := os.ReadFile(filepath.Join(calibrated, "model.safetensors"))
 	require.NoError(t, err)
-	b, err := os.ReadFile(filepath.Join(dir, "again", "model.safetensors"))
+	b, err := os.ReadFile(filepath.Join(write("again", cal), "model.safetensors"))
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(a, b))
 }
 
-// A budget is kept and used, more of it never does more harm by the measure,
-// and one that is too small is refused with what it would take.
+// Interrupted while it reads, Write leaves nothing behind.
+func TestInterrupted(t *testing.T) {
+	c := open(t, source)
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	err := quantize.Write(ctx, c, source, filepath.Join(dir, "out"), glm47(t, c), quantize.Options{
+		Calibration: calibration(t, c, 2),
+		Progress: func(done, _ int) {
+			if done == 5 {
+				cancel()
+			}
+		},
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// A budget is kept and used, and one that is too small is refused with what it
+// would take.
 func TestAllocate(t *testing.T) {
 	c := open(t, source)
 	cal := calibration(t, c, 2)
-	tuples := generated.Table.Codec("trellis").Tuples
-	last := 0
-	for _, bits := range []float64{3.7, 3.9, 4.3} {
-		plan, err := quantize.Allocate(t.Context(), c, cal, tuples, bits, nil)
+	three, mixed, four := runtime.BitTuple{Gate: 3, Up: 3, Down: 3}, runtime.BitTuple{Gate: 3, Up: 4, Down: 3}, runtime.BitTuple{Gate: 4, Up: 4, Down: 4}
+	tuples := []runtime.BitTuple{three, mixed, four}
+	if !slow {
+		s, err := quantize.Measure(t.Context(), c, cal, tuples, nil)
 		require.NoError(t, err)
-		require.LessOrEqual(t, plan.BitsPerWeight(c), bits)
-		require.Greater(t, plan.BitsPerWeight(c), bits-0.1)
-		bytes, weights := plan.Size(c)
-		require.Equal(t, 3*17*3*256*128, weights)
-		require.Greater(t, bytes, last)
-		last = bytes
-		for _, layer := range c.MoELayers() {
-			require.Len(t, plan[layer], 17)
-			for _, tuple := range plan[layer] {
-				require.Contains(t, tuples, tuple)
+		for _, bits := range []float64{3.35, 3.5, 3.7, 4.3, 9} {
+			plan, err := s.Allocate(tuples, bits)
+			require.NoError(t, err)
+			require.LessOrEqual(t, plan.BitsPerWeight(c), bits)
+			require.Greater(t, plan.BitsPerWeight(c), min(bits-0.05, 4.3))
+			_, weights := plan.Size(c)
+			require.Equal(t, 3*17*3*256*128, weights)
+			for _, layer := range c.MoELayers() {
+				require.Len(t, plan[layer], 17)
 			}
+			routed, _ := plan.Tuples(c)
+			require.Equal(t, bits == 9, routed[four] == 48)
 		}
+		_, err = s.Allocate(tuples, 2)
+		require.ErrorContains(t, err, "2.000 bits per weight are too few: the smallest of the tuples takes 3.3")
+		_, err = s.Allocate([]runtime.BitTuple{{Gate: 3, Up: 3, Down: 5}}, 4)
+		require.ErrorContains(t, err, "tuple 3_3_5: width 5 has not been measured")
 	}
-	_, err := quantize.Allocate(t.Context(), c, cal, tuples, 2, nil)
-	require.ErrorContains(t, err, "2.000 bits per weight are too few: the smallest of the tuples takes 3.")
 
 	cal.Windows = nil
-	_, err = quantize.Allocate(t.Context(), c, cal, tuples, 4, nil)
+	_, err := quantize.Measure(t.Context(), c, cal, tuples, nil)
 	require.ErrorContains(t, err, "the text to calibrate with is empty")
 	cal.Windows = [][]int32{{1, 2, 3}, {4, 2048}}
-	_, err = quantize.Allocate(t.Context(), c, cal, tuples, 4, nil)
+	_, err = quantize.Measure(t.Context(), c, cal, tuples, nil)
 	require.ErrorContains(t, err, "window 1: token 1 of the input is 2048")
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	cal.Windows = cal.Windows[:1]
-	_, err = quantize.Allocate(canceled, c, cal, tuples, 4, nil)
+	_, err = quantize.Measure(canceled, c, cal, tuples, nil)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
