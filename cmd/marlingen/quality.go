@@ -303,12 +303,39 @@ func (c *qualityCmd) page(w io.Writer, q *quality, results []measured) {
 	for _, r := range results {
 		fmt.Fprint(w, cells(qualityRow(r)))
 	}
+	last := results[len(results)-1]
+	if loss, ok := uniform(results, last.Bits); ok {
+		fmt.Fprintf(w, "\nUniform widths, calibrated, would lose %.4f nats at the %.3f bits of the mixtures, by the logarithms of their losses on either side.\nThat is what giving each expert a tuple of its own has to beat.\n", loss, last.Bits)
+	}
 	fmt.Fprint(w, "\nTuples of the mixtures:\n\n")
 	for _, r := range results {
 		if r.Calibrated == "yes" && len(r.Experts) > 1 {
 			fmt.Fprintf(w, "- %s: %s; shared %s\n", r.Name, countTuples(r.Experts), countTuples(r.Shared))
 		}
 	}
+}
+
+// uniform returns the loss of calibrated uniform widths at a size between two
+// of them.
+func uniform(results []measured, bits float64) (loss float64, ok bool) {
+	var below, above *measured
+	for i := range results {
+		r := &results[i]
+		if r.Calibrated != "yes" || len(r.Experts) != 1 {
+			continue
+		}
+		if r.Bits <= bits && (below == nil || r.Bits > below.Bits) {
+			below = r
+		}
+		if r.Bits > bits && (above == nil || r.Bits < above.Bits) {
+			above = r
+		}
+	}
+	if below == nil || above == nil || below.Loss <= 0 || above.Loss <= 0 {
+		return 0, false
+	}
+	share := (bits - below.Bits) / (above.Bits - below.Bits)
+	return math.Exp((1-share)*math.Log(below.Loss) + share*math.Log(above.Loss)), true
 }
 
 // relative returns a path as seen from the working directory, if it is below.
