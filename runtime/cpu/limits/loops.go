@@ -2,7 +2,7 @@ package limits
 
 import "encoding/binary"
 
-//go:generate go run -C asm main.go -out ../loops_amd64.s -stubs ../stubs_amd64.go -pkg limits
+//go:generate go run -C _asm main.go -out ../loops_amd64.s -stubs ../stubs_amd64.go -pkg limits
 
 // loops are what a kind of machine is measured with.
 type loops struct {

@@ -1,4 +1,4 @@
-module github.com/marlingen/marlingen/runtime/cpu/limits/asm
+module github.com/marlingen/marlingen/moe/logits/_asm
 
 go 1.26.0
 
