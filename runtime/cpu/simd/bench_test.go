@@ -14,7 +14,9 @@ func BenchmarkStrip(b *testing.B) {
 			for _, rows := range []int{1, 2, 4, 16} {
 				for _, exact := range []bool{false, true} {
 					name := fmt.Sprintf("set=%s/bits=%d/rows=%d/exact=%v", set.Name, bits, rows, exact)
-					b.Run(name, func(b *testing.B) { benchmarkStrip(b, set, problem{bits: bits, rows: rows, tiles: tiles}, exact, strips) })
+					b.Run(name, func(b *testing.B) {
+						benchmarkStrip(b, set, problem{bits: bits, rows: rows, tiles: tiles}, exact, strips)
+					})
 				}
 			}
 		}
