@@ -222,9 +222,9 @@ func (e *expertJob) multiply() error {
 
 // blocks returns into how many blocks to divide rows.
 func (e engine) blocks(rows int) int {
-	most := len(e.set.Multiply) - 1
+	most := len(e.set.Multiply[8]) - 1
 	if e.exact {
-		most = len(e.set.MultiplyExact) - 1
+		most = len(e.set.MultiplyExact[8]) - 1
 	}
 	return (rows + most - 1) / most
 }

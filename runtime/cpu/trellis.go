@@ -88,9 +88,9 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 		e.set.Dot[m.bits](&y[0], w, &a.acts[0], &a.meta[0], steps, stride, tiles)
 		return
 	}
-	multiply := e.set.Multiply
+	multiply := e.set.Multiply[m.bits]
 	if e.exact {
-		multiply = e.set.MultiplyExact
+		multiply = e.set.MultiplyExact[m.bits]
 	}
 	clear(y)
 	for t := 0; t < tiles; t += panelTiles {

@@ -3,3 +3,81 @@
 //go:build amd64
 
 package simd
+
+//go:noescape
+func avx2Dot2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Dot8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Spread2(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread3(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread4(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread5(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread6(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread7(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Spread8(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx2Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2MultiplyWide2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2MultiplyWide3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2MultiplyWide4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2MultiplyExactWide1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx2Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
+
+//go:noescape
+func avx2QuantizeExact(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
+
+//go:noescape
+func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, rows int)
+
+//go:noescape
+func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)

@@ -4461,9 +4461,9 @@ loop65:
 	DECQ          R14
 	JNZ           loop65
 	VEXTRACTI64X4 $0x01, Z1, Y2
-	VPMAXUD       Y2, Y1, Y2
+	VPMAXUD       Y1, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
-	VPMAXUD       X3, X2, X3
+	VPMAXUD       X2, X3, X3
 	VPSHUFD       $0x4e, X3, X2
 	VPMAXUD       X2, X3, X3
 	VPSHUFD       $0xb1, X3, X2
@@ -4511,9 +4511,9 @@ loop68:
 	DECQ          R10
 	JNZ           loop68
 	VEXTRACTI64X4 $0x01, Z4, Y2
-	VPADDD        Y2, Y4, Y2
+	VPADDD        Y4, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
-	VPADDD        X3, X2, X3
+	VPADDD        X2, X3, X3
 	VPSHUFD       $0x4e, X3, X2
 	VPADDD        X2, X3, X3
 	VPSHUFD       $0xb1, X3, X2
@@ -4581,9 +4581,9 @@ loop70:
 	DECQ          R14
 	JNZ           loop70
 	VEXTRACTI64X4 $0x01, Z2, Y3
-	VPMAXUD       Y3, Y2, Y3
+	VPMAXUD       Y2, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
-	VPMAXUD       X4, X3, X4
+	VPMAXUD       X3, X4, X4
 	VPSHUFD       $0x4e, X4, X3
 	VPMAXUD       X3, X4, X4
 	VPSHUFD       $0xb1, X4, X3
@@ -4634,7 +4634,7 @@ loop71:
 	DECQ          R10
 	JNZ           loop71
 	VEXTRACTI64X4 $0x01, Z5, Y3
-	VPADDQ        Y3, Y5, Y3
+	VPADDQ        Y5, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
 	VPADDQ        X4, X3, X4
 	VPSHUFD       $0x4e, X4, X3

@@ -24,9 +24,9 @@ func BenchmarkStrip(b *testing.B) {
 }
 
 func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
-	digits, multiply := 1, set.Multiply
+	digits, multiply := 1, set.Multiply[p.bits]
 	if exact {
-		digits, multiply = 4, set.MultiplyExact
+		digits, multiply = 4, set.MultiplyExact[p.bits]
 	}
 	if p.rows >= len(multiply) {
 		b.Skip("more rows than the set takes at once")

@@ -14,7 +14,8 @@ const portableRows = 16
 
 func portable() *Set {
 	s := &Set{Name: "go", Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale}
-	s.Multiply, s.MultiplyExact = make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
+	products, exact := make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
+	s.Multiply, s.MultiplyExact = everyWidth(products), everyWidth(exact)
 	for bits := 2; bits <= 8; bits++ {
 		spread := spreader(bits)
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {
@@ -35,14 +36,14 @@ func portable() *Set {
 		}
 	}
 	for rows := 1; rows <= portableRows; rows++ {
-		s.Multiply[rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+		products[rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
 			for g := 0; g < tiles; g += Group {
 				n := min(Group, tiles-g)
 				multiply(rows, y, unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, g*256))), n),
 					unsafe.Slice(add(acts, g*16*rows), n*16*rows), add(meta, g/Group*2*rows), add(steps, g/Group*stride))
 			}
 		}
-		s.MultiplyExact[rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+		exact[rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
 			for g := 0; g < tiles; g += Group {
 				n := min(Group, tiles-g)
 				multiplyExact(rows, y, unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, g*256))), n),
@@ -51,6 +52,14 @@ func portable() *Set {
 		}
 	}
 	return s
+}
+
+// everyWidth returns kernels that do not depend on the width.
+func everyWidth(kernels []Multiplier) (of [9][]Multiplier) {
+	for bits := 2; bits <= 8; bits++ {
+		of[bits] = kernels
+	}
+	return of
 }
 
 // add returns the pointer n elements after p.

@@ -44,10 +44,10 @@ type Set struct {
 	// Spread writes the indices of tiles to a panel of tiles·256 bytes, by width.
 	Spread [9]func(panel, indices *byte, tiles int)
 
-	// Multiply adds to y the outputs of a panel for 8-bit activations, by the
-	// number of rows, from 2 on; MultiplyExact for four digits, from 1 on. Y
-	// holds 16 sums for each row.
-	Multiply, MultiplyExact []Multiplier
+	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
+	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1
+	// on. Y holds 16 sums for each row. All widths take as many rows.
+	Multiply, MultiplyExact [9][]Multiplier
 
 	// Silu sets 16 elements of each row of h, stride bytes apart, to
 	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.

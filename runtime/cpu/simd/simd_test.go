@@ -74,9 +74,9 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 		panel := fresh(256 * p.tiles)
 		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
 		if exact {
-			args(set.MultiplyExact[p.rows], panel)
+			args(set.MultiplyExact[p.bits][p.rows], panel)
 		} else {
-			args(set.Multiply[p.rows], panel)
+			args(set.Multiply[p.bits][p.rows], panel)
 		}
 	}
 	y, h = fresh(64*p.rows), fresh(64*p.rows)
@@ -92,7 +92,7 @@ func (p problem) check(t testing.TB) {
 	for _, exact := range []bool{false, true} {
 		wantY, wantH := p.run(t, sets[len(sets)-1], s, exact)
 		for _, set := range sets[:len(sets)-1] {
-			if exact && p.rows >= len(set.MultiplyExact) || !exact && p.rows >= len(set.Multiply) {
+			if exact && p.rows >= len(set.MultiplyExact[p.bits]) || !exact && p.rows >= len(set.Multiply[p.bits]) {
 				continue
 			}
 			y, h := p.run(t, set, s, exact)

@@ -16,7 +16,7 @@ func lane(i int) int { return 4*(i%4) + i/4 }
 // A file of AVX-512 kernels and the constants that they share.
 type z struct {
 	*asm
-	lanes, shifts, permutes, evens, odds, orders, digits, ones Mem
+	lanes, evens, odds, orders, digits Mem
 }
 
 func avx512(c *asm) {
@@ -26,7 +26,6 @@ func avx512(c *asm) {
 	k.odds = c.dwords("Odds", 16, func(i int) uint32 { return uint32(2*lane(i) + 1) })
 	k.orders = c.data("Orders", orders())
 	k.digits = c.data("Digits", digitOrders())
-	k.permutes, k.shifts = Mem{}, Mem{}
 	for _, bits := range widths {
 		k.dot(bits)
 	}
@@ -122,23 +121,6 @@ func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 }
 
 const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
-
-// groups runs body for the tiles of each group, with their number in a register
-// that body may change, and end after each group.
-func (k *z) groups(tiles reg.GPVirtual, body func(n reg.GPVirtual), end func()) {
-	n, most := k.GP64(), k.GP64()
-	k.MOVQ(U32(8), most)
-	again, ref := k.label("group")
-	k.Label(again)
-	k.MOVQ(tiles, n)
-	k.CMPQ(n, most)
-	k.CMOVQGT(most, n)
-	k.SUBQ(n, tiles)
-	body(n)
-	end()
-	k.TESTQ(tiles, tiles)
-	k.JNZ(ref)
-}
 
 // dot writes the kernel of one row.
 func (k *z) dot(bits int) {
@@ -455,18 +437,15 @@ func (k *z) largest(x, su, n reg.GPVirtual) reg.GPVirtual {
 		k.ADDQ(U32(64), x2)
 		k.ADDQ(U32(32), su2)
 	})
-	half, quarter, some := k.YMM(), k.XMM(), k.XMM()
-	k.VEXTRACTI64X4(U8(1), most, half)
-	k.VPMAXUD(half, most.AsY(), half)
-	k.VEXTRACTI128(U8(1), half, quarter)
-	k.VPMAXUD(quarter, half.AsX(), quarter)
-	k.VPSHUFD(U8(0x4e), quarter, some)
-	k.VPMAXUD(some, quarter, quarter)
-	k.VPSHUFD(U8(0xb1), quarter, some)
-	k.VPMAXUD(some, quarter, quarter)
-	g := k.GP32()
-	k.VMOVD(quarter, g)
-	return g
+	return k.across(k.half(most, k.VPMAXUD), k.VPMAXUD)
+}
+
+// half combines the halves of v.
+func (k *z) half(v reg.VecVirtual, combine func(...Op)) reg.VecVirtual {
+	h := k.YMM()
+	k.VEXTRACTI64X4(U8(1), v, h)
+	combine(v.AsY(), h, h)
+	return h
 }
 
 const infinity = 0x7f800000
@@ -538,16 +517,7 @@ func (k *z) quantize() {
 			k.ADDQ(U32(64), x)
 			k.ADDQ(U32(32), su)
 		})
-		half, quarter, some := k.YMM(), k.XMM(), k.XMM()
-		k.VEXTRACTI64X4(U8(1), sum, half)
-		k.VPADDD(half, sum.AsY(), half)
-		k.VEXTRACTI128(U8(1), half, quarter)
-		k.VPADDD(quarter, half.AsX(), quarter)
-		k.VPSHUFD(U8(0x4e), quarter, some)
-		k.VPADDD(some, quarter, quarter)
-		k.VPSHUFD(U8(0xb1), quarter, some)
-		k.VPADDD(some, quarter, quarter)
-		k.middle(quarter, levels, indexed(meta, rows, 4, 0))
+		k.middle(k.across(k.half(sum, k.VPADDD), k.VPADDD), levels, indexed(meta, rows, 4, 0))
 		k.LEAQ(indexed(meta, rows, 8, 0), meta)
 	}, func() {})
 	k.end()
@@ -563,9 +533,8 @@ func (c *asm) levels(bits reg.GPVirtual) reg.GPVirtual {
 }
 
 // middle stores half the product of the sum of activations and the levels.
-func (c *asm) middle(sum reg.VecVirtual, levels reg.GPVirtual, to Mem) {
-	s, half := c.GP32(), c.XMM()
-	c.VMOVD(sum, s)
+func (c *asm) middle(s, levels reg.GPVirtual, to Mem) {
+	half := c.XMM()
 	c.IMULL(levels.As32(), s)
 	f := c.XMM()
 	c.VXORPS(f, f, f)
@@ -644,9 +613,7 @@ func (k *z) quantizeExact() {
 			k.ADDQ(U32(64), x)
 			k.ADDQ(U32(32), su)
 		})
-		half, quarter, some := k.YMM(), k.XMM(), k.XMM()
-		k.VEXTRACTI64X4(U8(1), sum, half)
-		k.VPADDQ(half, sum.AsY(), half)
+		half, quarter, some := k.half(sum, k.VPADDQ), k.XMM(), k.XMM()
 		k.VEXTRACTI128(U8(1), half, quarter)
 		k.VPADDQ(quarter, half.AsX(), quarter)
 		k.VPSHUFD(U8(0x4e), quarter, some)
