@@ -2,8 +2,8 @@
 // threads: read memory, and multiply and add in int8 and in float32.
 //
 // Each thread has a processor of its own, where the system can be asked for it
-// (on Linux), and takes its own times. Whoever asked sleeps meanwhile, and
-// nothing polls.
+// (on Linux), and takes its own times, of pieces of work so short that few are
+// interrupted. Whoever asked sleeps meanwhile, and nothing polls.
 package limits
 
 import (
@@ -23,28 +23,29 @@ type Sample struct {
 	FP32 float64 // the same in float32
 }
 
-// What a sample does.
+// What a sample does, in pieces of a millisecond and less.
 const (
 	window = 256 << 20 // bytes read
-	chunk  = 1 << 20   // of them in one call, a multiple of stride
-	stride = 512       // bytes that all loops read in whole turns
-	calls  = 64        // of a loop of arithmetic
+	piece  = 8 << 20   // of them at once, a multiple of 512
+	calls  = 64        // of a loop of arithmetic, in each thread
 	turns  = 1 << 16   // of the loop in one call; sums of float32 stay exact
 )
 
 // A Meter measures one machine. Its methods are for one goroutine.
 type Meter struct {
 	memory []byte
-	at     int // where the next window begins
+	piece  int // bytes that are read at once
+	at     int // where the next piece begins
 }
 
 // NewMeter returns a meter that reads memory, a window of 256 MiB in each
 // sample. Caches keep out of the figures if memory is several times their size.
 func NewMeter(memory []byte) (*Meter, error) {
-	if len(memory) < chunk {
-		return nil, fmt.Errorf("limits: %d bytes to read; want %d and more", len(memory), chunk)
+	m := &Meter{memory: memory, piece: min(piece, len(memory)&^511)}
+	if m.piece == 0 {
+		return nil, fmt.Errorf("limits: %d bytes to read; want 512 and more", len(memory))
 	}
-	return &Meter{memory: memory}, nil
+	return m, nil
 }
 
 // Sample measures once, in some 50 ms, with at most GOMAXPROCS threads.
@@ -54,84 +55,86 @@ func (m *Meter) Sample(threads int) (Sample, error) {
 	}
 	var s Sample
 	var errs [3]error
-	s.Read, errs[0] = together(threads, m.reader(threads))
+	s.Read, errs[0] = together(threads, max(1, min(window, len(m.memory))/m.piece/threads), func() func() float64 {
+		p := m.next()
+		return func() float64 {
+			machine.read(p)
+			return float64(len(p))
+		}
+	})
 	if machine.dot != nil {
-		s.Int8, errs[1] = together(threads, func(int) float64 { return repeat(machine.dot) })
+		s.Int8, errs[1] = together(threads, calls, func() func() float64 { return multiply(machine.dot) })
 	}
 	if machine.fma != nil {
-		s.FP32, errs[2] = together(threads, func(int) float64 { return repeat(machine.fma) })
+		s.FP32, errs[2] = together(threads, calls, func() func() float64 { return multiply(machine.fma) })
 	}
 	return s, errors.Join(errs[:]...)
 }
 
-// reader returns the work of threads that read the next window, each a part.
-func (m *Meter) reader(threads int) func(i int) float64 {
-	size := min(window, len(m.memory)) / threads / chunk * chunk
-	size = max(size, chunk)
-	if m.at+threads*size > len(m.memory) {
+// next returns the next piece of memory.
+func (m *Meter) next() []byte {
+	if m.at+m.piece > len(m.memory) {
 		m.at = 0
 	}
-	from := m.memory[m.at:]
-	m.at += threads * size
-	return func(i int) float64 {
-		part := from[min(i*size, len(from)-size):][:size]
-		for ; len(part) > 0; part = part[chunk:] {
-			machine.read(part[:chunk])
-		}
-		return float64(size)
-	}
+	m.at += m.piece
+	return m.memory[m.at-m.piece : m.at]
 }
 
-// repeat calls a loop of arithmetic and returns what it did: its sums count
-// its products, which are all 1.
-func repeat[T uint32 | float32](loop func(turns int, sums *[16]T)) float64 {
-	done := 0.0
-	for range calls {
+// multiply returns a call of a loop of arithmetic, which returns what it did:
+// its sums count its products, which are all 1.
+func multiply[T uint32 | float32](loop func(turns int, sums *[16]T)) func() float64 {
+	return func() float64 {
 		var sums [16]T
 		loop(turns, &sums)
+		done := 0.0
 		for _, s := range sums {
 			done += float64(s)
 		}
+		return done
 	}
-	return done
 }
 
-// together runs work(0) to work(threads-1) at once and returns what they did
-// per nanosecond, from the first's start to the last's end.
-func together(threads int, work func(i int) float64) (float64, error) {
-	type result struct {
-		start, end time.Time
-		done       float64
-		err        error
+// together runs pieces of work on threads that start at once, and returns what
+// they do per nanosecond: the sum of each thread's median. So it does not count
+// when a thread has to wait for its processor.
+func together(threads, pieces int, work func() func() float64) (float64, error) {
+	todo := make([][]func() float64, threads)
+	for range pieces {
+		for i := range todo {
+			todo[i] = append(todo[i], work())
+		}
 	}
-	results := make([]result, threads)
+	rates := make([]float64, threads)
+	errs := make([]error, threads)
 	var ready atomic.Int32
 	var wg sync.WaitGroup
-	for i := range results {
+	for i := range threads {
 		wg.Go(func() {
 			goruntime.LockOSThread() // for good: a thread ends with its goroutine, pinned as it is
-			err := pin(i)
+			errs[i] = pin(i)
+			seen := make([]float64, pieces)
 			for ready.Add(1); int(ready.Load()) < threads; {
 			}
-			r := result{start: time.Now(), err: err}
-			r.done = work(i)
-			r.end = time.Now()
-			results[i] = r
+			for p, do := range todo[i] {
+				start := time.Now()
+				done := do()
+				seen[p] = done / float64(time.Since(start).Nanoseconds())
+			}
+			rates[i] = median(seen)
 		})
 	}
 	wg.Wait()
-	all := results[0]
-	for _, r := range results[1:] {
-		if r.start.Before(all.start) {
-			all.start = r.start
-		}
-		if r.end.After(all.end) {
-			all.end = r.end
-		}
-		all.done += r.done
-		all.err = errors.Join(all.err, r.err)
+	sum := 0.0
+	for _, r := range rates {
+		sum += r
 	}
-	return all.done / float64(all.end.Sub(all.start).Nanoseconds()), all.err
+	return sum, errors.Join(errs...)
+}
+
+// median sorts vs and returns its middle, or the mean of the two there.
+func median(vs []float64) float64 {
+	slices.Sort(vs)
+	return (vs[(len(vs)-1)/2] + vs[len(vs)/2]) / 2
 }
 
 // A Limit is what samples say of one quantity, in its unit.
@@ -159,8 +162,7 @@ func Of(threads int, samples []Sample) Limits {
 		for _, s := range samples {
 			vs = append(vs, of(s))
 		}
-		slices.Sort(vs)
-		return Limit{Median: (vs[(len(vs)-1)/2] + vs[len(vs)/2]) / 2, Best: vs[len(vs)-1]}
+		return Limit{Median: median(vs), Best: slices.Max(vs)}
 	}
 	return Limits{
 		Threads: threads, Samples: len(samples),

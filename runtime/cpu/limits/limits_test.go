@@ -13,7 +13,7 @@ import (
 // The loops of the machine read all, and do what they say.
 func TestLoops(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	p := make([]byte, 7*stride)
+	p := make([]byte, 7*512)
 	want := uint64(0)
 	for i := 0; i < len(p); i += 8 {
 		w := r.Uint64()
@@ -57,7 +57,7 @@ func all(t *testing.T) []loops {
 }
 
 func TestSample(t *testing.T) {
-	m, err := NewMeter(make([]byte, 5*chunk))
+	m, err := NewMeter(make([]byte, 5*piece))
 	require.NoError(t, err)
 	var samples []Sample
 	for range 3 {

@@ -6,7 +6,7 @@ import "encoding/binary"
 
 // loops are what a kind of machine is measured with.
 type loops struct {
-	read func(p []byte) uint64 // the xor of its 8-byte words; its length is a multiple of stride
+	read func(p []byte) uint64 // the xor of its 8-byte words; its length is a multiple of 512
 
 	// dot and fma multiply 1 by 1 and leave the sum of the products spread
 	// over sums. They are nil if there is no loop for the machine.
