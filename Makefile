@@ -7,7 +7,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
 
-.PHONY: run test race clang generate check prove testdata bench lint fuzz
+.PHONY: run test race clang generate check prove testdata bench microbench lint fuzz
 
 run:
 	go run ./cmd/marlingen run
@@ -45,8 +45,12 @@ testdata:
 	rm -rf testdata/glm-tiny-mixed
 	bin/marlingen quantize --model testdata/glm-tiny --out testdata/glm-tiny-mixed --profile glm47
 
-# Benchmarks, in Go's format, for benchstat.
+# Time layers against what the machine can do. Writes docs/cpu-speed.md.
 bench:
+	go run ./cmd/marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+
+# Benchmarks of the parts, in Go's format, for benchstat.
+microbench:
 	go test -run '^$$' -bench . -benchtime 0.5s ./...
 
 lint:

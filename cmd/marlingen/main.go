@@ -34,6 +34,7 @@ type cli struct {
 	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
 	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
+	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }
