@@ -319,14 +319,14 @@ func (e *expertJob) load(b blockRef) {
 // compute computes the strips of a chunk.
 func (e *expertJob) compute(k chunk, scratch *scratch) {
 	c, s := e.call, &e.segments[k.segment]
-	var y [2][][strip]float32
+	y := &scratch.y
 	for p := range s.matrices {
-		y[p] = sized(&scratch.y[p], s.rows)
+		sized(&y[p], s.rows)
 	}
 	for n := k.first; n < k.end; n++ {
 		for p := range s.matrices {
 			c.engine.strip(y[p], &s.matrices[p], n, s, s.activations[p], &scratch.panel)
 		}
-		e.kind.output(c, s, n, &y)
+		e.kind.output(c, s, n, y)
 	}
 }
