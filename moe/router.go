@@ -78,10 +78,9 @@ func (r *Router) route(routing *Routing, c *candidates, x []float32, hidden int)
 	routing.Logits = sized(routing.Logits, tokens*experts)
 	routing.Experts, routing.Weights = routing.Experts[:0], routing.Weights[:0]
 	c.scores, c.choice = sized(c.scores, experts), sized(c.choice, experts)
+	c.times.Times(routing.Logits, x, r.Weight, hidden)
 	for t := range tokens {
-		row := routing.Logits[t*experts:][:experts]
-		c.times.Times(row, x[t*hidden:][:hidden], r.Weight)
-		for e, logit := range row {
+		for e, logit := range routing.Logits[t*experts:][:experts] {
 			c.scores[e] = float32(1 / (1 + math.Exp(-float64(logit))))
 			c.choice[e] = c.scores[e] + r.Bias[e]
 			if v := float64(c.choice[e]); math.IsNaN(v) || math.IsInf(v, 0) {

@@ -3,10 +3,10 @@ package logits
 import "golang.org/x/sys/cpu"
 
 // all returns the loops that the machine can run, by name.
-func all() map[string]loop {
-	loops := map[string]loop{"best": best()}
+func all() map[string]loops {
+	ls := map[string]loops{"best": best()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		loops["AVX2"] = lanesAVX2
+		ls["AVX2"] = loops{one: lanesAVX2}
 	}
-	return loops
+	return ls
 }

@@ -3,6 +3,4 @@
 package logits
 
 // all returns the loops that the machine can run, by name.
-func all() map[string]loop {
-	return map[string]loop{"best": best()}
-}
+func all() map[string]loops { return map[string]loops{"best": best()} }

@@ -2,12 +2,12 @@ package logits
 
 import "golang.org/x/sys/cpu"
 
-func best() loop {
+func best() loops {
 	switch {
 	case cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ:
-		return lanesAVX512
+		return loops{lanesAVX512, lanes4AVX512}
 	case cpu.X86.HasAVX2 && cpu.X86.HasFMA:
-		return lanesAVX2
+		return loops{one: lanesAVX2}
 	}
 	return portable
 }

@@ -2,4 +2,4 @@
 
 package logits
 
-func best() loop { return portable }
+func best() loops { return portable }

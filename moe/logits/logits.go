@@ -1,4 +1,4 @@
-// Package logits multiplies a token with the weights of a router. Sums are in
+// Package logits multiplies tokens with the weights of a router. Sums are in
 // float64 and in one order, so that every machine finds the same logits, and
 // sends the same token to the same experts.
 package logits
@@ -7,56 +7,80 @@ import "unsafe"
 
 //go:generate go run -C _asm main.go -out ../lanes_amd64.s -stubs ../stubs_amd64.go -pkg logits
 
-// block is the number of rows that are multiplied together.
+// block is the number of rows that are multiplied together, and the number of
+// tokens, where there are as many.
 const block = 4
 
 // width is the number of lanes of a sum: lane i is that of elements i, i+8, ….
 const width = 8
 
+// lanes are the sums of a token and of a block of rows.
+type lanes = [block][width]float64
+
 // A Multiplier multiplies; it holds the memory for that. The zero value is
 // ready.
 type Multiplier struct {
-	x    []float64
-	sums [block][width]float64
+	x    []float64 // of a block of tokens
+	sums [block]lanes
 }
 
-// Times sets element e of dst to the product of x and row e of w, which is
-// [len(dst), len(x)].
-func (m *Multiplier) Times(dst, x, w []float32) {
-	n := len(x)
-	w = w[:len(dst)*n]
-	m.x = m.x[:0]
-	for _, v := range x {
-		m.x = append(m.x, float64(v))
+// Times sets dst, [tokens, rows], to the products of x, [tokens, n], and w,
+// [rows, n].
+func (m *Multiplier) Times(dst, x, w []float32, n int) {
+	tokens, rows := len(x)/n, len(w)/n
+	for t := 0; t < tokens; t += block {
+		some := min(block, tokens-t)
+		m.x = m.x[:0]
+		for _, v := range x[t*n:][:some*n] {
+			m.x = append(m.x, float64(v))
+		}
+		for r := 0; r < rows; r += block {
+			m.block(dst[t*rows+r:], rows, w[r*n:], some, min(block, rows-r), n)
+		}
 	}
+}
+
+// block multiplies the tokens of m.x with a block of rows at w. dst has stride
+// elements for each token.
+func (m *Multiplier) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
 	whole := n / width * width
-	for first := 0; first < len(dst); first += block {
-		rows := min(block, len(dst)-first)
-		m.sums = [block][width]float64{}
-		if whole > 0 && rows == block {
-			lanes(&m.sums, &w[first*n], n, &m.x[0], whole)
-		} else {
+	switch {
+	case whole == 0 || rows < block:
+		for t := range tokens {
+			m.sums[t] = lanes{}
 			for r := range rows {
-				row(&m.sums[r], w[(first+r)*n:][:whole], m.x)
+				row(&m.sums[t][r], w[r*n:][:whole], m.x[t*n:])
 			}
 		}
+	case tokens == block && machine.four != nil:
+		machine.four(&m.sums, &w[0], &m.x[0], n, whole)
+	default:
+		for t := range tokens {
+			machine.one((*[1][block][width]float64)(m.sums[t:t+1]), &w[0], &m.x[t*n], n, whole)
+		}
+	}
+	for t := range tokens {
 		for r := range rows {
-			s := &m.sums[r]
-			for i, v := range w[(first+r)*n:][:n][whole:] {
-				s[i] += float64(v) * m.x[whole+i]
+			s := &m.sums[t][r]
+			for i := whole; i < n; i++ {
+				s[i-whole] += float64(w[r*n+i]) * m.x[t*n+i]
 			}
 			a, b, c, d := s[0]+s[4], s[1]+s[5], s[2]+s[6], s[3]+s[7]
-			dst[first+r] = float32((a + c) + (b + d))
+			dst[t*stride+r] = float32((a + c) + (b + d))
 		}
 	}
 }
 
-// A loop sets sums to the lanes of 4 rows at w, stride elements apart, over n
-// elements, a positive multiple of 8.
-type loop func(sums *[block][width]float64, w *float32, stride int, x *float64, n int)
+// loops set sums to the lanes of a block of rows at w and of one token, or of a
+// block of them, at x, over n elements, a positive multiple of 8. Rows and
+// tokens are stride elements apart.
+type loops struct {
+	one  func(sums *[1][block][width]float64, w *float32, x *float64, stride int, n int)
+	four func(sums *[block][block][width]float64, w *float32, x *float64, stride int, n int) // or nil
+}
 
-// lanes is the machine's loop.
-var lanes = best()
+// machine is the best that the machine has.
+var machine = best()
 
 // row adds the products of w and x to the lanes of s. Products of two float32
 // are exact in float64, so a machine may add them fused or not.
@@ -73,9 +97,10 @@ func row(s *[width]float64, w []float32, x []float64) {
 	}
 }
 
-// portable is the loop of a machine that has none of its own.
-func portable(sums *[block][width]float64, w *float32, stride int, x *float64, n int) {
-	for r := range sums {
-		row(&sums[r], unsafe.Slice(w, (block-1)*stride+n)[r*stride:][:n], unsafe.Slice(x, n))
+// portable is for machines that have no loops of their own.
+var portable = loops{one: func(sums *[1][block][width]float64, w *float32, x *float64, stride int, n int) {
+	for r := range sums[0] {
+		sums[0][r] = [width]float64{}
+		row(&sums[0][r], unsafe.Slice(w, (block-1)*stride+n)[r*stride:][:n], unsafe.Slice(x, n))
 	}
-}
+}}

@@ -4,14 +4,20 @@
 
 package logits
 
-// lanesAVX512 multiplies x, of n elements, with 4 rows at w that are stride elements apart.
-// Lane i of a sum is that of elements i, i+8, …; n is a positive multiple of 8.
+// lanesAVX512 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
 //
 //go:noescape
-func lanesAVX512(sums *[4][8]float64, w *float32, stride int, x *float64, n int)
+func lanesAVX512(sums *[1][4][8]float64, w *float32, x *float64, stride int, n int)
 
-// lanesAVX2 multiplies x, of n elements, with 4 rows at w that are stride elements apart.
-// Lane i of a sum is that of elements i, i+8, …; n is a positive multiple of 8.
+// lanes4AVX512 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
 //
 //go:noescape
-func lanesAVX2(sums *[4][8]float64, w *float32, stride int, x *float64, n int)
+func lanes4AVX512(sums *[4][4][8]float64, w *float32, x *float64, stride int, n int)
+
+// lanesAVX2 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func lanesAVX2(sums *[1][4][8]float64, w *float32, x *float64, stride int, n int)
