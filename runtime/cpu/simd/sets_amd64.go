@@ -58,3 +58,11 @@ func avx512Set() *Set {
 		Scale: avx512Scale,
 	}
 }
+
+// everyWidth returns kernels that do not depend on the width.
+func everyWidth(kernels []Multiplier) (of [9][]Multiplier) {
+	for bits := 2; bits <= 8; bits++ {
+		of[bits] = kernels
+	}
+	return of
+}
