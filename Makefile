@@ -31,13 +31,14 @@ clang:
 prove: clang
 	go run ./cmd/marlingen prove
 
-# Write generated/ from specs/ and templates/.
+# Write generated/ from specs/ and templates/, and assembly from its generators.
 generate:
 	go generate ./...
 
 # Report what generate would change.
 check:
 	go run ./cmd/marlingen regenerate --check
+	go run -C runtime/cpu/simd/_asm . -check
 
 # Write the shipped checkpoint anew from its unquantised source.
 testdata:
