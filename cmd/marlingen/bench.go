@@ -294,7 +294,7 @@ func (a *app) measured(r *bench.Report) {
 			a.columns(report.Header, rows)
 		}
 	}
-	fmt.Fprintf(a.out, "\n%s", report.Legend)
+	fmt.Fprintf(a.out, "\n%s%s", report.Legend, report.Load(r))
 }
 
 // columns writes a table of words and numbers.

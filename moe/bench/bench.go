@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -59,13 +60,18 @@ type Report struct {
 	Device       string              `json:"device"`
 	Memory       int                 `json:"memory"` // bytes of weights
 	Rounds       int                 `json:"rounds"`
+	Others       float64             `json:"others"` // part of the processors' time that other programs took; negative if unknown
 	Instructions limits.Instructions `json:"instructions"`
 	Limits       []limits.Limits     `json:"limits"` // by threads
 	Results      []Result            `json:"results"`
 }
 
 // Run measures. Its error names the first cell that is not as it should be.
+// While it runs, the garbage of the process is collected early: next to the
+// weights, any would be allowed to pile up.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(25))
+	others := others()
 	pool := newPool(o.Memory)
 	meter, err := limits.NewMeter(pool.data)
 	if err != nil {
@@ -99,7 +105,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	for _, c := range cells {
 		report.Results = append(report.Results, c.result(report.Limits))
 	}
-	report.Took = time.Since(report.Time)
+	report.Took, report.Others = time.Since(report.Time), others()
 	return report, nil
 }
 

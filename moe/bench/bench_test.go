@@ -62,6 +62,8 @@ func TestRun(t *testing.T) {
 	report, err := bench.Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Equal(t, 12, steps)
+	require.GreaterOrEqual(t, report.Others, -1.0)
+	require.LessOrEqual(t, report.Others, 1.0)
 	require.Len(t, report.Limits, 1)
 	require.Equal(t, 5, report.Limits[0].Samples, "before each case of each round, and after")
 	require.Len(t, report.Results, 4)

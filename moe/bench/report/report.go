@@ -66,6 +66,14 @@ floor ms  what the machine allows: weights by its read bandwidth, or multiply-ac
 of limit  floor ms by ms
 `
 
+// Load says what other programs took of the machine, if anything that matters.
+func Load(r *bench.Report) string {
+	if r.Others < 0.05 {
+		return ""
+	}
+	return fmt.Sprintf("Other programs took %.0f %% of the processors' time: layers are slower here than alone.\n", 100*r.Others)
+}
+
 // Sweeps name the sweeps for people, in order.
 var Sweeps = []struct{ Name, Title string }{
 	{bench.Layers, "Layers"},
@@ -98,6 +106,9 @@ so what was slow for a while was so for all. The time is that of a whole Forward
 passes and the sum. Every cell was held to the float64 oracle first, and ran without a step down.
 
 `)
+	if load := Load(r); load != "" {
+		fmt.Fprintf(&b, "**%s**\n\n", strings.TrimSpace(load))
+	}
 	fmt.Fprintf(&b, "```text\n%s```\n\n## What the machine can do\n\n", Legend)
 	table(&b, LimitsHeader, LimitsRows(r))
 	fmt.Fprintf(&b, "\nRead with %s", r.Instructions.Read)

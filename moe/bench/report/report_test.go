@@ -51,6 +51,11 @@ func TestMarkdown(t *testing.T) {
 		require.Contains(t, b.String(), want)
 	}
 	require.NotContains(t, b.String(), "A growing number")
+	require.NotContains(t, b.String(), "Other programs")
+	busy := results()
+	busy.Others = 0.25
+	require.NoError(t, report.Markdown(&b, busy, ""))
+	require.Contains(t, b.String(), "**Other programs took 25 % of the processors' time: layers are slower here than alone.**")
 }
 
 func TestPlot(t *testing.T) {
