@@ -8,7 +8,7 @@ PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
 CALIBRATION := testdata/calibration.txt
 
-.PHONY: run build test race clang generate check prove testdata quality bench lint fuzz
+.PHONY: run build test race clang generate check prove testdata quality bench microbench lint fuzz
 
 run: build
 	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
@@ -39,13 +39,14 @@ clang:
 prove: clang
 	go run ./cmd/marlingen prove
 
-# Write generated/ from specs/ and templates/.
+# Write generated/ from specs/ and templates/, and assembly from its generators.
 generate:
 	go generate ./...
 
 # Report what generate would change.
 check:
 	go run ./cmd/marlingen regenerate --check
+	go run -C runtime/cpu/simd/_asm . -check
 
 # Write the shipped checkpoint anew from its unquantised source.
 testdata: build
@@ -56,8 +57,12 @@ testdata: build
 quality: build
 	bin/marlingen quality --model testdata/glm-tiny --calibrate $(CALIBRATION) --markdown docs/quality.md
 
-# Benchmarks, in Go's format, for benchstat.
+# Time layers against what the machine can do. Writes docs/cpu-speed.md.
 bench:
+	go run ./cmd/marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+
+# Benchmarks of the parts, in Go's format, for benchstat.
+microbench:
 	go test -run '^$$' -bench . -benchtime 0.5s ./...
 
 lint:

@@ -20,18 +20,23 @@ type Assignments struct {
 // if they are of different lengths, no whole number of tokens, or if an expert
 // is not one of the given number.
 func Assign(chosen []int, prob []float32, slots, experts int) (*Assignments, error) {
+	a := new(Assignments)
+	if err := a.assign(chosen, prob, slots, experts); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// assign is Assign into the memory of a.
+func (a *Assignments) assign(chosen []int, prob []float32, slots, experts int) error {
 	if slots < 1 || len(chosen)%slots != 0 || len(prob) != len(chosen) {
-		return nil, fmt.Errorf("%d experts and %d weights in slots of %d", len(chosen), len(prob), slots)
+		return fmt.Errorf("%d experts and %d weights in slots of %d", len(chosen), len(prob), slots)
 	}
-	a := &Assignments{
-		Tokens:  len(chosen) / slots,
-		Slots:   slots,
-		Token:   make([]uint32, len(chosen)),
-		Slot:    make([]uint32, len(chosen)),
-		Prob:    make([]float32, len(chosen)),
-		Row:     make([]uint32, len(chosen)),
-		Offsets: make([]int, experts+1),
-	}
+	rows := len(chosen)
+	a.Tokens, a.Slots = rows/slots, slots
+	a.Token, a.Slot, a.Prob, a.Row = sized(a.Token, rows), sized(a.Slot, rows), sized(a.Prob, rows), sized(a.Row, rows)
+	a.Offsets = sized(a.Offsets, experts+1)
+	clear(a.Offsets)
 	var errs []error
 	for i, e := range chosen {
 		if e < 0 || e >= experts {
@@ -41,21 +46,23 @@ func Assign(chosen []int, prob []float32, slots, experts int) (*Assignments, err
 		a.Offsets[e+1]++
 	}
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return errors.Join(errs...)
 	}
 	for e := range experts {
 		a.Offsets[e+1] += a.Offsets[e]
 	}
-	next := append([]int(nil), a.Offsets[:experts]...)
 	for i, e := range chosen {
-		row := next[e]
-		next[e]++
+		row := a.Offsets[e]
+		a.Offsets[e]++
 		a.Token[row] = uint32(i / slots)
 		a.Slot[row] = uint32(i % slots)
 		a.Prob[row] = prob[i]
 		a.Row[i] = uint32(row)
 	}
-	return a, nil
+	// Each offset has moved to that of the next expert.
+	copy(a.Offsets[1:], a.Offsets[:experts])
+	a.Offsets[0] = 0
+	return nil
 }
 
 // Rows returns the number of rows of expert e.

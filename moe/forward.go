@@ -2,7 +2,6 @@ package moe
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,72 +9,103 @@ import (
 	"github.com/marlingen/marlingen/runtime"
 )
 
-// A forward is one run of a layer, whose lock is held throughout.
+// A forward runs a layer, whose lock is held throughout. It is kept from call
+// to call for the memory that it holds, so that a call allocates nothing that
+// one of as many tokens before it has.
 type forward struct {
 	*Layer
-	planner planner // its availability loses the kernels whose launches fail
-	a       *Assignments
-	x       []float32 // [tokens, hidden]
+	routing    Routing
+	candidates candidates
+	chosen     []int     // with the shared expert
+	prob       []float32 // with the shared expert
+	rows       Assignments
+	draft      draft
+
+	// Of one call.
+	planner planner      // its availability loses the kernels whose launches fail
+	a       *Assignments // rows
+	x       []float32    // [tokens, hidden]
 	shape   runtime.Shape
 	args    map[string]runtime.Arg // by binding
+
+	// Of one submission. Launches hold on to their parts of it until they are
+	// waited for.
+	work    []byte
+	offsets []int // of each step's part of work
+	given   []runtime.Arg
+	shapes  []byte
+	failed  map[*runtime.Kernel]error // nil while none did
 }
 
-// run runs plan, and plans anew what failing launches leave undone, until
-// every row is computed; then it sums them.
-func (f *forward) run(ctx context.Context, plan Plan) ([]float32, error) {
-	if err := f.prepare(); err != nil {
-		return nil, err
+// run writes the layer's output for x to out. It runs a plan, and plans anew
+// what failing launches leave undone, until every row is computed; then it sums
+// them.
+func (f *forward) run(ctx context.Context, out, x []float32) error {
+	if err := f.begin(x); err != nil {
+		return err
 	}
 	for {
-		summed, failed, err := f.submit(ctx, plan)
+		summed, err := f.submit(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := f.host(ctx, plan.Host); err != nil {
-			return nil, err
+		if err := f.host(ctx, f.draft.Host); err != nil {
+			return err
 		}
-		undone := f.settle(plan, failed)
+		undone := f.settle()
 		if len(undone) == 0 {
-			return f.output(ctx, summed)
+			return f.output(ctx, out, summed)
 		}
-		if plan, err = f.planner.plan(f.a, undone); err != nil {
-			return nil, err
+		if err = f.planner.plan(&f.draft, f.a, undone); err != nil {
+			return err
 		}
 	}
 }
 
-// prepare fills the buffers that launches read.
-func (f *forward) prepare() error {
-	rows := len(f.a.Token)
+// begin routes the tokens of x, plans, and fills the buffers that launches
+// read.
+func (f *forward) begin(x []float32) error {
+	if err := f.weights.Router.route(&f.routing, &f.candidates, x, f.weights.Hidden); err != nil {
+		return err
+	}
+	if err := f.assign(&f.rows, &f.routing, &f.chosen, &f.prob); err != nil {
+		return err
+	}
+	f.x, f.a, f.planner = x, &f.rows, f.Layer.planner
+	if err := f.planner.plan(&f.draft, f.a, nil); err != nil {
+		return err
+	}
 	f.shape = runtime.Shape{
 		Tokens:       uint32(f.a.Tokens),
 		Slots:        uint32(f.a.Slots),
 		Experts:      uint32(len(f.planner.experts)),
 		Hidden:       uint32(f.weights.Hidden),
 		Intermediate: uint32(f.weights.Intermediate),
-		Rows:         uint32(rows),
+		Rows:         uint32(len(f.a.Token)),
 	}
-	f.args = map[string]runtime.Arg{"weights": {Buffer: f.data}}
-	for name, content := range map[string][]byte{
-		"x":     bytesOf(f.x),
-		"token": bytesOf(f.a.Token),
-		"prob":  bytesOf(f.a.Prob),
-		"row":   bytesOf(f.a.Row),
+	f.args["weights"] = runtime.Arg{Buffer: f.data}
+	for _, input := range [...]struct {
+		name    string
+		content []byte
+	}{
+		{"x", bytesOf(x)}, {"token", bytesOf(f.a.Token)}, {"prob", bytesOf(f.a.Prob)}, {"row", bytesOf(f.a.Row)},
 	} {
-		if err := f.fill(name, content); err != nil {
+		if err := f.fill(input.name, input.content); err != nil {
 			return err
 		}
 	}
-	for name, size := range map[string]int{
-		"h":   rows * f.weights.Intermediate,
-		"y":   rows * f.weights.Hidden,
-		"out": f.a.Tokens * f.weights.Hidden,
+	rows := len(f.a.Token)
+	for _, result := range [...]struct {
+		name string
+		size int
+	}{
+		{"h", rows * f.weights.Intermediate}, {"y", rows * f.weights.Hidden}, {"out", len(x)},
 	} {
-		b, err := f.buffer(name, 4*size)
+		b, err := f.buffer(result.name, 4*result.size)
 		if err != nil {
 			return err
 		}
-		f.args[name] = runtime.Arg{Buffer: b}
+		f.args[result.name] = runtime.Arg{Buffer: b}
 	}
 	return nil
 }
@@ -91,111 +121,145 @@ func (f *forward) fill(name string, content []byte) error {
 	return err
 }
 
-// submit launches both passes of plan in one go, and the sum as well if the
-// host has no part in it. It returns whether the sum is made, and the kernels
-// whose launches failed.
-func (f *forward) submit(ctx context.Context, plan Plan) (summed bool, failed map[*runtime.Kernel]error, err error) {
-	if len(plan.GateUp) == 0 {
-		return false, nil, ctx.Err()
+// submit launches both passes of the plan in one go, and the sum as well if the
+// host has no part in it. It returns whether the sum is made; the kernels whose
+// launches failed are in f.
+func (f *forward) submit(ctx context.Context) (summed bool, err error) {
+	f.given, f.shapes, f.failed = f.given[:0], f.shapes[:0], nil
+	if len(f.draft.GateUp) == 0 {
+		return false, ctx.Err()
 	}
-	var work []byte
-	offsets := map[*runtime.Kernel]int{}
-	for _, s := range plan.Steps() {
-		work = append(work, make([]byte, -len(work)&(runtime.Align-1))...)
-		offsets[s.Kernel] = len(work)
-		for _, w := range s.Work {
-			work = runtime.AppendWork(work, w)
+	passes := [...][]Step{f.draft.GateUp, f.draft.Down}
+	f.work, f.offsets = f.work[:0], f.offsets[:0]
+	for _, steps := range passes {
+		for i := range steps {
+			for len(f.work)%runtime.Align != 0 {
+				f.work = append(f.work, 0)
+			}
+			f.offsets = append(f.offsets, len(f.work))
+			for _, w := range steps[i].Work {
+				f.work = runtime.AppendWork(f.work, w)
+			}
 		}
 	}
-	if err := f.fill("work", work); err != nil {
-		return false, nil, err
+	if err := f.fill("work", f.work); err != nil {
+		return false, err
 	}
-	failed = map[*runtime.Kernel]error{}
-	launch := func(k *runtime.Kernel, items int) {
-		if err := f.launch(k, items); err != nil {
-			failed[k] = err
-		}
-	}
-	for _, steps := range [][]Step{plan.GateUp, plan.Down} {
-		for _, s := range steps {
-			f.args["work"] = runtime.Arg{Buffer: f.args["work"].Buffer, Offset: offsets[s.Kernel]}
+	work, offsets := f.args["work"].Buffer, f.offsets
+	for _, steps := range passes {
+		for i := range steps {
+			s := &steps[i]
+			f.args["work"] = runtime.Arg{Buffer: work, Offset: offsets[0]}
 			f.args["experts"] = runtime.Arg{Buffer: f.experts[s.Kernel.Codec]}
-			launch(s.Kernel, len(s.Work))
+			f.launch(s.Kernel, len(s.Work))
+			offsets = offsets[1:]
 		}
 		f.queue.Barrier()
 	}
-	combine, err := f.combine()
-	if summed = err == nil && len(plan.Host) == 0; summed {
-		launch(combine.Kernel, 0)
+	combine, err := f.planner.combine()
+	if summed = err == nil && len(f.draft.Host) == 0; summed {
+		f.launch(combine.Kernel, 0)
 	}
-	if err := f.wait(ctx, failed); err != nil {
-		return false, nil, err
+	if err := f.wait(ctx); err != nil {
+		return false, err
 	}
 	if summed {
-		summed = failed[combine.Kernel] == nil
-		f.countLaunch(combine.Kernel, failed)
+		summed = f.failed[combine.Kernel] == nil
+		f.countLaunch(combine.Kernel)
 	}
-	return summed, failed, nil
+	return summed, nil
 }
 
 // launch enqueues kernel k over the given number of entries of the work list.
-func (f *forward) launch(k *runtime.Kernel, items int) error {
+func (f *forward) launch(k *runtime.Kernel, items int) {
 	shape := f.shape
 	shape.Items = uint32(items)
-	f.args["shape"] = runtime.Arg{Bytes: runtime.AppendShape(nil, shape)}
-	args := make([]runtime.Arg, len(k.Bindings))
-	for i, b := range k.Bindings {
+	at := len(f.shapes)
+	f.shapes = runtime.AppendShape(f.shapes, shape)
+	f.args["shape"] = runtime.Arg{Bytes: f.shapes[at:len(f.shapes):len(f.shapes)]}
+	first := len(f.given)
+	for _, b := range k.Bindings {
 		arg, ok := f.args[b.Name]
 		if !ok {
-			return &runtime.LaunchError{Kernel: k, Err: fmt.Errorf("the layer has no argument called %s", b.Name)}
+			f.fail(k, &runtime.LaunchError{Kernel: k, Err: fmt.Errorf("the layer has no argument called %s", b.Name)})
+			return
 		}
-		args[i] = arg
+		f.given = append(f.given, arg)
 	}
-	return f.queue.Launch(runtime.Launch{Kernel: k, Shape: shape, Args: args})
+	if err := f.queue.Launch(runtime.Launch{Kernel: k, Shape: shape, Args: f.given[first:len(f.given):len(f.given)]}); err != nil {
+		f.fail(k, err)
+	}
 }
 
-// wait waits for the queue and adds the launches that failed to failed.
-func (f *forward) wait(ctx context.Context, failed map[*runtime.Kernel]error) error {
+func (f *forward) fail(k *runtime.Kernel, err error) {
+	if f.failed == nil {
+		f.failed = map[*runtime.Kernel]error{}
+	}
+	f.failed[k] = err
+}
+
+// wait waits for the queue and notes the launches that failed.
+func (f *forward) wait(ctx context.Context) error {
 	err := f.queue.Wait(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if err == nil {
+		return nil
 	}
 	launches, only := runtime.FailedLaunches(err)
 	if !only {
 		return err
 	}
 	for _, e := range launches {
-		failed[e.Kernel] = e
+		f.fail(e.Kernel, e)
 	}
 	return nil
 }
 
-// settle counts what plan did and marks the failed kernels. It returns the
+// settle counts what the plan did and marks the failed kernels. It returns the
 // experts whose rows they leave undone.
-func (f *forward) settle(plan Plan, failed map[*runtime.Kernel]error) map[int]bool {
-	have := maps.Clone(f.planner.have)
-	for k, err := range failed {
-		have[k.Symbol] = runtime.Status{State: runtime.Broken, Words: err.Error()}
-	}
-	f.planner.have = have
-
-	undone := map[int]bool{}
-	for _, s := range plan.Steps() {
-		f.countLaunch(s.Kernel, failed)
-		if failed[s.Kernel] == nil {
-			continue
-		}
-		for _, g := range s.Groups {
-			for _, e := range g.Experts {
-				undone[e] = true
+func (f *forward) settle() map[int]bool {
+	f.markFailed()
+	var undone map[int]bool
+	for _, steps := range [...][]Step{f.draft.GateUp, f.draft.Down} {
+		for i := range steps {
+			f.countLaunch(steps[i].Kernel)
+			if f.failed[steps[i].Kernel] == nil {
+				continue
+			}
+			for _, g := range steps[i].Groups {
+				for _, e := range g.Experts {
+					if undone == nil {
+						undone = map[int]bool{}
+					}
+					undone[e] = true
+				}
 			}
 		}
 	}
-	groups := plan.Host
-	for _, s := range plan.GateUp {
-		groups = append(groups[:len(groups):len(groups)], s.Groups...)
+	f.countGroups(f.draft.Host, undone)
+	for i := range f.draft.GateUp {
+		f.countGroups(f.draft.GateUp[i].Groups, undone)
 	}
-	for _, g := range groups {
+	return undone
+}
+
+// markFailed takes the failed kernels from what there is to plan with.
+func (f *forward) markFailed() {
+	if len(f.failed) == 0 {
+		return
+	}
+	have := maps.Clone(f.planner.have)
+	for k, err := range f.failed {
+		have[k.Symbol] = runtime.Status{State: runtime.Broken, Words: err.Error()}
+	}
+	f.planner.have, f.planner.memory = have, nil
+}
+
+func (f *forward) countGroups(groups []Group, undone map[int]bool) {
+	for i := range groups {
+		g := &groups[i]
 		if undone[g.Experts[0]] {
 			continue
 		}
@@ -204,11 +268,10 @@ func (f *forward) settle(plan Plan, failed map[*runtime.Kernel]error) map[int]bo
 			f.counters.fallback(fallback)
 		}
 	}
-	return undone
 }
 
-func (f *forward) countLaunch(k *runtime.Kernel, failed map[*runtime.Kernel]error) {
-	if failed[k] == nil {
+func (f *forward) countLaunch(k *runtime.Kernel) {
+	if f.failed[k] == nil {
 		f.counters.launch(k.Symbol)
 	}
 }
@@ -239,45 +302,42 @@ func (f *forward) host(ctx context.Context, groups []Group) error {
 	return nil
 }
 
-// combine chooses the kernel that sums over slots.
-func (f *forward) combine() (runtime.Choice, error) {
-	return runtime.Select(f.planner.table, f.planner.have, runtime.Request{Pass: runtime.Combine})
-}
-
-// output returns the sum over slots. If it is not made yet, the device makes
-// it or, failing that, the host.
-func (f *forward) output(ctx context.Context, summed bool) ([]float32, error) {
-	out := make([]float32, len(f.x))
-	choice, err := f.combine()
+// output writes the sum over slots to out. If it is not made yet, the device
+// makes it or, failing that, the host.
+func (f *forward) output(ctx context.Context, out []float32, summed bool) error {
+	choice, err := f.planner.combine()
 	if err == nil && !summed {
-		failed := map[*runtime.Kernel]error{}
-		if err := f.launch(choice.Kernel, 0); err != nil {
-			failed[choice.Kernel] = err
+		f.failed = nil
+		f.launch(choice.Kernel, 0)
+		if err := f.wait(ctx); err != nil {
+			return err
 		}
-		if err := f.wait(ctx, failed); err != nil {
-			return nil, err
-		}
-		f.settle(Plan{}, failed)
-		f.countLaunch(choice.Kernel, failed)
-		choice, err = f.combine()
+		f.countLaunch(choice.Kernel)
+		f.markFailed()
+		choice, err = f.planner.combine()
+	}
+	if err == nil {
+		return f.read("out", out)
 	}
 	var none *runtime.NoKernelError
 	if !errors.As(err, &none) {
-		return out, f.read("out", out)
+		return err
 	}
-	for _, fallback := range steps(runtime.Combine, runtime.BitTuple{}, none.Passed, Host) {
+	for _, fallback := range appendSteps(nil, runtime.Combine, runtime.BitTuple{}, none.Passed, Host) {
 		f.counters.fallback(fallback)
 	}
-	return out, f.sum(out)
+	return f.sum(out)
 }
 
-// sum adds the rows of y to out, in slot order, as the combine kernel does.
+// sum sets out to the sums of the rows of y, in slot order, as the combine
+// kernel does.
 func (f *forward) sum(out []float32) error {
 	hidden := f.weights.Hidden
 	y := make([]float32, len(f.a.Token)*hidden)
 	if err := f.read("y", y); err != nil {
 		return err
 	}
+	clear(out)
 	for i, row := range f.a.Row {
 		token := out[i/f.a.Slots*hidden:][:hidden]
 		for j, v := range y[int(row)*hidden:][:hidden] {
@@ -289,10 +349,8 @@ func (f *forward) sum(out []float32) error {
 
 // read copies the buffer called name to vs.
 func (f *forward) read(name string, vs []float32) error {
-	b := make([]byte, 4*len(vs))
-	if _, err := f.args[name].Buffer.ReadAt(b, 0); err != nil {
+	return readInto(vs, func(p []byte) error {
+		_, err := f.args[name].Buffer.ReadAt(p, 0)
 		return err
-	}
-	_, err := binary.Decode(b, binary.LittleEndian, vs)
-	return err
+	})
 }

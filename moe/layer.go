@@ -2,7 +2,6 @@ package moe
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -45,6 +44,7 @@ type Layer struct {
 	data    runtime.Buffer            // the weights
 	experts map[string]runtime.Buffer // their descriptors, by codec
 	scratch map[string]runtime.Buffer // by binding
+	forward forward
 }
 
 // NewLayer returns the layer with the given weights. The weights must outlive
@@ -69,7 +69,11 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 	if w.Shared != nil {
 		all = append(all, *w.Shared)
 	}
-	l.planner = planner{table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts}
+	l.planner = planner{
+		table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts,
+		memory: newMemory(o.Table),
+	}
+	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}}
 	if err := l.check(); err != nil {
 		return nil, err
 	}
@@ -203,59 +207,85 @@ func (l *Layer) upload() (err error) {
 
 // Route returns which experts the tokens of x, [tokens, hidden], go to.
 func (l *Layer) Route(x []float32) (*Routing, error) {
-	if n := len(x) / l.weights.Hidden; len(x) == 0 || len(x)%l.weights.Hidden != 0 || n > MaxTokens {
-		return nil, fmt.Errorf("%d inputs; want 1 to %d tokens of %d", len(x), MaxTokens, l.weights.Hidden)
+	if err := l.checkInput(x); err != nil {
+		return nil, err
 	}
 	return l.weights.Router.Route(x, l.weights.Hidden)
 }
 
+func (l *Layer) checkInput(x []float32) error {
+	if n := len(x) / l.weights.Hidden; len(x) == 0 || len(x)%l.weights.Hidden != 0 || n > MaxTokens {
+		return fmt.Errorf("%d inputs; want 1 to %d tokens of %d", len(x), MaxTokens, l.weights.Hidden)
+	}
+	return nil
+}
+
 // Assign returns the rows of a routing, those of the shared expert included.
 func (l *Layer) Assign(r *Routing) (*Assignments, error) {
+	a := new(Assignments)
+	if err := l.assign(a, r, new([]int), new([]float32)); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// assign is Assign into the memory of a, with memory for what the shared expert
+// adds to the routing.
+func (l *Layer) assign(a *Assignments, r *Routing, chosen *[]int, prob *[]float32) error {
 	if l.weights.Shared == nil {
-		return Assign(r.Experts, r.Weights, r.TopK, len(l.planner.experts))
+		return a.assign(r.Experts, r.Weights, r.TopK, len(l.planner.experts))
 	}
-	slots := r.TopK + 1
-	chosen := make([]int, 0, r.Tokens*slots)
-	prob := make([]float32, 0, r.Tokens*slots)
+	*chosen, *prob = (*chosen)[:0], (*prob)[:0]
 	for t := range r.Tokens {
-		chosen = append(append(chosen, r.Experts[t*r.TopK:][:r.TopK]...), len(l.weights.Experts))
-		prob = append(append(prob, r.Weights[t*r.TopK:][:r.TopK]...), 1)
+		*chosen = append(append(*chosen, r.Experts[t*r.TopK:][:r.TopK]...), len(l.weights.Experts))
+		*prob = append(append(*prob, r.Weights[t*r.TopK:][:r.TopK]...), 1)
 	}
-	return Assign(chosen, prob, slots, len(l.planner.experts))
+	return a.assign(*chosen, *prob, r.TopK+1, len(l.planner.experts))
 }
 
 // Plan returns how Forward will run the rows of a.
 func (l *Layer) Plan(a *Assignments) (Plan, error) {
-	return l.planner.plan(a, nil)
+	p := l.planner
+	p.memory = nil // is Forward's
+	var d draft
+	err := p.plan(&d, a, nil)
+	return d.Plan, err
 }
 
 // Forward returns the layer's output for x, both [tokens, hidden]: the sum of
 // the chosen experts' outputs by their weights, and the shared expert's.
 func (l *Layer) Forward(ctx context.Context, x []float32) ([]float32, error) {
-	routing, err := l.Route(x)
-	if err != nil {
+	if err := l.checkInput(x); err != nil {
 		return nil, err
 	}
-	a, err := l.Assign(routing)
-	if err != nil {
+	out := make([]float32, len(x))
+	if err := l.ForwardInto(ctx, out, x); err != nil {
 		return nil, err
 	}
-	plan, err := l.Plan(a)
-	if err != nil {
-		return nil, err
+	return out, nil
+}
+
+// ForwardInto is Forward into out, which has the size of x. It allocates
+// nothing of its own once it has run as many tokens some times. After an error,
+// out may hold anything.
+func (l *Layer) ForwardInto(ctx context.Context, out, x []float32) error {
+	if err := l.checkInput(x); err != nil {
+		return err
+	}
+	if len(out) != len(x) {
+		return fmt.Errorf("%d outputs for %d inputs", len(out), len(x))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.queue == nil {
-		return nil, errors.New("the layer is closed")
+		return errors.New("the layer is closed")
 	}
-	f := &forward{Layer: l, planner: l.planner, a: a, x: x}
-	out, err := f.run(ctx, plan)
-	if err != nil {
-		return nil, err
+	err := l.forward.run(ctx, out, x)
+	l.forward.x = nil
+	if err == nil {
+		l.counters.forward()
 	}
-	l.counters.forward()
-	return out, nil
+	return err
 }
 
 // buffer returns the scratch buffer called name, with at least size bytes.
@@ -275,10 +305,4 @@ func (l *Layer) buffer(name string, size int) (runtime.Buffer, error) {
 	}
 	l.scratch[name] = b
 	return b, nil
-}
-
-// bytesOf returns the little-endian bytes of vs.
-func bytesOf[T uint32 | float32](vs []T) []byte {
-	b, _ := binary.Append(make([]byte, 0, 4*len(vs)), binary.LittleEndian, vs) // fails for no such type
-	return b
 }

@@ -66,28 +66,37 @@ type planner struct {
 	override map[runtime.Pass]string
 	experts  []Expert
 	hosts    func(codec string) error // why the host cannot run a codec
+	memory   *memory                  // of answers for table and have, or nil
 }
 
-// plan returns how the experts of a are run, or only those that are undone.
-func (p *planner) plan(a *Assignments, undone map[int]bool) (Plan, error) {
-	groups := p.groups(a)
-	var plan Plan
+// A draft is a plan and the groups that it was made of. Planning into it anew
+// reuses its memory.
+type draft struct {
+	Plan
+	groups []Group
+}
+
+// plan makes d say how the experts of a are run, or only those that are undone.
+func (p *planner) plan(d *draft, a *Assignments, undone map[int]bool) error {
+	p.group(d, a)
+	d.GateUp, d.Down, d.Host = d.GateUp[:0], d.Down[:0], d.Host[:0]
 	var errs []error
-	for _, g := range groups {
+	for i := range d.groups {
+		g := &d.groups[i]
 		if undone != nil && !undone[g.Experts[0]] {
 			continue
 		}
-		shared := slices.ContainsFunc(groups, func(o Group) bool {
+		shared := slices.ContainsFunc(d.groups, func(o Group) bool {
 			return o.Codec == g.Codec && o.Family == g.Family && o.Tuple != g.Tuple
 		})
-		gateUp, err := p.choose(runtime.GateUp, &g, a, shared)
+		gateUp, err := p.choose(runtime.GateUp, g, a, shared)
 		if err == nil {
 			var down runtime.Choice
-			if down, err = p.choose(runtime.Down, &g, a, shared); err == nil {
-				g.Fallbacks = append(steps(runtime.GateUp, g.Tuple, gateUp.Passed, gateUp.Kernel.Kind),
-					steps(runtime.Down, g.Tuple, down.Passed, down.Kernel.Kind)...)
-				plan.GateUp = join(plan.GateUp, gateUp.Kernel, g, a)
-				plan.Down = join(plan.Down, down.Kernel, g, a)
+			if down, err = p.choose(runtime.Down, g, a, shared); err == nil {
+				g.Fallbacks = appendSteps(g.Fallbacks, runtime.GateUp, g.Tuple, gateUp.Passed, gateUp.Kernel.Kind)
+				g.Fallbacks = appendSteps(g.Fallbacks, runtime.Down, g.Tuple, down.Passed, down.Kernel.Kind)
+				d.GateUp = join(d.GateUp, gateUp.Kernel, g, a)
+				d.Down = join(d.Down, down.Kernel, g, a)
 				continue
 			}
 		}
@@ -98,50 +107,69 @@ func (p *planner) plan(a *Assignments, undone map[int]bool) (Plan, error) {
 			continue
 		}
 		if herr := p.hosts(g.Codec); herr != nil {
-			errs = append(errs, &unplannedError{g, err, herr})
+			errs = append(errs, &unplannedError{*g, err, herr})
 			continue
 		}
 		passed := none.Passed
 		if len(passed) == 0 {
 			passed = []runtime.Passed{{Kind: runtime.Generic, Reason: runtime.ReasonNoKernel}}
 		}
-		g.Fallbacks = steps(none.Request.Pass, g.Tuple, passed, Host)
-		plan.Host = append(plan.Host, g)
+		g.Fallbacks = appendSteps(g.Fallbacks, none.Request.Pass, g.Tuple, passed, Host)
+		d.Host = append(d.Host, *g)
 	}
-	return plan, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
-// groups gathers the experts that have rows by codec, family and tuple.
-func (p *planner) groups(a *Assignments) []Group {
-	var groups []Group
+// group gathers the experts that have rows by codec, family and tuple.
+func (p *planner) group(d *draft, a *Assignments) {
+	d.groups = d.groups[:0]
 	for e := range p.experts {
 		rows := a.Rows(e)
 		if rows == 0 {
 			continue
 		}
-		g := Group{Codec: p.experts[e].Codec, Tuple: p.experts[e].Tuple()}
-		if body := p.table.Body(runtime.GateUp, g.Codec, rows); body != nil {
-			g.Family = body.Family
-		}
-		i := slices.IndexFunc(groups, func(o Group) bool {
-			return o.Codec == g.Codec && o.Family == g.Family && o.Tuple == g.Tuple
+		codec, tuple := p.experts[e].Codec, p.experts[e].Tuple()
+		family := p.family(codec, rows)
+		i := slices.IndexFunc(d.groups, func(o Group) bool {
+			return o.Codec == codec && o.Family == family && o.Tuple == tuple
 		})
 		if i < 0 {
-			i = len(groups)
-			groups = append(groups, g)
+			i = len(d.groups)
+			d.groups = another(d.groups)
+			g := &d.groups[i]
+			*g = Group{Codec: codec, Tuple: tuple, Family: family, Experts: g.Experts[:0], Fallbacks: g.Fallbacks[:0]}
 		}
-		groups[i].Experts = append(groups[i].Experts, e)
-		groups[i].Rows += rows
+		d.groups[i].Experts = append(d.groups[i].Experts, e)
+		d.groups[i].Rows += rows
 	}
-	slices.SortStableFunc(groups, func(a, b Group) int {
+	slices.SortStableFunc(d.groups, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(a.Codec, b.Codec), cmp.Compare(a.Family, b.Family), a.Tuple.Compare(b.Tuple))
 	})
-	return groups
+}
+
+// another returns s with one more element, whatever it held before.
+func another[T any](s []T) []T {
+	if len(s) < cap(s) {
+		return s[:len(s)+1]
+	}
+	var zero T
+	return append(s, zero)
+}
+
+// family returns the family that serves experts of a codec with the given
+// number of rows, or nothing.
+func (p *planner) family(codec string, rows int) string {
+	return p.memory.family(runtime.Request{Pass: runtime.GateUp, Codec: codec, Rows: rows}, func() string {
+		if body := p.table.Body(runtime.GateUp, codec, rows); body != nil {
+			return body.Family
+		}
+		return ""
+	})
 }
 
 // choose selects the kernel of pass for g.
 func (p *planner) choose(pass runtime.Pass, g *Group, a *Assignments, shared bool) (runtime.Choice, error) {
-	return runtime.Select(p.table, p.have, runtime.Request{
+	return p.selected(runtime.Request{
 		Pass:     pass,
 		Codec:    g.Codec,
 		Tuple:    g.Tuple,
@@ -151,10 +179,18 @@ func (p *planner) choose(pass runtime.Pass, g *Group, a *Assignments, shared boo
 	})
 }
 
-// steps returns the fallbacks from each kind that was passed over to the next,
-// the last of which is to. A kernel that was asked for is no fallback.
-func steps(pass runtime.Pass, t runtime.BitTuple, passed []runtime.Passed, to runtime.Kind) []Fallback {
-	var fs []Fallback
+// combine chooses the kernel that sums over slots.
+func (p *planner) combine() (runtime.Choice, error) {
+	return p.selected(runtime.Request{Pass: runtime.Combine})
+}
+
+func (p *planner) selected(r runtime.Request) (runtime.Choice, error) {
+	return p.memory.choice(r, func() (runtime.Choice, error) { return runtime.Select(p.table, p.have, r) })
+}
+
+// appendSteps appends the fallbacks from each kind that was passed over to the
+// next, the last of which is to. A kernel that was asked for is no fallback.
+func appendSteps(fs []Fallback, pass runtime.Pass, t runtime.BitTuple, passed []runtime.Passed, to runtime.Kind) []Fallback {
 	for i, p := range passed {
 		if p.Reason == runtime.ReasonOverride {
 			continue
@@ -169,14 +205,16 @@ func steps(pass runtime.Pass, t runtime.BitTuple, passed []runtime.Passed, to ru
 }
 
 // join adds g to the step of kernel k.
-func join(steps []Step, k *runtime.Kernel, g Group, a *Assignments) []Step {
+func join(steps []Step, k *runtime.Kernel, g *Group, a *Assignments) []Step {
 	i := slices.IndexFunc(steps, func(s Step) bool { return s.Kernel == k })
 	if i < 0 {
 		i = len(steps)
-		steps = append(steps, Step{Kernel: k})
+		steps = another(steps)
+		s := &steps[i]
+		*s = Step{Kernel: k, Groups: s.Groups[:0], Work: s.Work[:0]}
 	}
 	s := &steps[i]
-	s.Groups = append(s.Groups, g)
+	s.Groups = append(s.Groups, *g)
 	for _, e := range g.Experts {
 		for first, end := a.Offsets[e], a.Offsets[e+1]; first < end; first += k.Tile {
 			s.Work = append(s.Work, runtime.Work{

@@ -1,11 +1,12 @@
 package moe
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/marlingen/marlingen/moe/logits"
 )
 
 // A Router chooses the experts of each token, as the glm4_moe_lite, glm4_moe
@@ -52,91 +53,104 @@ func (r *Router) Check(hidden int) error {
 // Route decides for the tokens of x, [tokens, hidden]. It relies on Check. A
 // token whose scores are not finite is an error.
 func (r *Router) Route(x []float32, hidden int) (*Routing, error) {
-	experts, tokens := len(r.Bias), len(x)/hidden
-	routing := &Routing{
-		Tokens: tokens, TopK: r.TopK,
-		Logits:  make([]float32, tokens*experts),
-		Experts: make([]int, 0, tokens*r.TopK),
-		Weights: make([]float32, 0, tokens*r.TopK),
-	}
-	scores := make([]float32, experts)
-	choice := make([]float32, experts)
-	for t := range tokens {
-		for e := range experts {
-			logit := float32(dot(x[t*hidden:][:hidden], r.Weight[e*hidden:][:hidden]))
-			routing.Logits[t*experts+e] = logit
-			scores[e] = float32(1 / (1 + math.Exp(-float64(logit))))
-			choice[e] = scores[e] + r.Bias[e]
-			if c := float64(choice[e]); math.IsNaN(c) || math.IsInf(c, 0) {
-				return nil, fmt.Errorf("router: the score of token %d for expert %d is %v", t, e, c)
-			}
-		}
-		chosen := best(r.eligible(choice), r.TopK, func(e int) float32 { return choice[e] })
-		norm := float32(1)
-		if r.Normalize {
-			norm = 1e-20
-			for _, e := range chosen {
-				norm += scores[e]
-			}
-		}
-		for _, e := range chosen {
-			routing.Experts = append(routing.Experts, e)
-			routing.Weights = append(routing.Weights, scores[e]/norm*r.Scale)
-		}
+	routing := new(Routing)
+	if err := r.route(routing, new(candidates), x, hidden); err != nil {
+		return nil, err
 	}
 	return routing, nil
 }
 
-// eligible returns the experts of the groups that are kept: those whose two
+// candidates are what a router chooses from, for one token. The zero value is
+// ready; it keeps its memory from token to token.
+type candidates struct {
+	times          logits.Multiplier
+	scores, choice []float32 // [experts]; the choice is with the bias
+	experts        []int     // of the groups that are kept
+	groups, kept   []int
+	worth          []float32 // [groups]
+	chosen         []int
+}
+
+// route is Route into the memory of routing.
+func (r *Router) route(routing *Routing, c *candidates, x []float32, hidden int) error {
+	experts, tokens := len(r.Bias), len(x)/hidden
+	routing.Tokens, routing.TopK = tokens, r.TopK
+	routing.Logits = sized(routing.Logits, tokens*experts)
+	routing.Experts, routing.Weights = routing.Experts[:0], routing.Weights[:0]
+	c.scores, c.choice = sized(c.scores, experts), sized(c.choice, experts)
+	c.times.Times(routing.Logits, x, r.Weight, hidden)
+	for t := range tokens {
+		for e, logit := range routing.Logits[t*experts:][:experts] {
+			c.scores[e] = float32(1 / (1 + math.Exp(-float64(logit))))
+			c.choice[e] = c.scores[e] + r.Bias[e]
+			if v := float64(c.choice[e]); math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("router: the score of token %d for expert %d is %v", t, e, v)
+			}
+		}
+		r.narrow(c)
+		c.chosen = best(c.chosen[:0], c.experts, r.TopK, c.choice)
+		norm := float32(1)
+		if r.Normalize {
+			norm = 1e-20
+			for _, e := range c.chosen {
+				norm += c.scores[e]
+			}
+		}
+		for _, e := range c.chosen {
+			routing.Experts = append(routing.Experts, e)
+			routing.Weights = append(routing.Weights, c.scores[e]/norm*r.Scale)
+		}
+	}
+	return nil
+}
+
+// narrow leaves in c the experts of the groups that are kept: those whose two
 // best choices have the largest sums.
-func (r *Router) eligible(choice []float32) []int {
-	all := upTo(len(choice))
+func (r *Router) narrow(c *candidates) {
+	c.experts = c.experts[:0]
 	if r.Groups == 1 {
-		return all
+		c.experts = appendRange(c.experts, 0, len(c.choice))
+		return
 	}
-	size := len(choice) / r.Groups
-	kept := best(upTo(r.Groups), r.TopKGroups, func(g int) float32 {
-		two := best(all[g*size:][:size], 2, func(e int) float32 { return choice[e] })
-		return choice[two[0]] + choice[two[1]]
-	})
-	slices.Sort(kept)
-	var experts []int
-	for _, g := range kept {
-		experts = append(experts, all[g*size:][:size]...)
+	size := len(c.choice) / r.Groups
+	c.groups, c.worth = appendRange(c.groups[:0], 0, r.Groups), c.worth[:0]
+	for g := range r.Groups {
+		first, second := float32(math.Inf(-1)), float32(math.Inf(-1))
+		for _, v := range c.choice[g*size:][:size] {
+			first, second = max(first, v), max(second, min(first, v))
+		}
+		c.worth = append(c.worth, first+second)
 	}
-	return experts
+	c.kept = best(c.kept[:0], c.groups, r.TopKGroups, c.worth)
+	slices.Sort(c.kept)
+	for _, g := range c.kept {
+		c.experts = appendRange(c.experts, g*size, (g+1)*size)
+	}
 }
 
-// best returns the n of xs with the largest values, largest first; the earlier
-// of equals wins.
-func best(xs []int, n int, value func(int) float32) []int {
-	sorted := slices.Clone(xs)
-	slices.SortStableFunc(sorted, func(a, b int) int { return cmp.Compare(value(b), value(a)) })
-	return sorted[:n]
+// best appends to dst, which is empty, the n of xs with the largest values,
+// largest first; the earlier of equals wins.
+func best(dst, xs []int, n int, values []float32) []int {
+	for _, x := range xs {
+		at := len(dst)
+		for at > 0 && values[dst[at-1]] < values[x] {
+			at--
+		}
+		if at < n {
+			dst = slices.Insert(dst[:min(len(dst), n-1)], at, x)
+		}
+	}
+	return dst
 }
 
-// upTo returns 0 to n-1.
-func upTo(n int) []int {
-	xs := make([]int, n)
-	for i := range xs {
-		xs[i] = i
+// appendRange appends first to end-1.
+func appendRange(xs []int, first, end int) []int {
+	for x := first; x < end; x++ {
+		xs = append(xs, x)
 	}
 	return xs
 }
 
-// dot returns the dot product of a and b, summed in float64.
-func dot(a, b []float32) float64 {
-	b = b[:len(a)]
-	var s0, s1, s2, s3 float64
-	i := 0
-	for ; i+4 <= len(a); i += 4 {
-		s0 += float64(a[i]) * float64(b[i])
-		s1 += float64(a[i+1]) * float64(b[i+1])
-		s2 += float64(a[i+2]) * float64(b[i+2])
-		s3 += float64(a[i+3]) * float64(b[i+3])
-	}
-	for ; i < len(a); i++ {
-		s0 += float64(a[i]) * float64(b[i])
-	}
-	return (s0 + s1) + (s2 + s3)
-}
+// sized returns n elements of any content, in the memory of s if that is
+// enough.
+func sized[T any](s []T, n int) []T { return slices.Grow(s[:0], n)[:n] }

@@ -43,6 +43,11 @@ type Info struct {
 	Driver           string // version of what drives it
 	Threads          int    // most per threadgroup
 	ThreadgroupBytes int    // most threadgroup memory
+
+	// Tolerance is the error that a sum of products may have, relative to the
+	// sum of their magnitudes, on a device that rounds what it multiplies; 0
+	// if its sums are as good as those of float32.
+	Tolerance float64
 }
 
 // A Library holds the kernels that a device made of a table.

@@ -1,6 +1,9 @@
 package runtime
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // A Projection says where a kernel finds one projection of an expert: the
 // offset of each component of its codec, in bytes from the start of the
@@ -25,18 +28,21 @@ func AppendProjection(b []byte, p Projection) []byte {
 func (c *Codec) ProjectionSize() int { return 8*len(c.Components) + 8 }
 
 // AppendShape appends s as a kernel receives it.
-func AppendShape(b []byte, s Shape) []byte { return must(binary.Append(b, binary.LittleEndian, s)) }
+func AppendShape(b []byte, s Shape) []byte {
+	return appendUints(b, s.Tokens, s.Slots, s.Experts, s.Hidden, s.Intermediate, s.Rows, s.Items)
+}
 
 // AppendRouting appends r as a kernel receives it.
-func AppendRouting(b []byte, r Routing) []byte { return must(binary.Append(b, binary.LittleEndian, r)) }
+func AppendRouting(b []byte, r Routing) []byte {
+	return appendUints(b, r.TopK, r.Groups, r.TopKGroups, r.Normalize, math.Float32bits(r.Scale))
+}
 
 // AppendWork appends w as an entry of a work list.
-func AppendWork(b []byte, w Work) []byte { return must(binary.Append(b, binary.LittleEndian, w)) }
+func AppendWork(b []byte, w Work) []byte { return appendUints(b, w.Expert, w.First, w.Rows) }
 
-// must passes b on: binary.Append fails only for types of no fixed size.
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic(err)
+func appendUints(b []byte, vs ...uint32) []byte {
+	for _, v := range vs {
+		b = binary.LittleEndian.AppendUint32(b, v)
 	}
 	return b
 }

@@ -26,18 +26,37 @@ type session struct {
 
 // open opens the device with the generated library.
 func (f deviceFlag) open(ctx context.Context) (*session, error) {
-	device, err := f.device(ctx)
+	return f.session(ctx, cpu.Options{})
+}
+
+func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error) {
+	device, err := f.device(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", f.Device, err)
 	}
 	return newSession(ctx, device, generated.Table, generated.Sources)
 }
 
-func (f deviceFlag) device(ctx context.Context) (runtime.Device, error) {
+func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
 	if f.Device == "msl" {
 		return msl.Open(ctx, msl.Options{})
 	}
-	return cpu.New(cpu.Options{}), nil
+	return cpu.New(o), nil
+}
+
+// placeFlags choose a device and how exactly it computes.
+type placeFlags struct {
+	deviceFlag
+	Precision string `help:"How exactly the cpu device takes what goes into experts: exact, in 30 bits; fast, in 8 bits of the largest of 128." enum:"exact,fast" default:"fast"`
+}
+
+// open opens the device with the generated library.
+func (f placeFlags) open(ctx context.Context) (*session, error) {
+	o := cpu.Options{Precision: cpu.Exact}
+	if f.Precision == "fast" {
+		o.Precision = cpu.Fast
+	}
+	return f.session(ctx, o)
 }
 
 // newSession loads a library on a device, which it closes if it cannot.

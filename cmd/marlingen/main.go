@@ -37,6 +37,7 @@ type cli struct {
 	Perplexity perplexityCmd `cmd:"" help:"Say how well a model predicts a text."`
 	Quality    qualityCmd    `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
+	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }

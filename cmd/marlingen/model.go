@@ -25,7 +25,7 @@ const (
 
 // modelFlags choose a model and how it runs.
 type modelFlags struct {
-	deviceFlag
+	placeFlags
 	Model string `help:"Checkpoint to run; without it, the one that marlingen brings along." type:"existingdir" placeholder:"DIR"`
 	Rope  string `help:"Frequencies of position embeddings: exact; bfloat16, rounded, as in a model that was cast as a whole; auto, as in reference.safetensors of the model, or exact." enum:"auto,exact,bfloat16" default:"auto"`
 }
@@ -58,7 +58,7 @@ func (f modelFlags) open(ctx context.Context, a *app) (m *languageModel, err err
 	if m.record, err = openRecord(f.Model); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, err
 	}
-	if m.session, err = f.deviceFlag.open(ctx); err != nil {
+	if m.session, err = f.placeFlags.open(ctx); err != nil {
 		return m, err
 	}
 	if f.Rope == "bfloat16" {

@@ -61,7 +61,7 @@ type measured struct {
 }
 
 func (c *qualityCmd) Run(ctx context.Context, a *app) (err error) {
-	m, err := modelFlags{deviceFlag: deviceFlag{"cpu"}, Model: c.Model, Rope: "auto"}.open(ctx, a)
+	m, err := modelFlags{placeFlags: placeFlags{deviceFlag{"cpu"}, "exact"}, Model: c.Model, Rope: "auto"}.open(ctx, a)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (c *quantizeCmd) Run(ctx context.Context, a *app) (err error) {
 	var calibration *quantize.Calibration
 	if c.Calibrate != "" {
 		var m *languageModel
-		if m, err = (modelFlags{deviceFlag: deviceFlag{"cpu"}, Model: c.Model, Rope: "auto"}).open(ctx, a); err != nil {
+		if m, err = (modelFlags{placeFlags: placeFlags{deviceFlag{"cpu"}, "exact"}, Model: c.Model, Rope: "auto"}).open(ctx, a); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, m.close()) }()

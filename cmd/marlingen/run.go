@@ -22,7 +22,7 @@ import (
 )
 
 type runCmd struct {
-	deviceFlag
+	placeFlags
 	Model          string `help:"Checkpoint to run; without it, the one that marlingen brings along." type:"existingdir" placeholder:"DIR"`
 	Activations    string `help:"Recorded activations, if not reference.safetensors of the model." type:"existingfile" placeholder:"FILE"`
 	Layers         []int  `help:"Layers to run; all MoE layers if none are named." placeholder:"N"`

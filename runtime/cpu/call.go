@@ -8,28 +8,21 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	goruntime "runtime"
 	"slices"
+	"sync"
 
 	"github.com/marlingen/marlingen/runtime"
 )
 
 // Run runs one launch of k on args, the bytes of each argument in the order of
 // the kernel's bindings, constants included. Arguments of 4-byte elements lie
-// at addresses that are multiples of 4. Run is what a Queue of this device runs;
-// it is here for devices that hold their memory differently. An error other
-// than ctx's means that nothing was written.
+// at addresses that are multiples of 4. Run is what a Queue of this device runs
+// if its Options are zero; it is here for devices that hold their memory
+// differently. An error other than ctx's means that nothing was written.
 func Run(ctx context.Context, k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
-	return run(ctx, k, s, args, goruntime.GOMAXPROCS(0))
-}
-
-func run(ctx context.Context, k *runtime.Kernel, s runtime.Shape, args [][]byte, workers int) error {
-	c, err := newCall(k, s, args)
-	if err != nil {
-		return err
-	}
-	c.ctx, c.workers = ctx, workers
-	return c.run(c)
+	c := calls.get()
+	defer calls.put(c)
+	return c.do(ctx, newEngine(Options{}), k, s, args)
 }
 
 // A pass is how this device implements the kernels of one pass and codec.
@@ -50,47 +43,103 @@ type param struct {
 	size func(runtime.Shape, *routing) uint64
 }
 
-// A call is one launch whose arguments fit.
+// A call is one launch whose arguments fit. It is used again for others, with
+// the memory that they needed.
 type call struct {
 	*pass
 	ctx     context.Context
-	workers int
+	engine  engine
 	kernel  *runtime.Kernel
 	shape   runtime.Shape
 	routing *routing // for pass route
-	args    map[string][]byte
+	args    [maxArgs][]byte
+
+	arguments [maxArgs][]byte // of a launch, before it is known what they are
+	loop      loop
+	experts   expertJob
+	scratches []*scratch
 }
 
-// newCall finds the pass of k and checks all that can be checked without
+// maxArgs is the most arguments that a pass has.
+const maxArgs = 8
+
+// calls holds calls that are not in use. It is not a sync.Pool because these
+// forget, and what a call has allocated is worth keeping.
+var calls callList
+
+type callList struct {
+	mu   sync.Mutex
+	free []*call
+}
+
+func (l *callList) get() *call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.free)
+	if n == 0 {
+		return new(call)
+	}
+	c := l.free[n-1]
+	l.free = l.free[:n-1]
+	return c
+}
+
+// put takes c back, which lets go of its arguments.
+func (l *callList) put(c *call) {
+	clear(c.args[:])
+	clear(c.arguments[:])
+	c.experts.forget()
+	c.pass, c.ctx, c.kernel = nil, nil, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, c)
+}
+
+// do checks and runs a launch.
+func (c *call) do(ctx context.Context, e engine, k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
+	if err := c.prepare(k, s, args); err != nil {
+		return err
+	}
+	c.ctx, c.engine = ctx, e
+	return c.pass.run(c)
+}
+
+// prepare finds the pass of k and checks all that can be checked without
 // reading buffers.
-func newCall(k *runtime.Kernel, s runtime.Shape, args [][]byte) (*call, error) {
+func (c *call) prepare(k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
 	p := passOf(k)
 	if p == nil {
-		return nil, fmt.Errorf("no implementation of pass %s with codec %q", k.Pass, k.Codec)
+		return fmt.Errorf("no implementation of pass %s with codec %q", k.Pass, k.Codec)
 	}
 	if err := p.fits(k); err != nil {
-		return nil, err
+		return err
 	}
 	if len(args) != len(p.params) {
-		return nil, fmt.Errorf("%d arguments for %d bindings", len(args), len(p.params))
+		return fmt.Errorf("%d arguments for %d bindings", len(args), len(p.params))
 	}
-	c := &call{pass: p, kernel: k, shape: s, args: make(map[string][]byte, len(args))}
+	c.pass, c.kernel, c.shape, c.routing = p, k, s, nil
 	if err := c.constants(args); err != nil {
-		return nil, err
+		return err
 	}
 	if p.check != nil {
 		if err := p.check(s, c.routing); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	var errs []error
 	for i, param := range p.params {
 		if param.Access != runtime.Constant {
-			errs = append(errs, c.fit(param, args[i]))
+			errs = appendError(errs, c.fit(i, args[i]))
 		}
 	}
-	errs = append(errs, c.overlaps())
-	return c, errors.Join(errs...)
+	return errors.Join(appendError(errs, c.overlaps())...)
+}
+
+func appendError(errs []error, err error) []error {
+	if err == nil {
+		return errs
+	}
+	return append(errs, err)
 }
 
 // constants reads the arguments that are passed by value.
@@ -99,7 +148,8 @@ func (c *call) constants(args [][]byte) error {
 		switch {
 		case param.Access != runtime.Constant:
 		case param.Type == "Shape":
-			if !bytes.Equal(args[i], runtime.AppendShape(nil, c.shape)) {
+			var b [64]byte
+			if !bytes.Equal(args[i], runtime.AppendShape(b[:0], c.shape)) {
 				return fmt.Errorf("argument %s is not the shape of the launch, %+v", param.Name, c.shape)
 			}
 		case param.Type == "Routing":
@@ -113,10 +163,11 @@ func (c *call) constants(args [][]byte) error {
 	return nil
 }
 
-// fit checks the size and the address of an argument and keeps the part of it
+// fit checks the size and the address of argument i and keeps the part of it
 // that the launch touches.
-func (c *call) fit(p param, arg []byte) error {
-	size := uint64(len(arg))
+func (c *call) fit(i int, arg []byte) error {
+	p, size := &c.params[i], uint64(len(arg))
+	c.args[i] = nil
 	if p.size != nil {
 		size = p.size(c.shape, c.routing)
 	}
@@ -127,7 +178,7 @@ func (c *call) fit(p param, arg []byte) error {
 	if p.Type != "uchar" && size > 0 && address(arg)%4 != 0 {
 		return fmt.Errorf("argument %s: its address is no multiple of 4", p.Name)
 	}
-	c.args[p.Name] = arg
+	c.args[i] = arg
 	return nil
 }
 
@@ -135,8 +186,8 @@ func (c *call) fit(p param, arg []byte) error {
 func (c *call) overlaps() error {
 	for i, p := range c.params {
 		for j, q := range c.params {
-			a, b := c.args[p.Name], c.args[q.Name]
-			if p.Access != runtime.Write || i == j || len(a) == 0 || len(b) == 0 {
+			a, b := c.args[i], c.args[j]
+			if p.Access != runtime.Write || q.Access == runtime.Constant || i == j || len(a) == 0 || len(b) == 0 {
 				continue
 			}
 			if address(a) < address(b)+uintptr(len(b)) && address(b) < address(a)+uintptr(len(a)) {
@@ -147,8 +198,18 @@ func (c *call) overlaps() error {
 	return nil
 }
 
-func (c *call) floats(name string) []float32 { return view[float32](c.args[name]) }
-func (c *call) uints(name string) []uint32   { return view[uint32](c.args[name]) }
+// bytes returns the argument called name.
+func (c *call) bytes(name string) []byte {
+	for i := range c.params {
+		if c.params[i].Name == name {
+			return c.args[i]
+		}
+	}
+	return nil
+}
+
+func (c *call) floats(name string) []float32 { return view[float32](c.bytes(name)) }
+func (c *call) uints(name string) []uint32   { return view[uint32](c.bytes(name)) }
 
 // below reports the first of the indices in argument name that is not below
 // limit.
@@ -187,7 +248,8 @@ func status(t *runtime.Table, k *runtime.Kernel) runtime.Status {
 		return runtime.Status{State: runtime.Failed, Words: err.Error()}
 	}
 	for _, tuple := range k.Tuples {
-		for _, width := range p.widthsRead(k.Pass, tuple) {
+		widths, n := p.widthsRead(k.Pass, tuple)
+		for _, width := range widths[:n] {
 			if !slices.Contains(p.codec.widths, width) {
 				return runtime.Status{State: runtime.Missing, Words: fmt.Sprintf("no implementation of codec %s decodes %d-bit weights", k.Codec, width)}
 			}
@@ -238,13 +300,14 @@ func (p *pass) fitsCodec(c *runtime.Codec) error {
 	return nil
 }
 
-// widthsRead returns the widths of t that a kernel of the pass decodes.
-func (p *pass) widthsRead(name runtime.Pass, t runtime.BitTuple) []uint8 {
+// widthsRead returns the widths of t that a kernel of the pass decodes, and how
+// many they are.
+func (p *pass) widthsRead(name runtime.Pass, t runtime.BitTuple) (widths [2]uint8, n int) {
 	switch {
 	case p.codec == nil:
-		return nil
+		return widths, 0
 	case name == runtime.GateUp:
-		return []uint8{t.Gate, t.Up}
+		return [2]uint8{t.Gate, t.Up}, 2
 	}
-	return []uint8{t.Down}
+	return [2]uint8{t.Down}, 1
 }

@@ -9,19 +9,21 @@ var combine = &pass{
 	},
 	check: checkRows,
 	run: func(c *call) error {
-		row, y, out := c.uints("row"), c.floats("y"), c.floats("out")
-		columns, slots := int(c.shape.Hidden), int(c.shape.Slots)
-		if err := c.below("row", row, c.shape.Rows, "rows"); err != nil {
+		if err := c.below("row", c.uints("row"), c.shape.Rows, "rows"); err != nil {
 			return err
 		}
-		return c.each(int(c.shape.Tokens), stateless(func(t int) {
-			out := out[t*columns : (t+1)*columns]
-			clear(out)
-			for _, r := range row[t*slots : (t+1)*slots] {
-				for i, v := range y[int(r)*columns : (int(r)+1)*columns] {
-					out[i] += v
-				}
-			}
-		}))
+		return c.each(int(c.shape.Tokens), combineToken)
 	},
+}
+
+func combineToken(c *call, _ *scratch, t int) {
+	columns, slots := int(c.shape.Hidden), int(c.shape.Slots)
+	y, out := c.floats("y"), c.floats("out")[t*columns:(t+1)*columns]
+	clear(out)
+	for _, r := range c.uints("row")[t*slots : (t+1)*slots] {
+		y := y[int(r)*columns:][:len(out)]
+		for i := range out {
+			out[i] += y[i]
+		}
+	}
 }

@@ -17,18 +17,20 @@ var count = &pass{
 	},
 	grid: runtime.Axis{Dim: runtime.Rows, Per: block},
 	run: func(c *call) error {
-		chosen, counts, experts := c.uints("chosen"), c.uints("counts"), int(c.shape.Experts)
-		if err := c.below("chosen", chosen, c.shape.Experts, "experts"); err != nil {
+		if err := c.below("chosen", c.uints("chosen"), c.shape.Experts, "experts"); err != nil {
 			return err
 		}
-		return c.each(int(blocks(c.shape, nil)), stateless(func(b int) {
-			counts := counts[b*experts : (b+1)*experts]
-			clear(counts)
-			for _, e := range chosen[b*block : min((b+1)*block, len(chosen))] {
-				counts[e]++
-			}
-		}))
+		return c.each(int(blocks(c.shape, nil)), countBlock)
 	},
+}
+
+func countBlock(c *call, _ *scratch, b int) {
+	chosen, experts := c.uints("chosen"), int(c.shape.Experts)
+	counts := c.uints("counts")[b*experts : (b+1)*experts]
+	clear(counts)
+	for _, e := range chosen[b*block : min((b+1)*block, len(chosen))] {
+		counts[e]++
+	}
 }
 
 var prefix = &pass{
@@ -85,26 +87,27 @@ func checkRows(s runtime.Shape, _ *routing) error {
 }
 
 func runScatter(c *call) error {
-	chosen, chosenProb, base := c.uints("chosen"), c.floats("chosen_prob"), c.uints("base")
-	token, prob, row := c.uints("token"), c.floats("prob"), c.uints("row")
-	experts, slots := int(c.shape.Experts), int(c.shape.Slots)
+	chosen, base := c.uints("chosen"), c.uints("base")
 	if err := c.below("chosen", chosen, c.shape.Experts, "experts"); err != nil {
 		return err
 	}
-	if err := checkBase(base, chosen, experts); err != nil {
+	if err := checkBase(base, chosen, int(c.shape.Experts)); err != nil {
 		return err
 	}
-	return c.each(int(blocks(c.shape, nil)), func() (func(int), func()) {
-		next := make([]uint32, experts)
-		return func(b int) {
-			copy(next, base[b*experts:])
-			for i := b * block; i < min((b+1)*block, len(chosen)); i++ {
-				r := next[chosen[i]]
-				next[chosen[i]]++
-				token[r], prob[r], row[i] = uint32(i/slots), chosenProb[i], r
-			}
-		}, func() {}
-	})
+	return c.each(int(blocks(c.shape, nil)), scatterBlock)
+}
+
+func scatterBlock(c *call, s *scratch, b int) {
+	chosen, chosenProb := c.uints("chosen"), c.floats("chosen_prob")
+	token, prob, row := c.uints("token"), c.floats("prob"), c.uints("row")
+	experts, slots := int(c.shape.Experts), int(c.shape.Slots)
+	next := sized(&s.next, experts)
+	copy(next, c.uints("base")[b*experts:])
+	for i := b * block; i < min((b+1)*block, len(chosen)); i++ {
+		r := next[chosen[i]]
+		next[chosen[i]]++
+		token[r], prob[r], row[i] = uint32(i/slots), chosenProb[i], r
+	}
 }
 
 // checkBase reports rows that base gives to none or to several of the

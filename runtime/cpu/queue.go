@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/marlingen/marlingen/runtime"
 )
@@ -29,8 +30,10 @@ func (q *queue) Launch(l runtime.Launch) error {
 	if err := q.check(l); err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
 	}
-	l.Args = append([]runtime.Arg(nil), l.Args...)
-	q.pending = append(q.pending, l)
+	n := len(q.pending)
+	q.pending = slices.Grow(q.pending, 1)[:n+1]
+	l.Args = append(q.pending[n].Args[:0], l.Args...) // where those of an earlier launch were
+	q.pending[n] = l
 	return nil
 }
 
@@ -41,16 +44,18 @@ func (q *queue) check(l runtime.Launch) error {
 	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
 		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
 	}
-	args, err := arguments(l)
+	c := calls.get()
+	defer calls.put(c)
+	args, err := c.argumentsOf(l)
 	if err != nil {
 		return err
 	}
-	_, err = newCall(l.Kernel, l.Shape, args)
-	return err
+	return c.prepare(l.Kernel, l.Shape, args)
 }
 
-// arguments returns the bytes of each argument of l.
-func arguments(l runtime.Launch) ([][]byte, error) {
+// argumentsOf returns the bytes of each argument of l, until it is called
+// again.
+func (c *call) argumentsOf(l runtime.Launch) ([][]byte, error) {
 	var errs []error
 	for i, arg := range l.Args {
 		if b, ok := arg.Buffer.(*buffer); ok && b.closed {
@@ -58,12 +63,15 @@ func arguments(l runtime.Launch) ([][]byte, error) {
 		}
 	}
 	if len(errs) == 0 {
-		errs = append(errs, l.Check())
+		errs = appendError(errs, l.Check())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	args := make([][]byte, len(l.Args))
+	if len(l.Args) > maxArgs {
+		return nil, fmt.Errorf("%d arguments, and no kernel has more than %d", len(l.Args), maxArgs)
+	}
+	args := c.arguments[:len(l.Args)]
 	for i, binding := range l.Kernel.Bindings {
 		arg := l.Args[i]
 		if binding.Access == runtime.Constant {
@@ -93,7 +101,7 @@ func (q *queue) Wait(ctx context.Context) error {
 		return errQueueClosed
 	}
 	pending := q.pending
-	q.pending = nil
+	defer q.forget()
 	var errs []error
 	for i, l := range pending {
 		if err := ctx.Err(); err != nil {
@@ -113,11 +121,23 @@ func (q *queue) Wait(ctx context.Context) error {
 }
 
 func (q *queue) run(ctx context.Context, l runtime.Launch) error {
-	args, err := arguments(l) // again: a buffer may have been closed since
+	c := calls.get()
+	defer calls.put(c)
+	args, err := c.argumentsOf(l) // again: a buffer may have been closed since
 	if err != nil {
 		return err
 	}
-	return run(ctx, l.Kernel, l.Shape, args, q.library.device.workers)
+	return c.do(ctx, q.library.device.engine, l.Kernel, l.Shape, args)
+}
+
+// forget empties the queue, but keeps its memory.
+func (q *queue) forget() {
+	for i := range q.pending {
+		args := q.pending[i].Args
+		clear(args)
+		q.pending[i] = runtime.Launch{Args: args[:0]}
+	}
+	q.pending = q.pending[:0]
 }
 
 // Close ends the use of q; launches that were not waited for are dropped.

@@ -60,45 +60,41 @@ func checkRouting(s runtime.Shape, r *routing) error {
 	return nil
 }
 
-func runRoute(c *call) error {
+func runRoute(c *call) error { return c.each(int(c.shape.Tokens), routeToken) }
+
+func routeToken(c *call, sc *scratch, t int) {
 	r := c.routing
 	n, columns, slots := int(r.experts), int(c.shape.Hidden), int(c.shape.Slots)
 	width := n + int(r.Groups)
-	router, bias, x := c.floats("router"), c.floats("bias"), c.floats("x")
-	scores, chosen, prob := c.floats("scores"), c.uints("chosen"), c.floats("chosen_prob")
-
-	return c.each(int(c.shape.Tokens), func() (func(int), func()) {
-		s, out := make([]float32, n), make([]bool, n+int(r.Groups))
-		return func(t int) {
-			row := x[t*columns : (t+1)*columns]
-			choice, worth := scores[t*width:][:n], scores[t*width+n:][:r.Groups]
-			for e := range s {
-				s[e] = sigmoid(dot(router[e*columns:(e+1)*columns], row))
-				choice[e] = s[e] + bias[e]
-			}
-			clear(out)
-			if r.Groups > 1 {
-				dropGroups(choice, out[:n], worth, out[n:], int(r.TopKGroups))
-			}
-			chosen, prob := chosen[t*slots:(t+1)*slots], prob[t*slots:(t+1)*slots]
-			sum := float32(0)
-			for k := range int(r.TopK) {
-				e := largest(choice, out[:n])
-				out[e] = true
-				chosen[k], prob[k] = uint32(e), s[e]
-				sum += s[e]
-			}
-			for k := range int(r.TopK) {
-				if r.Normalize == 1 {
-					prob[k] /= sum + 1e-20
-				}
-				prob[k] *= r.Scale
-			}
-			if slots > int(r.TopK) {
-				chosen[r.TopK], prob[r.TopK] = uint32(n), 1
-			}
-		}, func() {}
-	})
+	router, bias, row := c.floats("router"), c.floats("bias"), c.floats("x")[t*columns:(t+1)*columns]
+	scores := c.floats("scores")[t*width : (t+1)*width]
+	choice, worth := scores[:n], scores[n:]
+	s, out := sized(&sc.scores, n), sized(&sc.out, width)
+	for e := range s {
+		s[e] = sigmoid(dot(router[e*columns:(e+1)*columns], row))
+		choice[e] = s[e] + bias[e]
+	}
+	clear(out)
+	if r.Groups > 1 {
+		dropGroups(choice, out[:n], worth, out[n:], int(r.TopKGroups))
+	}
+	chosen, prob := c.uints("chosen")[t*slots:(t+1)*slots], c.floats("chosen_prob")[t*slots:(t+1)*slots]
+	sum := float32(0)
+	for k := range int(r.TopK) {
+		e := largest(choice, out[:n])
+		out[e] = true
+		chosen[k], prob[k] = uint32(e), s[e]
+		sum += s[e]
+	}
+	for k := range int(r.TopK) {
+		if r.Normalize == 1 {
+			prob[k] /= sum + 1e-20
+		}
+		prob[k] *= r.Scale
+	}
+	if slots > int(r.TopK) {
+		chosen[r.TopK], prob[r.TopK] = uint32(n), 1
+	}
 }
 
 // dropGroups puts out the experts of all but the keep best groups. A group is

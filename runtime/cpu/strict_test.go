@@ -316,45 +316,73 @@ func TestCancel(t *testing.T) {
 	assert.NoError(t, q.Wait(t.Context()), "nothing is left")
 }
 
-// TestWorkers shows that results do not depend on the number of workers.
-func TestWorkers(t *testing.T) {
+// results returns what the kernel named symbol writes on a device.
+func results(t *testing.T, o cpu.Options, l *launch) map[string][]byte {
+	dev := cpu.New(o)
+	defer dev.Close()
+	q := queue(t, dev)
+	made := l.make(t, dev)
+	require.NoError(t, q.Launch(made))
+	require.NoError(t, q.Wait(t.Context()))
+	return outputs(t, made)
+}
+
+// TestBits shows that results depend neither on the number of workers nor on
+// the set of instructions.
+func TestBits(t *testing.T) {
 	for _, symbol := range []string{gateUp, down, fairway, generic, route, count, prefix, scatter, combine} {
-		var want map[string][]byte
-		for _, workers := range []int{1, 2, 3, 7} {
-			dev := cpu.New(cpu.Options{Workers: workers})
-			q := queue(t, dev)
-			l := good(symbol).make(t, dev)
-			require.NoError(t, q.Launch(l))
-			require.NoError(t, q.Wait(t.Context()))
-			have := outputs(t, l)
-			if want == nil {
-				want = have
+		for _, precision := range []cpu.Precision{cpu.Exact, cpu.Fast} {
+			want := results(t, cpu.Options{Precision: precision}, good(symbol))
+			for _, set := range cpu.Sets() {
+				for _, workers := range []int{1, 2, 3, 7} {
+					o := cpu.Options{Precision: precision, Set: set, Workers: workers}
+					assert.Equal(t, want, results(t, o, good(symbol)), "%s with %+v", symbol, o)
+				}
 			}
-			assert.Equal(t, want, have, "%s with %d workers", symbol, workers)
 		}
 	}
 }
 
 // TestFamilies shows that a row does not depend on what is computed with it.
 func TestFamilies(t *testing.T) {
-	var want map[string][]byte
-	for symbol, tile := range map[string]int{"moe_trellis_swiglu_decode": 1, "moe_trellis_swiglu_prefill4": 3, "moe_trellis_swiglu": rows} {
-		dev := cpu.New(cpu.Options{})
-		q := queue(t, dev)
-		l := good(symbol)
-		l.work = nil
-		for first := 0; first < rows; first += tile {
-			l.work = append(l.work, runtime.Work{Expert: 1, First: uint32(first), Rows: uint32(tile)})
+	for _, precision := range []cpu.Precision{cpu.Exact, cpu.Fast} {
+		for _, set := range cpu.Sets() {
+			var want map[string][]byte
+			for symbol, tile := range map[string]int{"moe_trellis_swiglu_decode": 1, "moe_trellis_swiglu_prefill4": 3, "moe_trellis_swiglu": rows} {
+				for _, step := range []int{1, 2} { // rows on end are taken together, others are not
+					l := good(symbol)
+					l.work = nil
+					for start := range step {
+						for first := start * tile; first < rows; first += step * tile {
+							l.work = append(l.work, runtime.Work{Expert: 1, First: uint32(first), Rows: uint32(tile)})
+						}
+					}
+					l.shape.Items = uint32(len(l.work))
+					have := results(t, cpu.Options{Precision: precision, Set: set}, l)
+					if want == nil {
+						want = have
+					}
+					assert.Equal(t, want, have, "%s, %s, %v", symbol, set, precision)
+				}
+			}
 		}
-		l.shape.Items = uint32(len(l.work))
-		made := l.make(t, dev)
-		require.NoError(t, q.Launch(made))
-		require.NoError(t, q.Wait(t.Context()))
-		have := outputs(t, made)
-		if want == nil {
-			want = have
-		}
-		assert.Equal(t, want, have, symbol)
+	}
+}
+
+// TestAllocations shows that launches allocate nothing once they have run.
+func TestAllocations(t *testing.T) {
+	if short {
+		t.Skip("the race detector allocates")
+	}
+	dev := cpu.New(cpu.Options{Workers: 2})
+	q := queue(t, dev)
+	for _, symbol := range []string{gateUp, down, fairway, generic, count, combine} {
+		l := good(symbol).make(t, dev)
+		assert.Zero(t, testing.AllocsPerRun(20, func() {
+			if q.Launch(l) != nil || q.Wait(context.Background()) != nil {
+				t.Error(symbol)
+			}
+		}), symbol)
 	}
 }
 

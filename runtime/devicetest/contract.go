@@ -300,7 +300,7 @@ func checkGateUpDown(s *session) error {
 		for i := range want.Magnitude {
 			want.Magnitude[i] *= 2 // of both passes
 		}
-		if err := judge(decodeFloats(have["y"]), want); err != nil {
+		if err := s.judge(decodeFloats(have["y"]), want); err != nil {
 			return fmt.Errorf("codec %s: down after gate_up: %w", codec.Name, err)
 		}
 	}

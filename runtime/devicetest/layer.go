@@ -82,7 +82,7 @@ func checkLayer(s *session, codec *runtime.Codec) error {
 			for i := range want[t].Magnitude { // the weights of the experts are off, too
 				want[t].Magnitude[i] *= 2 + choices[t].Magnitude
 			}
-			if err := judge(have[t*layerHidden:(t+1)*layerHidden], want[t]); err != nil {
+			if err := s.judge(have[t*layerHidden:(t+1)*layerHidden], want[t]); err != nil {
 				return fmt.Errorf("%d tokens, token %d: %w", tokens, t, err)
 			}
 		}

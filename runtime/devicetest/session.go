@@ -21,6 +21,7 @@ type session struct {
 	table   *runtime.Table
 	queue   runtime.Queue
 	buffers map[string]runtime.Buffer
+	allowed float64 // error of sums over weights, relative to their magnitude
 }
 
 func withSession(ctx context.Context, dev runtime.Device, lib runtime.Library, table *runtime.Table, f func(*session) error) (err error) {
@@ -29,6 +30,7 @@ func withSession(ctx context.Context, dev runtime.Device, lib runtime.Library, t
 		return fmt.Errorf("new queue: %w", err)
 	}
 	s := &session{ctx: ctx, dev: dev, lib: lib, table: table, queue: queue, buffers: make(map[string]runtime.Buffer)}
+	s.allowed = max(tolerance, dev.Info().Tolerance)
 	defer func() {
 		for name, b := range s.buffers {
 			if e := b.Close(); e != nil && err == nil {

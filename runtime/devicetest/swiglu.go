@@ -357,7 +357,7 @@ func (c *expertCase) check(s *session) error {
 	if err != nil {
 		return err
 	}
-	if err := c.judge(decodeFloats(first[name])); err != nil {
+	if err := c.judge(s, decodeFloats(first[name])); err != nil {
 		return fmt.Errorf("argument %s: %w", name, err)
 	}
 	again, err := s.run(c.kernel, c.shape, c.inputs, out)
@@ -368,11 +368,11 @@ func (c *expertCase) check(s *session) error {
 }
 
 // judge compares the rows of a result.
-func (c *expertCase) judge(have []float32) error {
+func (c *expertCase) judge(s *session, have []float32) error {
 	for i, row := range c.rows {
 		have := have[i*c.columns : (i+1)*c.columns]
 		if row.listed {
-			if err := judge(have, c.want[i]); err != nil {
+			if err := s.judge(have, c.want[i]); err != nil {
 				return fmt.Errorf("row %d (expert %d of %v, its row %d of %d, token %d): %w", i, row.expert, row.tuple, row.index, row.of, row.token, err)
 			}
 			continue
@@ -387,10 +387,10 @@ func (c *expertCase) judge(have []float32) error {
 }
 
 // judge reports the first value that is off by more than its magnitude allows.
-func judge(have []float32, want oracle.Vector) error {
+func (s *session) judge(have []float32, want oracle.Vector) error {
 	for i, v := range have {
 		off := math.Abs(float64(v) - want.Value[i])
-		if allowed := tolerance * want.Magnitude[i]; !(off <= allowed) {
+		if allowed := s.allowed * want.Magnitude[i]; !(off <= allowed) {
 			return fmt.Errorf("column %d is %v, want %v within %.2g", i, v, want.Value[i], allowed)
 		}
 	}

@@ -1,0 +1,126 @@
+package bench_test
+
+import (
+	"context"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/marlingen/marlingen/generated"
+	"github.com/marlingen/marlingen/moe"
+	"github.com/marlingen/marlingen/moe/bench"
+	"github.com/marlingen/marlingen/moe/trellis"
+	"github.com/marlingen/marlingen/runtime"
+	"github.com/marlingen/marlingen/runtime/cpu"
+)
+
+// small returns options for two small cases, on a library that lacks kernels.
+func small(t *testing.T, missing ...string) bench.Options {
+	t.Helper()
+	device := cpu.New(cpu.Options{Workers: 1})
+	library, err := device.Load(t.Context(), generated.Table, generated.Sources)
+	require.NoError(t, err)
+	shape := bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2}
+	return bench.Options{
+		Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}},
+		Memory: 1 << 20, Layers: 3, Rounds: 2, Time: time.Millisecond, Known: 2, Seed: 1,
+		Sweeps: []bench.Sweep{{
+			Name: "small",
+			Cases: []bench.Case{
+				{Mix: bench.Uniform(runtime.BitTuple{Gate: 6, Up: 2, Down: 3}), Shape: shape, Batches: []int{1, 5}},
+				{Mix: bench.Distinct(8), Shape: shape, Batches: []int{1, 40}},
+			},
+			Variants: []*bench.Variant{{Precision: "exact", Threads: 1, Device: device, Library: lacking{library, missing}, Tolerance: 1e-5}},
+		}},
+	}
+}
+
+// lacking is a library without some kernels.
+type lacking struct {
+	runtime.Library
+	missing []string
+}
+
+func (l lacking) Availability() runtime.Availability {
+	have := maps.Clone(l.Library.Availability())
+	for _, symbol := range l.missing {
+		delete(have, symbol)
+	}
+	return have
+}
+
+func TestRun(t *testing.T) {
+	o := small(t)
+	steps := 0
+	o.Progress = func(done, total int) {
+		steps++
+		require.Equal(t, steps, done)
+		require.Equal(t, 12, total)
+	}
+	report, err := bench.Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Equal(t, 12, steps)
+	require.GreaterOrEqual(t, report.Others, -1.0)
+	require.LessOrEqual(t, report.Others, 1.0)
+	require.Len(t, report.Limits, 1)
+	require.Equal(t, 5, report.Limits[0].Samples, "before each case of each round, and after")
+	require.Len(t, report.Results, 4)
+	for i, want := range []struct {
+		mix           string
+		tuples, batch int
+	}{{"6_2_3", 1, 1}, {"6_2_3", 1, 5}, {"8 tuples", 8, 1}, {"8 tuples", 8, 40}} {
+		r := report.Results[i]
+		require.Equal(t, want.mix, r.Mix)
+		require.Equal(t, want.tuples, r.Tuples)
+		require.Equal(t, want.batch, r.Batch)
+		require.Equal(t, 3, r.Layers)
+		require.GreaterOrEqual(t, r.Calls, 4)
+		require.Equal(t, float64(want.batch*2*3*64*48), r.MACs)
+		require.Positive(t, r.Bytes)
+		require.Positive(t, r.FloorMS)
+		require.LessOrEqual(t, r.BestMS, r.MS)
+		require.Less(t, r.Deviation, 1e-5)
+	}
+	expert := 11*64*48/8 + 2*(2*48+2*64) + 2*64 + 3*2*(64+48)
+	require.InDelta(t, 2*expert, report.Results[0].Bytes, 0.1*float64(expert), "two experts of a token")
+}
+
+func TestRunRefuses(t *testing.T) {
+	_, err := bench.Run(t.Context(), small(t, generated.MoeTrellisSwigluDecode623Down))
+	require.ErrorContains(t, err, "6_2_3, batch 1, 1 threads, exact: fallback of 6_2_3 in down: tuple → ")
+
+	_, err = bench.Run(t.Context(), small(t, generated.MoeCombine))
+	require.ErrorContains(t, err, "fallback of 0_0_0 in combine: helper → host, missing")
+
+	o := small(t)
+	o.Sweeps[0].Variants[0].Tolerance = 0
+	_, err = bench.Run(t.Context(), o)
+	require.ErrorContains(t, err, "from the oracle's; the tolerance is 0e+00")
+
+	o = small(t)
+	o.Memory = 3 << 19
+	o.Sweeps[0].Cases[0].Shape.Experts = 1 << 10
+	_, err = bench.Run(t.Context(), o)
+	require.ErrorContains(t, err, "does not fit into 1 MB")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = bench.Run(ctx, small(t))
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestDistinct(t *testing.T) {
+	for _, n := range []int{1, 2, 8, 64} {
+		seen := map[runtime.BitTuple]int{}
+		bits := 0
+		for _, tuple := range bench.Distinct(n).Tuples(64) {
+			seen[tuple]++
+			bits += int(tuple.Gate) + int(tuple.Up) + int(tuple.Down)
+		}
+		require.Len(t, seen, n)
+		require.InDelta(t, 11, float64(bits)/64, 0.3)
+		require.Equal(t, 64/n, seen[runtime.BitTuple{Gate: 6, Up: 2, Down: 3}])
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package logits
+
+func best() loops { return portable }

@@ -1,0 +1,106 @@
+// Package logits multiplies tokens with the weights of a router. Sums are in
+// float64 and in one order, so that every machine finds the same logits, and
+// sends the same token to the same experts.
+package logits
+
+import "unsafe"
+
+//go:generate go run -C _asm main.go -out ../lanes_amd64.s -stubs ../stubs_amd64.go -pkg logits
+
+// block is the number of rows that are multiplied together, and the number of
+// tokens, where there are as many.
+const block = 4
+
+// width is the number of lanes of a sum: lane i is that of elements i, i+8, ….
+const width = 8
+
+// lanes are the sums of a token and of a block of rows.
+type lanes = [block][width]float64
+
+// A Multiplier multiplies; it holds the memory for that. The zero value is
+// ready.
+type Multiplier struct {
+	x    []float64 // of a block of tokens
+	sums [block]lanes
+}
+
+// Times sets dst, [tokens, rows], to the products of x, [tokens, n], and w,
+// [rows, n].
+func (m *Multiplier) Times(dst, x, w []float32, n int) {
+	tokens, rows := len(x)/n, len(w)/n
+	for t := 0; t < tokens; t += block {
+		some := min(block, tokens-t)
+		m.x = m.x[:0]
+		for _, v := range x[t*n:][:some*n] {
+			m.x = append(m.x, float64(v))
+		}
+		for r := 0; r < rows; r += block {
+			m.block(dst[t*rows+r:], rows, w[r*n:], some, min(block, rows-r), n)
+		}
+	}
+}
+
+// block multiplies the tokens of m.x with a block of rows at w. dst has stride
+// elements for each token.
+func (m *Multiplier) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
+	whole := n / width * width
+	switch {
+	case whole == 0 || rows < block:
+		for t := range tokens {
+			m.sums[t] = lanes{}
+			for r := range rows {
+				row(&m.sums[t][r], w[r*n:][:whole], m.x[t*n:])
+			}
+		}
+	case tokens == block && machine.four != nil:
+		machine.four(&m.sums, &w[0], &m.x[0], n, whole)
+	default:
+		for t := range tokens {
+			machine.one((*[1][block][width]float64)(m.sums[t:t+1]), &w[0], &m.x[t*n], n, whole)
+		}
+	}
+	for t := range tokens {
+		for r := range rows {
+			s := &m.sums[t][r]
+			for i := whole; i < n; i++ {
+				s[i-whole] += float64(w[r*n+i]) * m.x[t*n+i]
+			}
+			a, b, c, d := s[0]+s[4], s[1]+s[5], s[2]+s[6], s[3]+s[7]
+			dst[t*stride+r] = float32((a + c) + (b + d))
+		}
+	}
+}
+
+// loops set sums to the lanes of a block of rows at w and of one token, or of a
+// block of them, at x, over n elements, a positive multiple of 8. Rows and
+// tokens are stride elements apart.
+type loops struct {
+	one  func(sums *[1][block][width]float64, w *float32, x *float64, stride int, n int)
+	four func(sums *[block][block][width]float64, w *float32, x *float64, stride int, n int) // or nil
+}
+
+// machine is the best that the machine has.
+var machine = best()
+
+// row adds the products of w and x to the lanes of s. Products of two float32
+// are exact in float64, so a machine may add them fused or not.
+func row(s *[width]float64, w []float32, x []float64) {
+	for ; len(w) >= width && len(x) >= width; w, x = w[width:], x[width:] {
+		s[0] += float64(w[0]) * x[0]
+		s[1] += float64(w[1]) * x[1]
+		s[2] += float64(w[2]) * x[2]
+		s[3] += float64(w[3]) * x[3]
+		s[4] += float64(w[4]) * x[4]
+		s[5] += float64(w[5]) * x[5]
+		s[6] += float64(w[6]) * x[6]
+		s[7] += float64(w[7]) * x[7]
+	}
+}
+
+// portable is for machines that have no loops of their own.
+var portable = loops{one: func(sums *[1][block][width]float64, w *float32, x *float64, stride int, n int) {
+	for r := range sums[0] {
+		sums[0][r] = [width]float64{}
+		row(&sums[0][r], unsafe.Slice(w, (block-1)*stride+n)[r*stride:][:n], unsafe.Slice(x, n))
+	}
+}}

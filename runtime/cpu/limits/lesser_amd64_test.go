@@ -1,0 +1,3 @@
+package limits
+
+func lesser() []loops { return []loops{avx2} }

@@ -1,0 +1,732 @@
+package main
+
+import (
+	"fmt"
+	"math"
+
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// Sums of 16 outputs stand in an order of their own: lane 4·l + j, l the number
+// of a 128-bit lane, is output 4·j + l. It is what comes of four registers of
+// four outputs each when they are transposed. The order undoes itself.
+func lane(i int) int { return 4*(i%4) + i/4 }
+
+// A file of AVX-512 kernels and the constants that they share.
+type z struct {
+	*asm
+	lanes, evens, odds, orders, digits Mem
+}
+
+func avx512(c *asm) {
+	k := &z{asm: c}
+	k.lanes = c.dwords("Lanes", 16, func(i int) uint32 { return uint32(lane(i)) })
+	k.evens = c.dwords("Evens", 16, func(i int) uint32 { return uint32(2 * lane(i)) })
+	k.odds = c.dwords("Odds", 16, func(i int) uint32 { return uint32(2*lane(i) + 1) })
+	k.orders = c.data("Orders", orders())
+	k.digits = c.data("Digits", digitOrders())
+	for _, bits := range widths {
+		k.dot(bits)
+	}
+	for _, bits := range widths {
+		k.spread(bits)
+	}
+	for n := 2; n <= 16; n++ {
+		k.multiply(n)
+	}
+	for n := 1; n <= 6; n++ {
+		k.multiplyExact(n)
+	}
+	k.quantize()
+	k.quantizeExact()
+	k.silu()
+	k.scale()
+}
+
+func (k *z) constant(m Mem) reg.VecVirtual {
+	v := k.ZMM()
+	k.VMOVDQU64(m, v)
+	return v
+}
+
+// dwordsOf returns a register of 16 equal dwords.
+func (k *z) dwordsOf(v uint32) reg.VecVirtual {
+	r, g := k.ZMM(), k.GP32()
+	k.MOVL(U32(v), g)
+	k.VPBROADCASTD(g, r)
+	return r
+}
+
+func (k *z) zero() reg.VecVirtual {
+	v := k.ZMM()
+	k.VPXORD(v, v, v)
+	return v
+}
+
+// An unpacker makes bytes of 64 indices: of 4 outputs by 16 inputs.
+type unpacker struct {
+	*z
+	bits                int
+	quads               reg.OpmaskVirtual // the bits quadwords that hold 64 indices
+	permute, shift, and reg.VecVirtual
+}
+
+// unpacker returns the unpacker of a width that is not 2 or 4.
+func (k *z) unpacker(bits int) *unpacker {
+	u := &unpacker{z: k, bits: bits}
+	if bits == 8 {
+		return u
+	}
+	g := k.GP64()
+	u.quads = k.K()
+	k.MOVQ(U64(1<<bits-1), g)
+	k.KMOVQ(g, u.quads)
+	var permute, shift []byte
+	for q := range 8 {
+		for i := range 8 {
+			permute = append(permute, byte(min(q*bits+i, 63)))
+			shift = append(shift, byte(i*bits))
+		}
+	}
+	u.permute, u.shift = k.constant(k.once("Permute", bits, permute)), k.constant(k.once("Shift", bits, shift))
+	u.and = k.dwordsOf(0x01010101 * (1<<bits - 1))
+	return u
+}
+
+var made = map[string]Mem{}
+
+// once returns a constant for a width, made when it is first asked for.
+func (k *z) once(name string, bits int, b []byte) Mem {
+	name = fmt.Sprint(name, bits)
+	if _, ok := made[name]; !ok {
+		made[name] = k.data(name, b)
+	}
+	return made[name]
+}
+
+// bytes returns the indices of outputs 4·j to 4·j+3 of the tile at w.
+func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
+	v := u.ZMM()
+	m := at(w, 8*u.bits*j)
+	if u.bits == 8 {
+		u.VMOVDQU64(m, v)
+		return v
+	}
+	u.VMOVDQU64_Z(m, u.quads, v)
+	u.VPERMB(v, u.permute, v)
+	u.VPMULTISHIFTQB(v, u.shift, v)
+	u.VPANDD(u.and, v, v)
+	return v
+}
+
+const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+
+// dot writes the kernel of one row.
+func (k *z) dot(bits int) {
+	k.function(fmt.Sprint("Dot", bits), dotArgs)
+	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
+	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	lanes := k.constant(k.lanes)
+	sum := k.zero()
+	acc := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
+
+	var tile func()
+	var reduce func() // leaves the sums in acc[0], in the order of lanes
+	switch bits {
+	case 2:
+		var and [4]reg.VecVirtual
+		for s := range and {
+			and[s] = k.dwordsOf(0x03030303 << (2 * s))
+		}
+		tile = func() {
+			v := k.ZMM()
+			k.VMOVDQU64(at(w, 0), v)
+			for s := range and {
+				part := k.ZMM()
+				k.VPANDD(and[s], v, part)
+				k.VPDPBUSD_BCST(at(acts, 4*s), part, acc[s])
+			}
+		}
+		reduce = func() {
+			for s := 1; s < 4; s++ {
+				k.VPSRAD(U8(2*s), acc[s], acc[s])
+			}
+			k.VPADDD(acc[1], acc[0], acc[0])
+			k.VPADDD(acc[3], acc[2], acc[2])
+			k.VPADDD(acc[2], acc[0], acc[0])
+			k.VPERMD(acc[0], lanes, acc[0])
+		}
+	case 4:
+		low, high := k.dwordsOf(0x0f0f0f0f), k.dwordsOf(0xf0f0f0f0)
+		evens, odds := k.constant(k.evens), k.constant(k.odds)
+		tile = func() {
+			for s, and := range []reg.VecVirtual{low, high} {
+				act := k.ZMM()
+				k.VPBROADCASTQ(at(acts, 8*s), act)
+				for half := range 2 {
+					v := k.ZMM()
+					k.VPANDD(at(w, 64*half), and, v)
+					k.VPDPBUSD(act, v, acc[2*s+half])
+				}
+			}
+		}
+		reduce = func() {
+			for half := range 2 {
+				k.VPSRAD(U8(4), acc[2+half], acc[2+half])
+				k.VPADDD(acc[2+half], acc[half], acc[half])
+			}
+			odd := k.ZMM()
+			k.VMOVDQA64(acc[0], odd)
+			k.VPERMT2D(acc[1], evens, acc[0])
+			k.VPERMT2D(acc[1], odds, odd)
+			k.VPADDD(odd, acc[0], acc[0])
+		}
+	default:
+		u := k.unpacker(bits)
+		tile = func() {
+			act := k.ZMM()
+			k.VBROADCASTI32X4(at(acts, 0), act)
+			for j := range acc {
+				k.VPDPBUSD(act, u.bytes(w, j), acc[j])
+			}
+		}
+		reduce = func() {
+			t := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
+			for j := range 2 {
+				k.VPUNPCKLDQ(acc[2*j+1], acc[2*j], t[2*j])
+				k.VPUNPCKHDQ(acc[2*j+1], acc[2*j], t[2*j+1])
+				k.VPADDD(t[2*j+1], t[2*j], t[2*j])
+			}
+			k.VPUNPCKLQDQ(t[2], t[0], acc[0])
+			k.VPUNPCKHQDQ(t[2], t[0], acc[1])
+			k.VPADDD(acc[1], acc[0], acc[0])
+		}
+	}
+	k.groups(tiles, func(n reg.GPVirtual) {
+		for _, a := range acc {
+			k.VPXORD(a, a, a)
+		}
+		k.loop(n, func() {
+			k.PREFETCHT0(at(w, 4096))
+			if bits > 2 {
+				k.PREFETCHT0(at(w, 4096+64))
+			}
+			if bits > 4 {
+				k.PREFETCHT0(at(w, 4096+128))
+			}
+			if bits > 6 {
+				k.PREFETCHT0(at(w, 4096+192))
+			}
+			tile()
+			k.ADDQ(U32(32*bits), w)
+			k.ADDQ(U32(16), acts)
+		})
+	}, func() {
+		reduce()
+		step := k.steps(steps, stride, lanes)
+		k.add(acc[0], step, at(meta, 4), at(meta, 0), sum)
+		k.ADDQ(U32(8), meta)
+	})
+	k.VMOVUPS(sum, at(y, 0))
+	k.end()
+}
+
+// steps returns the steps of a group, in the order of lanes, and moves on to
+// the next.
+func (k *z) steps(steps, stride reg.GPVirtual, lanes reg.VecVirtual) reg.VecVirtual {
+	v := k.ZMM()
+	k.VCVTPH2PS(at(steps, 0), v)
+	k.VPERMPS(v, lanes, v)
+	k.ADDQ(stride, steps)
+	return v
+}
+
+// add does sum += (acc − middle)·(step·scale).
+func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual) {
+	p := k.ZMM()
+	k.VCVTDQ2PS(acc, acc)
+	k.VSUBPS_BCST(middle, acc, acc)
+	k.VMULPS_BCST(scale, step, p)
+	k.VMULPS(p, acc, acc)
+	k.VADDPS(acc, sum, sum)
+}
+
+// spread writes the kernel that makes bytes of the indices of tiles: of each
+// tile four times 16 dwords, the four indices of each output, in the order of
+// lanes.
+func (k *z) spread(bits int) {
+	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
+	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
+	var tile func() [4]reg.VecVirtual
+	switch bits {
+	case 2:
+		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
+		tile = func() (c [4]reg.VecVirtual) {
+			v := k.ZMM()
+			k.VPERMD(at(w, 0), lanes, v)
+			for s := range c {
+				c[s] = k.ZMM()
+				if s == 0 {
+					k.VPANDD(and, v, c[s])
+					continue
+				}
+				k.VPSRLD(U8(2*s), v, c[s])
+				k.VPANDD(and, c[s], c[s])
+			}
+			return c
+		}
+	case 4:
+		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
+		tile = func() (c [4]reg.VecVirtual) {
+			for half, places := range []reg.VecVirtual{evens, odds} {
+				v, high := k.ZMM(), k.ZMM()
+				k.VMOVDQU64(at(w, 0), v)
+				k.VPERMT2D(at(w, 64), places, v)
+				k.VPSRLD(U8(4), v, high)
+				k.VPANDD(and, v, v)
+				k.VPANDD(and, high, high)
+				c[half], c[2+half] = v, high
+			}
+			return c
+		}
+	default:
+		u := k.unpacker(bits)
+		tile = func() [4]reg.VecVirtual {
+			var a, t, c [4]reg.VecVirtual
+			for j := range a {
+				a[j] = u.bytes(w, j)
+				t[j], c[j] = k.ZMM(), k.ZMM()
+			}
+			for j := range 2 {
+				k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
+				k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
+			}
+			for j := range 2 {
+				k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
+				k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
+			}
+			return c
+		}
+	}
+	k.loop(tiles, func() {
+		for i := 0; i < 32*bits; i += 64 {
+			k.PREFETCHT0(at(w, 8192+i))
+		}
+		for s, v := range tile() {
+			k.VMOVDQU64(v, at(panel, 64*s))
+		}
+		k.ADDQ(U32(32*bits), w)
+		k.ADDQ(U32(256), panel)
+	})
+	k.end()
+}
+
+const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+
+// products multiplies a group of a panel with planes of activations. It calls
+// end with the sums of each plane.
+func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+	panel, acts := k.load("panel"), k.load("acts")
+	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	lanes := k.constant(k.lanes)
+	// Enough sums to hide how long it takes to add to one.
+	sets := 1
+	for sets < 4 && planes*sets < 10 {
+		sets *= 2
+	}
+	acc := make([]reg.VecVirtual, planes*sets)
+	for i := range acc {
+		acc[i] = k.ZMM()
+	}
+	k.groups(tiles, func(n reg.GPVirtual) {
+		for _, a := range acc {
+			k.VPXORD(a, a, a)
+		}
+		k.loop(n, func() {
+			for s := range 4 {
+				v := k.ZMM()
+				k.VMOVDQU64(at(panel, 64*s), v)
+				for p := range planes {
+					k.VPDPBUSD_BCST(at(acts, 4*(s*planes+p)), v, acc[s%sets*planes+p])
+				}
+			}
+			k.ADDQ(U32(256), panel)
+			k.ADDQ(U32(16*planes), acts)
+		})
+	}, func() {
+		for n := len(acc) / 2; n >= planes; n /= 2 {
+			for i := range n {
+				k.VPADDD(acc[n+i], acc[i], acc[i])
+			}
+		}
+		end(acc[:planes], k.steps(steps, stride, lanes))
+	})
+	k.end()
+}
+
+// multiply writes the kernel that adds to y the products of a panel with rows
+// of 8-bit activations.
+func (k *z) multiply(rows int) {
+	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	k.products(rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		for r := range rows {
+			sum := k.ZMM()
+			k.VMOVUPS(at(y, 64*r), sum)
+			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
+			k.VMOVUPS(sum, at(y, 64*r))
+		}
+		k.ADDQ(U32(8*rows), meta)
+	})
+}
+
+// multiplyExact writes the kernel that adds to y the products of a panel with
+// rows of activations in four digits.
+func (k *z) multiplyExact(rows int) {
+	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
+	k.products(4*rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		for r := range rows {
+			d := acc[4*r : 4*r+4]
+			// d[2] and d[0] become the sum, in units of 2^16 and of 1.
+			for i := range 2 {
+				k.VPSLLD(U8(8), d[2*i+1], d[2*i+1])
+				k.VPADDD(d[2*i+1], d[2*i], d[2*i])
+				k.VPSUBD_BCST(at(meta, 4*((2-i)*rows+r)), d[2*i], d[2*i])
+			}
+			k.VPSRAD(U8(16), d[0], d[1])
+			k.VPADDD(d[1], d[2], d[2])
+			k.VPANDD(low, d[0], d[0])
+			k.VCVTDQ2PS(d[0], d[0])
+			k.VCVTDQ2PS(d[2], d[2])
+			k.VMULPS(shift, d[2], d[2])
+			k.VADDPS(d[2], d[0], d[0])
+			k.VMULPS_BCST(at(meta, 4*r), step, d[1])
+			k.VMULPS(d[1], d[0], d[0])
+			k.VADDPS(at(y, 64*r), d[0], d[0])
+			k.VMOVUPS(d[0], at(y, 64*r))
+		}
+		k.ADDQ(U32(12*rows), meta)
+	})
+}
+
+const quantizeArgs = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"
+
+// scaled returns the 16 inputs at x, times su.
+func (k *z) scaled(x, su reg.GPVirtual) reg.VecVirtual {
+	v := k.ZMM()
+	k.VCVTPH2PS(at(su, 0), v)
+	k.VMULPS(at(x, 0), v, v)
+	return v
+}
+
+// largest returns the bits of the largest magnitude of n tiles of inputs, which
+// are above those of infinity if there is a NaN.
+func (k *z) largest(x, su, n reg.GPVirtual) reg.GPVirtual {
+	x2, su2, n2 := k.GP64(), k.GP64(), k.GP64()
+	k.MOVQ(x, x2)
+	k.MOVQ(su, su2)
+	k.MOVQ(n, n2)
+	most, and := k.zero(), k.dwordsOf(math.MaxInt32)
+	k.loop(n2, func() {
+		v := k.scaled(x2, su2)
+		k.VPANDD(and, v, v)
+		k.VPMAXUD(v, most, most)
+		k.ADDQ(U32(64), x2)
+		k.ADDQ(U32(32), su2)
+	})
+	return k.across(k.half(most, k.VPMAXUD), k.VPMAXUD)
+}
+
+// half combines the halves of v.
+func (k *z) half(v reg.VecVirtual, combine func(...Op)) reg.VecVirtual {
+	h := k.YMM()
+	k.VEXTRACTI64X4(U8(1), v, h)
+	combine(v.AsY(), h, h)
+	return h
+}
+
+const infinity = 0x7f800000
+
+// scaleOf computes the step of 8-bit activations from the bits of the largest,
+// and what to multiply with to get there.
+func (c *asm) scaleOf(most reg.GPVirtual) (step, inverse reg.VecVirtual) {
+	step, inverse = c.XMM(), c.XMM()
+	x, most127 := c.XMM(), c.XMM()
+	g := c.GP32()
+	c.VMOVD(most, x)
+	c.MOVL(U32(math.Float32bits(127)), g)
+	c.VMOVD(g, most127)
+	c.VDIVSS(most127, x, step)
+	c.VDIVSS(x, most127, inverse)
+	done, toDone := c.label("scaled")
+	small, toSmall := c.label("small")
+	c.CMPL(most, U32(7<<23)) // 2^-120, whose inverse is finite
+	c.JB(toSmall)
+	c.CMPL(most, U32(infinity))
+	c.JB(toDone)
+	c.MOVL(U32(0x7fc00000), g)
+	c.VMOVD(g, step)
+	c.VXORPS(inverse, inverse, inverse)
+	c.JMP(toDone)
+	c.Label(small)
+	c.VXORPS(step, step, step)
+	c.VXORPS(inverse, inverse, inverse)
+	c.Label(done)
+	return step, inverse
+}
+
+// quantize writes the kernel that makes 8-bit activations of a row of inputs.
+func (k *z) quantize() {
+	k.function("Quantize", quantizeArgs)
+	acts, meta, x, su := k.load("acts"), k.load("meta"), k.load("x"), k.load("su")
+	bits, rows, tiles := k.load("bits"), k.load("rows"), k.load("tiles")
+	row := k.load("row")
+	k.LEAQ(indexed(acts, row, 4, 0), acts)
+	k.LEAQ(indexed(meta, row, 4, 0), meta)
+	place, places := k.XMM(), k.GP64()
+	k.LEAQ(k.orders, places)
+	k.SHLQ(U8(4), bits)
+	k.VMOVDQU(indexed(places, bits, 1, 0), place)
+	k.SHRQ(U8(4), bits)
+	levels := k.levels(bits)
+	thrice := k.GP64()
+	k.LEAQ(indexed(rows, rows, 2, 0), thrice)
+	k.groups(tiles, func(n reg.GPVirtual) {
+		step, inverse := k.scaleOf(k.largest(x, su, n))
+		k.VMOVSS(step, at(meta, 0))
+		by := k.ZMM()
+		k.VBROADCASTSS(inverse, by)
+		sum := k.zero()
+		k.loop(n, func() {
+			v := k.scaled(x, su)
+			k.VMULPS(by, v, v)
+			k.VCVTPS2DQ(v, v)
+			k.VPADDD(v, sum, sum)
+			b := k.XMM()
+			k.VPMOVDB(v, b)
+			k.VPSHUFB(place, b, b)
+			k.VMOVD(b, at(acts, 0))
+			k.VPEXTRD(U8(1), b, indexed(acts, rows, 4, 0))
+			k.VPEXTRD(U8(2), b, indexed(acts, rows, 8, 0))
+			k.VPEXTRD(U8(3), b, indexed(acts, thrice, 4, 0))
+			k.LEAQ(indexed(acts, rows, 8, 0), acts)
+			k.LEAQ(indexed(acts, rows, 8, 0), acts)
+			k.ADDQ(U32(64), x)
+			k.ADDQ(U32(32), su)
+		})
+		k.middle(k.across(k.half(sum, k.VPADDD), k.VPADDD), levels, indexed(meta, rows, 4, 0))
+		k.LEAQ(indexed(meta, rows, 8, 0), meta)
+	}, func() {})
+	k.end()
+}
+
+// levels returns 2^bits − 1.
+func (c *asm) levels(bits reg.GPVirtual) reg.GPVirtual {
+	m := c.GP64()
+	c.XORQ(m, m)
+	c.BTSQ(bits, m)
+	c.DECQ(m)
+	return m
+}
+
+// middle stores half the product of the sum of activations and the levels.
+func (c *asm) middle(s, levels reg.GPVirtual, to Mem) {
+	half := c.XMM()
+	c.IMULL(levels.As32(), s)
+	f := c.XMM()
+	c.VXORPS(f, f, f)
+	c.VCVTSI2SSL(s, f, f)
+	c.MOVL(U32(math.Float32bits(0.5)), s)
+	c.VMOVD(s, half)
+	c.VMULSS(half, f, f)
+	c.VMOVSS(f, to)
+}
+
+// exponents computes from the bits of the largest input what to multiply with
+// to get below 2^29, and the step of the doubled result.
+func (c *asm) exponents(most reg.GPVirtual) (by, step reg.GPVirtual) {
+	e, least := c.GP32(), c.GP32()
+	by, step = c.GP32(), c.GP32()
+	c.MOVL(most, e)
+	c.SHRL(U8(23), e)
+	c.MOVL(U32(30), least)
+	c.CMPL(e, least)
+	c.CMOVLLT(least, e)
+	c.MOVL(U32(282), by)
+	c.SUBL(e, by)
+	c.SHLL(U8(23), by)
+	c.LEAL(Mem{Base: e, Disp: -29}, step)
+	c.SHLL(U8(23), step)
+	nan := c.GP32()
+	c.MOVL(U32(0x7fc00000), nan)
+	c.CMPL(most, U32(infinity))
+	c.CMOVLCC(nan, step)
+	return by, step
+}
+
+// quantizeExact writes the kernel that makes activations of four digits of a
+// row of inputs.
+func (k *z) quantizeExact() {
+	k.function("QuantizeExact", quantizeArgs)
+	acts, meta, x, su := k.load("acts"), k.load("meta"), k.load("x"), k.load("su")
+	bits, rows, tiles := k.load("bits"), k.load("rows"), k.load("tiles")
+	row := k.load("row")
+	k.LEAQ(indexed(meta, row, 4, 0), meta)
+	k.SHLQ(U8(4), row)
+	k.ADDQ(row, acts)
+	places := k.GP64()
+	k.LEAQ(k.digits, places)
+	k.SHLQ(U8(6), bits)
+	place := k.constant(indexed(places, bits, 1, 0))
+	k.SHRQ(U8(6), bits)
+	levels := k.levels(bits)
+	balance := k.dwordsOf(0x80808080)
+	wide := k.GP64() // the bytes of four inputs of all rows
+	k.MOVQ(rows, wide)
+	k.SHLQ(U8(4), wide)
+	k.groups(tiles, func(n reg.GPVirtual) {
+		to, step := k.exponents(k.largest(x, su, n))
+		k.MOVL(step, at(meta, 0))
+		by, sum := k.ZMM(), k.zero()
+		k.VPBROADCASTD(to, by)
+		k.loop(n, func() {
+			v := k.scaled(x, su)
+			k.VMULPS(by, v, v)
+			k.VCVTPS2DQ(v, v)
+			for half := range 2 {
+				y, q := k.YMM(), k.ZMM()
+				k.VEXTRACTI64X4(U8(half), v, y)
+				k.VPMOVSXDQ(y, q)
+				k.VPADDQ(q, sum, sum)
+			}
+			k.VPADDD(v, v, v)
+			k.VPADDD(balance, v, v)
+			k.VPXORD(balance, v, v)
+			k.VPERMB(v, place, v)
+			for s := range 4 {
+				k.VEXTRACTI32X4(U8(s), v, at(acts, 0))
+				k.ADDQ(wide, acts)
+			}
+			k.ADDQ(U32(64), x)
+			k.ADDQ(U32(32), su)
+		})
+		half, quarter, some := k.half(sum, k.VPADDQ), k.XMM(), k.XMM()
+		k.VEXTRACTI128(U8(1), half, quarter)
+		k.VPADDQ(quarter, half.AsX(), quarter)
+		k.VPSHUFD(U8(0x4e), quarter, some)
+		k.VPADDQ(some, quarter, quarter)
+		k.middleExact(quarter, levels, rows, meta)
+	}, func() {})
+	k.end()
+}
+
+// middleExact stores the product of half the sum of activations and the levels,
+// in units of 2^16 and of 1, and moves on to the next group.
+func (c *asm) middleExact(sum reg.VecVirtual, levels, rows, meta reg.GPVirtual) {
+	s, high := c.GP64(), c.GP64()
+	c.VMOVQ(sum, s)
+	c.IMULQ(levels, s)
+	c.LEAQ(at(s, 1<<15), high)
+	c.SARQ(U8(16), high)
+	c.MOVL(high.As32(), indexed(meta, rows, 4, 0))
+	c.SHLQ(U8(16), high)
+	c.SUBQ(high, s)
+	c.MOVL(s.As32(), indexed(meta, rows, 8, 0))
+	c.LEAQ(indexed(meta, rows, 8, 0), meta)
+	c.LEAQ(indexed(meta, rows, 4, 0), meta)
+}
+
+// halves returns the 16 factors at a parameter, in the order of lanes.
+func (k *z) halves(name string, lanes reg.VecVirtual) reg.VecVirtual {
+	v, p := k.ZMM(), k.load(name)
+	k.VCVTPH2PS(at(p, 0), v)
+	k.VPERMPS(v, lanes, v)
+	return v
+}
+
+// silu writes the kernel that makes a strip of h.
+func (k *z) silu() {
+	k.function("Silu", "func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)")
+	h, stride, gate, up, rows := k.load("h"), k.load("stride"), k.load("gate"), k.load("up"), k.load("rows")
+	lanes := k.constant(k.lanes)
+	gateSV, upSV := k.halves("gateSV", lanes), k.halves("upSV", lanes)
+	float := func(f float32) reg.VecVirtual { return k.dwordsOf(math.Float32bits(f)) }
+	low, high, log2e, magic := float(-86), float(88), float(expLog2), float(expMagic)
+	ln2High, ln2Low, one := float(expLn2High), float(expLn2Low), float(1)
+	var poly []reg.VecVirtual
+	for _, f := range expPoly {
+		poly = append(poly, float(f))
+	}
+	sign := k.dwordsOf(1 << 31)
+	k.loop(rows, func() {
+		t, u := k.ZMM(), k.ZMM()
+		k.VMULPS(at(gate, 0), gateSV, t)
+		k.VMULPS(at(up, 0), upSV, u)
+		// e = exp(−t)
+		v, n, r, p, x := k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()
+		k.VPXORD(sign, t, v)
+		k.VMAXPS(low, v, v)
+		k.VMINPS(high, v, v)
+		k.VMULPS(log2e, v, n)
+		k.VADDPS(magic, n, n) // its low bits are the rounded product
+		k.VSUBPS(magic, n, x)
+		k.VMULPS(ln2High, x, r)
+		k.VSUBPS(r, v, r)
+		k.VMULPS(ln2Low, x, x)
+		k.VSUBPS(x, r, r)
+		k.VMOVAPS(poly[0], p)
+		for _, f := range poly[1:] {
+			k.VMULPS(r, p, p)
+			k.VADDPS(f, p, p)
+		}
+		k.VMULPS(r, r, x)
+		k.VMULPS(x, p, p)
+		k.VADDPS(r, p, p)
+		k.VADDPS(one, p, p)
+		k.VPSLLD(U8(23), n, n)
+		k.VPADDD(n, p, p)
+		// t / (1 + e)·u
+		k.VADDPS(one, p, p)
+		k.VDIVPS(p, t, t)
+		k.VMULPS(u, t, t)
+		k.VPERMPS(t, lanes, t)
+		k.VMOVUPS(t, at(h, 0))
+		k.ADDQ(stride, h)
+		k.ADDQ(U32(64), gate)
+		k.ADDQ(U32(64), up)
+	})
+	k.end()
+}
+
+// The exponential function: e^v = 2^n·e^r, with n the nearest integer to
+// v·log2(e) and a polynomial for e^r − 1 − r, as in Cephes.
+const (
+	expLog2    = 1.44269504088896341
+	expMagic   = 1.5 * (1 << 23)
+	expLn2High = 0.693359375
+	expLn2Low  = -2.12194440e-4
+)
+
+var expPoly = []float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1}
+
+// scale writes the kernel that makes a strip of y.
+func (k *z) scale() {
+	k.function("Scale", "func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)")
+	y, stride, sums, prob, rows := k.load("y"), k.load("stride"), k.load("sums"), k.load("prob"), k.load("rows")
+	lanes := k.constant(k.lanes)
+	sv := k.halves("sv", lanes)
+	k.loop(rows, func() {
+		v := k.ZMM()
+		k.VMULPS(at(sums, 0), sv, v)
+		k.VMULPS_BCST(at(prob, 0), v, v)
+		k.VPERMPS(v, lanes, v)
+		k.VMOVUPS(v, at(y, 0))
+		k.ADDQ(stride, y)
+		k.ADDQ(U32(64), sums)
+		k.ADDQ(U32(4), prob)
+	})
+	k.end()
+}

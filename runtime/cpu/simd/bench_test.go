@@ -1,0 +1,54 @@
+package simd
+
+import (
+	"fmt"
+	"testing"
+)
+
+// BenchmarkStrip multiplies strips of 2048 inputs that follow one another in
+// memory larger than the caches, by width, set and rows.
+func BenchmarkStrip(b *testing.B) {
+	const tiles, strips = 128, 512
+	for _, set := range Sets() {
+		for bits := 2; bits <= 8; bits++ {
+			for _, rows := range []int{1, 2, 4, 16} {
+				for _, exact := range []bool{false, true} {
+					name := fmt.Sprintf("set=%s/bits=%d/rows=%d/exact=%v", set.Name, bits, rows, exact)
+					b.Run(name, func(b *testing.B) {
+						benchmarkStrip(b, set, problem{bits: bits, rows: rows, tiles: tiles}, exact, strips)
+					})
+				}
+			}
+		}
+	}
+}
+
+func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
+	digits, multiply := 1, set.Multiply[p.bits]
+	if exact {
+		digits, multiply = 4, set.MultiplyExact[p.bits]
+	}
+	if p.rows >= len(multiply) {
+		b.Skip("more rows than the set takes at once")
+	}
+	size := 32 * p.bits * p.tiles
+	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
+	acts, meta := make([]byte, digits*16*p.rows*p.tiles), make([]byte, 12*p.rows*p.groups())
+	steps, sums := make([]byte, 32*p.groups()), make([]byte, 64*p.rows)
+	strip := 0
+	b.SetBytes(int64(size))
+	for b.Loop() {
+		w := ptr[byte](indices[size*strip:])
+		strip = (strip + 1) % strips
+		f, src := multiply[p.rows], ptr[byte](panel)
+		if p.rows == 1 && !exact {
+			f, src = set.Dot[p.bits], w
+		} else {
+			set.Spread[p.bits](src, w, p.tiles)
+		}
+		f(ptr[[16]float32](sums), src, ptr[int8](acts), ptr[float32](meta), ptr[byte](steps), 32, p.tiles)
+	}
+	n := float64(b.N) * 256 * float64(p.tiles) / float64(b.Elapsed().Nanoseconds())
+	b.ReportMetric(n, "weights/ns")
+	b.ReportMetric(n*float64(p.rows), "products/ns")
+}

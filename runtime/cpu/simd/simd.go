@@ -1,0 +1,70 @@
+// Package simd multiplies uniform indices with quantised activations, 16
+// outputs of a matrix at a time, with the vector instructions of the host.
+//
+// A strip is 16 outputs of a matrix: one tile of 32·bits bytes after another,
+// each 16 outputs by 16 inputs, in the layout of codec trellis. A group is 8
+// tiles, the last one of a strip perhaps fewer. An output is
+//
+//	Σ over groups of float(Σ (index − M/2)·activation) · (step · scale)
+//
+// with M = 2^bits − 1, a step of the group and output, and a scale of the group
+// and row. The inner sum is exact, and the outer one in the order of groups
+// without fused operations, so that every Set gives the same bits.
+//
+// Activations have 8 bits, or 32 bits in four digits of 8: a Set multiplies
+// digits as if they were rows. A row's 8-bit activations are multiples of
+// 1/127 of the largest magnitude in their group. Those of four digits are
+// multiples of a power of two that is at most 2^-28 of it.
+//
+// Functions take pointers and check nothing. They read and write no byte
+// besides those described, wherever these lie.
+package simd
+
+//go:generate go run -C _asm .
+
+// Group is the number of tiles that share steps and scales.
+const Group = 8
+
+// A Set holds the functions for one instruction set. The order of activations,
+// panels and sums in memory is its own.
+type Set struct {
+	Name string
+
+	// Quantize makes the activations of one of several rows, from tiles·16
+	// inputs at x, each times the half at su. Acts are rows·tiles·16 bytes, meta
+	// 2·rows floats for each group, of which it writes those of the row.
+	// QuantizeExact makes activations of four digits: rows·tiles·64 bytes, and
+	// 3·rows floats for each group.
+	Quantize, QuantizeExact Quantizer
+
+	// Dot sets y to the outputs of a strip for one row of 8-bit activations, by
+	// width.
+	Dot [9]Dotter
+
+	// Spread writes the indices of tiles to a panel of tiles·256 bytes, by width.
+	Spread [9]func(panel, indices *byte, tiles int)
+
+	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
+	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1
+	// on. Y holds 16 sums for each row. All widths take as many rows.
+	Multiply, MultiplyExact [9][]Multiplier
+
+	// Silu sets 16 elements of each row of h, stride bytes apart, to
+	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.
+	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)
+
+	// Scale sets 16 elements of each row of y, stride bytes apart, to
+	// sums·sv·prob. Prob has an element for each row.
+	Scale func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+}
+
+// The functions of a Set. Steps points at 16 halves for each group, stride
+// bytes apart.
+type (
+	Quantizer  = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
+	Dotter     = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
+	Multiplier = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
+)
+
+// Sets returns what the host can run, the best first and plain Go last.
+func Sets() []*Set { return append(hostSets(), portable()) }

@@ -1,0 +1,155 @@
+package simd
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A problem is a strip, inputs for it, and where to place them.
+type problem struct {
+	bits, rows, tiles int
+	seed              uint64
+	atEnd             bool // of the memory: right before a guard page
+	spread            float64
+}
+
+// A strip is the arguments that a problem has for all sets.
+type strip struct {
+	indices, steps, su, sv, x, prob []byte
+}
+
+func (p problem) groups() int { return (p.tiles + Group - 1) / Group }
+
+func (p problem) strip(t testing.TB) (s strip) {
+	r := rand.New(rand.NewPCG(p.seed, uint64(p.bits)))
+	halves := func(n int) (b []byte) {
+		for range n {
+			b = binary.LittleEndian.AppendUint16(b, uint16(r.IntN(2)<<15|(10+r.IntN(8))<<10|r.IntN(1024)))
+		}
+		return guarded(t, b, p.atEnd)
+	}
+	floats := func(n int) (b []byte) {
+		for range n {
+			v := r.NormFloat64() * math.Exp(p.spread*r.NormFloat64())
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(v)))
+		}
+		return guarded(t, b, p.atEnd)
+	}
+	indices := make([]byte, p.tiles*32*p.bits)
+	for i := range indices {
+		indices[i] = byte(r.Uint32())
+	}
+	return strip{
+		indices: guarded(t, indices, p.atEnd), steps: halves(16 * p.groups()), su: halves(16 * p.tiles),
+		sv: halves(32), x: floats(p.rows * p.tiles * 16), prob: floats(p.rows),
+	}
+}
+
+func ptr[T any](b []byte) *T { return (*T)(unsafe.Pointer(unsafe.SliceData(b))) }
+
+// run returns what set makes of a problem: y of Dot or Multiply, and h.
+func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) {
+	digits, quantize, metas := 1, set.Quantize, 2
+	if exact {
+		digits, quantize, metas = 4, set.QuantizeExact, 3
+	}
+	fresh := func(n int) []byte { return guarded(t, make([]byte, n), p.atEnd) }
+	acts, meta := fresh(p.rows*p.tiles*16*digits), fresh(4*metas*p.rows*p.groups())
+	for r := range p.rows {
+		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
+	}
+	sums := fresh(64 * p.rows)
+	args := func(f Multiplier, panel []byte) {
+		f(ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
+	}
+	if p.rows == 1 && !exact {
+		args(set.Dot[p.bits], s.indices)
+	} else {
+		panel := fresh(256 * p.tiles)
+		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
+		if exact {
+			args(set.MultiplyExact[p.bits][p.rows], panel)
+		} else {
+			args(set.Multiply[p.bits][p.rows], panel)
+		}
+	}
+	y, h = fresh(64*p.rows), fresh(64*p.rows)
+	set.Scale(ptr[float32](y), 64, ptr[[16]float32](sums), ptr[byte](s.sv), ptr[float32](s.prob), p.rows)
+	set.Silu(ptr[float32](h), 64, ptr[[16]float32](sums), ptr[[16]float32](sums), ptr[byte](s.sv), ptr[byte](s.sv[32:]), p.rows)
+	return y, h
+}
+
+// check holds every set to the portable one.
+func (p problem) check(t testing.TB) {
+	s := p.strip(t)
+	sets := Sets()
+	for _, exact := range []bool{false, true} {
+		wantY, wantH := p.run(t, sets[len(sets)-1], s, exact)
+		for _, set := range sets[:len(sets)-1] {
+			if exact && p.rows >= len(set.MultiplyExact[p.bits]) || !exact && p.rows >= len(set.Multiply[p.bits]) {
+				continue
+			}
+			y, h := p.run(t, set, s, exact)
+			require.Equal(t, floatsOf(wantY), floatsOf(y), "%s, exact %v: %+v", set.Name, exact, p)
+			require.Equal(t, floatsOf(wantH), floatsOf(h), "%s, exact %v, silu: %+v", set.Name, exact, p)
+		}
+	}
+}
+
+func floatsOf(b []byte) []float32 {
+	f := make([]float32, len(b)/4)
+	for i := range f {
+		f[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	}
+	return f
+}
+
+func TestSets(t *testing.T) {
+	for bits := 2; bits <= 8; bits++ {
+		t.Run(fmt.Sprint(bits), func(t *testing.T) {
+			for rows := 1; rows <= 16; rows++ {
+				for _, tiles := range []int{1, 7, 8, 9, 19} {
+					for _, atEnd := range []bool{false, true} {
+						problem{bits: bits, rows: rows, tiles: tiles, seed: uint64(tiles), atEnd: atEnd}.check(t)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestGolden shows that other architectures compute the same bits.
+func TestGolden(t *testing.T) {
+	h := fnv.New64a()
+	for bits := 2; bits <= 8; bits++ {
+		p := problem{bits: bits, rows: 3, tiles: 19, seed: 1}
+		s := p.strip(t)
+		for _, exact := range []bool{false, true} {
+			y, silu := p.run(t, portable(), s, exact)
+			h.Write(y)
+			h.Write(silu)
+		}
+	}
+	require.Equal(t, uint64(0x9e61d07d53da198c), h.Sum64())
+}
+
+func FuzzSets(f *testing.F) {
+	f.Add(uint8(6), uint8(1), uint8(17), uint64(1), 0.0)
+	f.Add(uint8(2), uint8(5), uint8(8), uint64(2), 3.0)
+	f.Fuzz(func(t *testing.T, bits, rows, tiles uint8, seed uint64, spread float64) {
+		if math.IsNaN(spread) {
+			return
+		}
+		problem{
+			bits: 2 + int(bits)%7, rows: 1 + int(rows)%16, tiles: 1 + int(tiles)%40, seed: seed,
+			atEnd: seed%2 == 0, spread: math.Mod(spread, 30),
+		}.check(t)
+	})
+}
