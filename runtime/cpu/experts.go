@@ -310,8 +310,10 @@ func (e *expertJob) load(b blockRef) {
 	for p := range s.matrices {
 		m := &s.matrices[p]
 		block := s.activations[p].block(c.engine, s, b.i, e.in)
-		for r := range block.rows {
-			c.engine.load(block, r, m, e.kind.input(c, s.first+first+r))
+		for g := range groups(e.in) {
+			for r := range block.rows {
+				c.engine.load(block, g, r, m, e.kind.input(c, s.first+first+r))
+			}
 		}
 	}
 }

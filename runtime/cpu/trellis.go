@@ -66,13 +66,16 @@ type rowBlock struct {
 	meta []float32 // groups × rows × metas
 }
 
-// load makes activations for m of row r of b from the inputs x.
-func (e engine) load(b rowBlock, r int, m *matrix, x []float32) {
+// load makes activations for m of group g of row r of b, from the inputs x of
+// the row. Groups are for the caller to go through first: those of all rows
+// share cache lines.
+func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize := e.set.Quantize
 	if e.exact {
 		quantize = e.set.QuantizeExact
 	}
-	quantize(&b.acts[0], &b.meta[0], &x[0], &m.parts[su][0], int(m.bits), r, b.rows, m.in/16)
+	i := g * group
+	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
 // panelTiles is the number of tiles that are decoded at once.
