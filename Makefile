@@ -47,6 +47,12 @@ generate:
 check:
 	go run ./cmd/marlingen regenerate --check
 	go run -C runtime/cpu/simd/_asm . -check
+	@set -e; for d in moe/logits runtime/cpu/limits; do \
+		t=$$(mktemp -d); cp -r $$d/_asm $$t; echo "assembly of $$d"; \
+		(cd $$t/_asm && go run $$(sed -n 's|^//go:generate go run -C _asm ||p' "$(CURDIR)/$$d/"*.go)); \
+		for f in $$t/*.*; do cmp $$f $$d/$${f##*/} || { echo "go generate ./$$d writes it anew"; exit 1; }; done; \
+		rm -r $$t; \
+	done
 
 # Write the shipped checkpoint anew from its unquantised source.
 testdata: build

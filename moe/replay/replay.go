@@ -21,6 +21,10 @@ import (
 const (
 	WeightTolerance = 1e-5 // of routing weights, absolute
 	OutputTolerance = 1e-4 // of outputs, relative to what the weights explain
+
+	// coarse is the same for devices that round inputs, in units of their
+	// Tolerance: an output is of two sums in a row, and smaller than their terms.
+	coarse = 3
 )
 
 // A Record holds the activations of one layer, as another implementation
@@ -86,6 +90,8 @@ type Report struct {
 
 	WeightError float64 // largest difference from the record's routing weights
 
+	Tolerance float64 // of the next three: OutputTolerance, or what the device calls for
+
 	// Errors relative to the size of what they are errors of, as
 	// ‖a − b‖ / ‖b‖ over all tokens.
 	Error     float64 // of the layer, from the record
@@ -102,11 +108,11 @@ func (r *Report) Faults() error {
 		}
 	}
 	beyond := func(v, tolerance float64) bool { return math.IsNaN(v) || v > tolerance }
-	check(beyond(r.Deviation, OutputTolerance), "the output is %.2g from the oracle's; the tolerance is %.0e", r.Deviation, OutputTolerance)
+	check(beyond(r.Deviation, r.Tolerance), "the output is %.2g from the oracle's; the tolerance is %.0e", r.Deviation, r.Tolerance)
 	if r.Recorded {
 		check(r.Misrouted > 0, "%d tokens go to other experts than in the record", r.Misrouted)
 		check(beyond(r.WeightError, WeightTolerance), "routing weights are %.2g from the record's; the tolerance is %.0e", r.WeightError, WeightTolerance)
-		check(beyond(math.Abs(r.Error-r.Explained), OutputTolerance), "the error is %.6f; its weights explain %.6f", r.Error, r.Explained)
+		check(beyond(math.Abs(r.Error-r.Explained), r.Tolerance), "the error is %.6f; its weights explain %.6f", r.Error, r.Explained)
 	}
 	return errors.Join(errs...)
 }
@@ -126,7 +132,8 @@ func Run(ctx context.Context, n int, w moe.Weights, o moe.Options, record *Recor
 	}
 	defer func() { err = errors.Join(err, layer.Close()) }()
 
-	r = &Report{Layer: n, Tokens: record.Tokens, Experts: map[runtime.BitTuple]int{}, Recorded: record.Out != nil}
+	r = &Report{Layer: n, Tokens: record.Tokens, Experts: map[runtime.BitTuple]int{}, Recorded: record.Out != nil,
+		Tolerance: max(OutputTolerance, coarse*o.Device.Info().Tolerance)}
 	for i := range w.Experts {
 		r.Experts[w.Experts[i].Tuple()]++
 	}
