@@ -1054,9 +1054,9 @@ loop21:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply2(SB), NOSPLIT, $0-56
+// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1064,14 +1064,15 @@ TEXT ·avx512Multiply2(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group22:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1082,6 +1083,9 @@ group22:
 	VPXORD  Z8, Z8, Z8
 
 loop23:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z9
 	VPDPBUSD.BCST (BX), Z9, Z1
 	VPDPBUSD.BCST 4(BX), Z9, Z2
@@ -1096,7 +1100,7 @@ loop23:
 	VPDPBUSD.BCST 28(BX), Z9, Z8
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000020, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop23
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
@@ -1127,9 +1131,9 @@ loop23:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply3(SB), NOSPLIT, $0-56
+// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1137,14 +1141,15 @@ TEXT ·avx512Multiply3(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group24:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1159,6 +1164,9 @@ group24:
 	VPXORD  Z12, Z12, Z12
 
 loop25:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -1177,7 +1185,7 @@ loop25:
 	VPDPBUSD.BCST 44(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000030, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop25
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -1218,9 +1226,9 @@ loop25:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply4(SB), NOSPLIT, $0-56
+// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1228,14 +1236,15 @@ TEXT ·avx512Multiply4(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group26:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1254,6 +1263,9 @@ group26:
 	VPXORD  Z16, Z16, Z16
 
 loop27:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -1276,7 +1288,7 @@ loop27:
 	VPDPBUSD.BCST 60(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop27
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -1327,9 +1339,9 @@ loop27:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply5(SB), NOSPLIT, $0-56
+// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1337,14 +1349,15 @@ TEXT ·avx512Multiply5(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group28:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1357,6 +1370,9 @@ group28:
 	VPXORD  Z10, Z10, Z10
 
 loop29:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z11
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
@@ -1383,7 +1399,7 @@ loop29:
 	VPDPBUSD.BCST 76(BX), Z11, Z10
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000050, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop29
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
@@ -1434,9 +1450,9 @@ loop29:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply6(SB), NOSPLIT, $0-56
+// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1444,14 +1460,15 @@ TEXT ·avx512Multiply6(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group30:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1466,6 +1483,9 @@ group30:
 	VPXORD  Z12, Z12, Z12
 
 loop31:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -1496,7 +1516,7 @@ loop31:
 	VPDPBUSD.BCST 92(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000060, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop31
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -1555,9 +1575,9 @@ loop31:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply7(SB), NOSPLIT, $0-56
+// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1565,14 +1585,15 @@ TEXT ·avx512Multiply7(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group32:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1589,6 +1610,9 @@ group32:
 	VPXORD  Z14, Z14, Z14
 
 loop33:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
@@ -1623,7 +1647,7 @@ loop33:
 	VPDPBUSD.BCST 108(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000070, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop33
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
@@ -1690,9 +1714,9 @@ loop33:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply8(SB), NOSPLIT, $0-56
+// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1700,14 +1724,15 @@ TEXT ·avx512Multiply8(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group34:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1726,6 +1751,9 @@ group34:
 	VPXORD  Z16, Z16, Z16
 
 loop35:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -1764,7 +1792,7 @@ loop35:
 	VPDPBUSD.BCST 124(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop35
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -1839,9 +1867,9 @@ loop35:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply9(SB), NOSPLIT, $0-56
+// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1849,14 +1877,15 @@ TEXT ·avx512Multiply9(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group36:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1877,6 +1906,9 @@ group36:
 	VPXORD  Z18, Z18, Z18
 
 loop37:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
@@ -1919,7 +1951,7 @@ loop37:
 	VPDPBUSD.BCST 140(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000090, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop37
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
@@ -2002,9 +2034,9 @@ loop37:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply10(SB), NOSPLIT, $0-56
+// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2012,14 +2044,15 @@ TEXT ·avx512Multiply10(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group38:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2032,6 +2065,9 @@ group38:
 	VPXORD  Z10, Z10, Z10
 
 loop39:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z11
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
@@ -2078,7 +2114,7 @@ loop39:
 	VPDPBUSD.BCST 156(BX), Z11, Z10
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000a0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop39
 	VCVTPH2PS     (SI), Z11
 	VPERMPS       Z11, Z0, Z11
@@ -2159,9 +2195,9 @@ loop39:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply11(SB), NOSPLIT, $0-56
+// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2169,14 +2205,15 @@ TEXT ·avx512Multiply11(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group40:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2190,6 +2227,9 @@ group40:
 	VPXORD  Z11, Z11, Z11
 
 loop41:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z12
 	VPDPBUSD.BCST (BX), Z12, Z1
 	VPDPBUSD.BCST 4(BX), Z12, Z2
@@ -2240,7 +2280,7 @@ loop41:
 	VPDPBUSD.BCST 172(BX), Z12, Z11
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000b0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop41
 	VCVTPH2PS     (SI), Z12
 	VPERMPS       Z12, Z0, Z12
@@ -2328,9 +2368,9 @@ loop41:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply12(SB), NOSPLIT, $0-56
+// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2338,14 +2378,15 @@ TEXT ·avx512Multiply12(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group42:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2360,6 +2401,9 @@ group42:
 	VPXORD  Z12, Z12, Z12
 
 loop43:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -2414,7 +2458,7 @@ loop43:
 	VPDPBUSD.BCST 188(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop43
 	VCVTPH2PS     (SI), Z13
 	VPERMPS       Z13, Z0, Z13
@@ -2509,9 +2553,9 @@ loop43:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply13(SB), NOSPLIT, $0-56
+// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2519,14 +2563,15 @@ TEXT ·avx512Multiply13(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group44:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2542,6 +2587,9 @@ group44:
 	VPXORD  Z13, Z13, Z13
 
 loop45:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z14
 	VPDPBUSD.BCST (BX), Z14, Z1
 	VPDPBUSD.BCST 4(BX), Z14, Z2
@@ -2600,7 +2648,7 @@ loop45:
 	VPDPBUSD.BCST 204(BX), Z14, Z13
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000d0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop45
 	VCVTPH2PS     (SI), Z14
 	VPERMPS       Z14, Z0, Z14
@@ -2702,9 +2750,9 @@ loop45:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply14(SB), NOSPLIT, $0-56
+// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2712,14 +2760,15 @@ TEXT ·avx512Multiply14(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group46:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2736,6 +2785,9 @@ group46:
 	VPXORD  Z14, Z14, Z14
 
 loop47:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
@@ -2798,7 +2850,7 @@ loop47:
 	VPDPBUSD.BCST 220(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000e0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop47
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z0, Z15
@@ -2907,9 +2959,9 @@ loop47:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply15(SB), NOSPLIT, $0-56
+// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2917,14 +2969,15 @@ TEXT ·avx512Multiply15(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group48:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2942,6 +2995,9 @@ group48:
 	VPXORD  Z15, Z15, Z15
 
 loop49:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z16
 	VPDPBUSD.BCST (BX), Z16, Z1
 	VPDPBUSD.BCST 4(BX), Z16, Z2
@@ -3008,7 +3064,7 @@ loop49:
 	VPDPBUSD.BCST 236(BX), Z16, Z15
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000f0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop49
 	VCVTPH2PS     (SI), Z16
 	VPERMPS       Z16, Z0, Z16
@@ -3124,9 +3180,9 @@ loop49:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply16(SB), NOSPLIT, $0-56
+// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -3134,14 +3190,15 @@ TEXT ·avx512Multiply16(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group50:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -3160,6 +3217,9 @@ group50:
 	VPXORD  Z16, Z16, Z16
 
 loop51:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -3230,7 +3290,7 @@ loop51:
 	VPDPBUSD.BCST 252(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop51
 	VCVTPH2PS     (SI), Z17
 	VPERMPS       Z17, Z0, Z17
@@ -3353,9 +3413,9 @@ loop51:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3367,14 +3427,15 @@ TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group52:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3393,6 +3454,9 @@ group52:
 	VPXORD  Z18, Z18, Z18
 
 loop53:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3415,7 +3479,7 @@ loop53:
 	VPDPBUSD.BCST 60(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop53
 	VPADDD        Z11, Z3, Z3
 	VPADDD        Z12, Z4, Z4
@@ -3455,9 +3519,9 @@ loop53:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3469,14 +3533,15 @@ TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group54:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3495,6 +3560,9 @@ group54:
 	VPXORD  Z18, Z18, Z18
 
 loop55:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3533,7 +3601,7 @@ loop55:
 	VPDPBUSD.BCST 124(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop55
 	VPADDD        Z11, Z3, Z3
 	VPADDD        Z12, Z4, Z4
@@ -3586,9 +3654,9 @@ loop55:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3600,14 +3668,15 @@ TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group56:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3622,6 +3691,9 @@ group56:
 	VPXORD  Z14, Z14, Z14
 
 loop57:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z3
 	VPDPBUSD.BCST 4(BX), Z15, Z4
@@ -3676,7 +3748,7 @@ loop57:
 	VPDPBUSD.BCST 188(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop57
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z2, Z15
@@ -3738,9 +3810,9 @@ loop57:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3752,14 +3824,15 @@ TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group58:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3778,6 +3851,9 @@ group58:
 	VPXORD  Z18, Z18, Z18
 
 loop59:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3848,7 +3924,7 @@ loop59:
 	VPDPBUSD.BCST 252(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop59
 	VCVTPH2PS     (SI), Z19
 	VPERMPS       Z19, Z2, Z19
@@ -3927,9 +4003,9 @@ loop59:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3941,14 +4017,15 @@ TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group60:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3971,6 +4048,9 @@ group60:
 	VPXORD  Z22, Z22, Z22
 
 loop61:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z23
 	VPDPBUSD.BCST (BX), Z23, Z3
 	VPDPBUSD.BCST 4(BX), Z23, Z4
@@ -4057,7 +4137,7 @@ loop61:
 	VPDPBUSD.BCST 316(BX), Z23, Z22
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000140, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop61
 	VCVTPH2PS     (SI), Z23
 	VPERMPS       Z23, Z2, Z23
@@ -4153,9 +4233,9 @@ loop61:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -4167,14 +4247,15 @@ TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group62:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -4201,6 +4282,9 @@ group62:
 	VPXORD  Z26, Z26, Z26
 
 loop63:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z27
 	VPDPBUSD.BCST (BX), Z27, Z3
 	VPDPBUSD.BCST 4(BX), Z27, Z4
@@ -4303,7 +4387,7 @@ loop63:
 	VPDPBUSD.BCST 380(BX), Z27, Z26
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000180, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop63
 	VCVTPH2PS     (SI), Z27
 	VPERMPS       Z27, Z2, Z27

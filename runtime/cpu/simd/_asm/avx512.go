@@ -208,15 +208,8 @@ func (k *z) dot(bits int) {
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			k.PREFETCHT0(at(w, 4096))
-			if bits > 2 {
-				k.PREFETCHT0(at(w, 4096+64))
-			}
-			if bits > 4 {
-				k.PREFETCHT0(at(w, 4096+128))
-			}
-			if bits > 6 {
-				k.PREFETCHT0(at(w, 4096+192))
+			for i := 0; i < 32*bits; i += 64 {
+				k.PREFETCHT0(at(w, 4096+i))
 			}
 			tile()
 			k.ADDQ(U32(32*bits), w)
@@ -322,13 +315,14 @@ func (k *z) spread(bits int) {
 	k.end()
 }
 
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
 // products multiplies a group of a panel with planes of activations. It calls
 // end with the sums of each plane.
 func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
 	panel, acts := k.load("panel"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	ahead := k.load("ahead")
 	lanes := k.constant(k.lanes)
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
@@ -344,6 +338,7 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
+			k.prefetch(ahead)
 			for s := range 4 {
 				v := k.ZMM()
 				k.VMOVDQU64(at(panel, 64*s), v)
