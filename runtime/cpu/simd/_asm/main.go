@@ -146,4 +146,3 @@ func indexed(base, index reg.GPVirtual, scale uint8, disp int) operand.Mem {
 
 // widths are the bits of a weight.
 var widths = []int{2, 3, 4, 5, 6, 7, 8}
-
