@@ -120,6 +120,15 @@ func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 	return v
 }
 
+// prefetchTile asks for the indices of a tile far ahead of w, for the second
+// level of caches, and of one that is nearer for the first.
+func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
+	for i := 0; i < 32*bits; i += 64 {
+		k.PREFETCHT1(at(w, 16384+i))
+		k.PREFETCHT0(at(w, 2048+i))
+	}
+}
+
 const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
 
 // dot writes the kernel of one row.
@@ -208,9 +217,7 @@ func (k *z) dot(bits int) {
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			for i := 0; i < 32*bits; i += 64 {
-				k.PREFETCHT0(at(w, 4096+i))
-			}
+			k.prefetchTile(bits, w)
 			tile()
 			k.ADDQ(U32(32*bits), w)
 			k.ADDQ(U32(16), acts)
@@ -303,9 +310,7 @@ func (k *z) spread(bits int) {
 		}
 	}
 	k.loop(tiles, func() {
-		for i := 0; i < 32*bits; i += 64 {
-			k.PREFETCHT0(at(w, 8192+i))
-		}
+		k.prefetchTile(bits, w)
 		for s, v := range tile() {
 			k.VMOVDQU64(v, at(panel, 64*s))
 		}
