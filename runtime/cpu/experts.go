@@ -325,9 +325,11 @@ func (e *expertJob) compute(k chunk, scratch *scratch) {
 	for p := range s.matrices {
 		sized(&y[p], s.rows)
 	}
+	var next lookahead
 	for n := k.first; n < k.end; n++ {
+		next.strip(n, s.matrices)
 		for p := range s.matrices {
-			c.engine.strip(y[p], &s.matrices[p], n, s, s.activations[p], &scratch.panel)
+			c.engine.strip(y[p], &s.matrices[p], n, s, s.activations[p], &next, &scratch.panel)
 		}
 		e.kind.output(c, s, n, y)
 	}

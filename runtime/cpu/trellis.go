@@ -83,7 +83,7 @@ const panelTiles = 4 * simd.Group
 
 // strip sets y, which has a row for each of the rows of a segment, to outputs
 // 16·n to 16·n+15 of m, before sv.
-func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activations, panel *[panelTiles * 256]byte) {
+func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activations, next *lookahead, panel *[panelTiles * 256]byte) {
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
@@ -103,9 +103,41 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 			first := s.firstOf(i)
 			b := a.block(e, s, i, m.in)
 			multiply[b.rows](&y[first], &panel[0], &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()],
-				offset(steps, g*stride), stride, n)
+				offset(steps, g*stride), stride, n, next.take(n*simd.Ahead))
 		}
 	}
+}
+
+// A lookahead is the indices of the next strip of all projections, which are
+// fetched while this one is multiplied: decoding waits for memory, and
+// multiplying does not need it.
+type lookahead struct {
+	at   [2]uintptr
+	size [2]int
+	off  int
+}
+
+// strip looks ahead from strip n of the matrices on.
+func (l *lookahead) strip(n int, ms []matrix) {
+	l.off = 0
+	for p := range ms {
+		m := &ms[p]
+		l.size[p] = m.in * 2 * int(m.bits)
+		l.at[p] = address(m.parts[indices]) + uintptr((n+1)*l.size[p])
+	}
+	if len(ms) == 1 {
+		l.at[1], l.size[1] = l.at[0]+uintptr(l.size[0]), l.size[0]
+	}
+}
+
+// take returns where the next n bytes are.
+func (l *lookahead) take(n int) uintptr {
+	off := l.off
+	l.off += n
+	if off < l.size[0] {
+		return l.at[0] + uintptr(off)
+	}
+	return l.at[1] + uintptr(off-l.size[0])
 }
 
 func offset(p *byte, n int) *byte { return (*byte)(unsafe.Add(unsafe.Pointer(p), n)) }

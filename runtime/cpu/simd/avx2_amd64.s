@@ -2161,9 +2161,9 @@ loop21:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Multiply2(SB), NOSPLIT, $0-56
+// func avx2Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2Multiply2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -2171,19 +2171,23 @@ TEXT ·avx2Multiply2(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group22:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
 	VPXOR   Y3, Y3, Y3
 
 loop23:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y4
 	VPBROADCASTD (BX), Y5
 	VPMADDUBSW   Y5, Y4, Y5
@@ -2258,7 +2262,7 @@ loop23:
 	VPADDD       Y4, Y3, Y3
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000020, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop23
 	VCVTPH2PS    (SI), Y4
 	VMOVUPS      (AX), Y5
@@ -2305,9 +2309,9 @@ loop23:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Multiply3(SB), NOSPLIT, $0-56
+// func avx2Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2Multiply3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -2315,13 +2319,14 @@ TEXT ·avx2Multiply3(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group24:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -2330,6 +2335,9 @@ group24:
 	VPXOR   Y5, Y5, Y5
 
 loop25:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y6
 	VPBROADCASTD (BX), Y7
 	VPMADDUBSW   Y7, Y6, Y7
@@ -2436,7 +2444,7 @@ loop25:
 	VPADDD       Y6, Y5, Y5
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000030, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop25
 	VCVTPH2PS    (SI), Y6
 	VMOVUPS      (AX), Y7
@@ -2501,9 +2509,9 @@ loop25:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Multiply4(SB), NOSPLIT, $0-56
+// func avx2Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2Multiply4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -2511,13 +2519,14 @@ TEXT ·avx2Multiply4(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group26:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -2528,6 +2537,9 @@ group26:
 	VPXOR   Y7, Y7, Y7
 
 loop27:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y8
 	VPBROADCASTD (BX), Y9
 	VPMADDUBSW   Y9, Y8, Y9
@@ -2666,7 +2678,7 @@ loop27:
 	VPADDD       Y8, Y7, Y7
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000040, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop27
 	VCVTPH2PS    (SI), Y8
 	VMOVUPS      (AX), Y9
@@ -2749,9 +2761,9 @@ loop27:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2MultiplyExact1(SB), NOSPLIT, $0-56
+// func avx2MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2MultiplyExact1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -2759,13 +2771,14 @@ TEXT ·avx2MultiplyExact1(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group28:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -2776,6 +2789,9 @@ group28:
 	VPXOR   Y7, Y7, Y7
 
 loop29:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y8
 	VPBROADCASTD (BX), Y9
 	VPMADDUBSW   Y9, Y8, Y9
@@ -2914,7 +2930,7 @@ loop29:
 	VPADDD       Y8, Y7, Y7
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000040, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop29
 	VCVTPH2PS    (SI), Y8
 	VPSLLD       $0x08, Y1, Y1
@@ -2977,9 +2993,9 @@ DATA avx2All47800000<>+16(SB)/8, $0x4780000047800000
 DATA avx2All47800000<>+24(SB)/8, $0x4780000047800000
 GLOBL avx2All47800000<>(SB), RODATA|NOPTR, $32
 
-// func avx2MultiplyWide2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2MultiplyWide2(SB), NOSPLIT, $0-56
+// func avx2MultiplyWide2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2MultiplyWide2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -2987,19 +3003,23 @@ TEXT ·avx2MultiplyWide2(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group30:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
 	VPXOR   Y3, Y3, Y3
 
 loop31:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y4
 	VPSRLW       $0x07, Y4, Y5
 	VPAND        avx2All01010101<>+0(SB), Y5, Y5
@@ -3146,7 +3166,7 @@ loop31:
 	VPADDD       Y5, Y3, Y3
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000020, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop31
 	VCVTPH2PS    (SI), Y4
 	VMOVUPS      (AX), Y5
@@ -3193,9 +3213,9 @@ loop31:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyWide3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2MultiplyWide3(SB), NOSPLIT, $0-56
+// func avx2MultiplyWide3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2MultiplyWide3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -3203,13 +3223,14 @@ TEXT ·avx2MultiplyWide3(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group32:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -3218,6 +3239,9 @@ group32:
 	VPXOR   Y5, Y5, Y5
 
 loop33:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y6
 	VPSRLW       $0x07, Y6, Y7
 	VPAND        avx2All01010101<>+0(SB), Y7, Y7
@@ -3420,7 +3444,7 @@ loop33:
 	VPADDD       Y7, Y5, Y5
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000030, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop33
 	VCVTPH2PS    (SI), Y6
 	VMOVUPS      (AX), Y7
@@ -3485,9 +3509,9 @@ loop33:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyWide4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2MultiplyWide4(SB), NOSPLIT, $0-56
+// func avx2MultiplyWide4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2MultiplyWide4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -3495,13 +3519,14 @@ TEXT ·avx2MultiplyWide4(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group34:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -3512,6 +3537,9 @@ group34:
 	VPXOR   Y7, Y7, Y7
 
 loop35:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y8
 	VPSRLW       $0x07, Y8, Y9
 	VPAND        avx2All01010101<>+0(SB), Y9, Y9
@@ -3770,7 +3798,7 @@ loop35:
 	VPADDD       Y9, Y7, Y7
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000040, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop35
 	VCVTPH2PS    (SI), Y8
 	VMOVUPS      (AX), Y9
@@ -3853,9 +3881,9 @@ loop35:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyExactWide1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2MultiplyExactWide1(SB), NOSPLIT, $0-56
+// func avx2MultiplyExactWide1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX2, CMOV, F16C, MMX+
+TEXT ·avx2MultiplyExactWide1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
 	MOVQ panel+8(FP), DX
@@ -3863,13 +3891,14 @@ TEXT ·avx2MultiplyExactWide1(SB), NOSPLIT, $0-56
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
 	MOVQ tiles+48(FP), R8
-	MOVQ $0x00000008, R10
+	MOVQ ahead+56(FP), R9
+	MOVQ $0x00000008, R11
 
 group36:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXOR   Y0, Y0, Y0
 	VPXOR   Y1, Y1, Y1
 	VPXOR   Y2, Y2, Y2
@@ -3880,6 +3909,9 @@ group36:
 	VPXOR   Y7, Y7, Y7
 
 loop37:
+	PREFETCHT1   (R9)
+	PREFETCHT1   64(R9)
+	ADDQ         $0x00000080, R9
 	VMOVDQU      (DX), Y8
 	VPSRLW       $0x07, Y8, Y9
 	VPAND        avx2All01010101<>+0(SB), Y9, Y9
@@ -4138,7 +4170,7 @@ loop37:
 	VPADDD       Y9, Y7, Y7
 	ADDQ         $0x00000100, DX
 	ADDQ         $0x00000040, BX
-	DECQ         R9
+	DECQ         R10
 	JNZ          loop37
 	VCVTPH2PS    (SI), Y8
 	VPSLLD       $0x08, Y1, Y1

@@ -161,7 +161,8 @@ group1:
 	VPXORD  Z5, Z5, Z5
 
 loop2:
-	PREFETCHT0    4096(CX)
+	PREFETCHT1    16384(CX)
+	PREFETCHT0    2048(CX)
 	VMOVDQU64     (CX), Z10
 	VPANDD        Z6, Z10, Z11
 	VPDPBUSD.BCST (DX), Z11, Z2
@@ -228,8 +229,10 @@ group3:
 	VPXORD  Z5, Z5, Z5
 
 loop4:
-	PREFETCHT0      4096(CX)
-	PREFETCHT0      4160(CX)
+	PREFETCHT1      16384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      16448(CX)
+	PREFETCHT0      2112(CX)
 	VBROADCASTI32X4 (DX), Z9
 	VMOVDQU64.Z     (CX), K1, Z10
 	VPERMB          Z10, Z6, Z10
@@ -330,8 +333,10 @@ group5:
 	VPXORD  Z5, Z5, Z5
 
 loop6:
-	PREFETCHT0   4096(CX)
-	PREFETCHT0   4160(CX)
+	PREFETCHT1   16384(CX)
+	PREFETCHT0   2048(CX)
+	PREFETCHT1   16448(CX)
+	PREFETCHT0   2112(CX)
 	VPBROADCASTQ (DX), Z10
 	VPANDD       (CX), Z6, Z11
 	VPDPBUSD     Z10, Z11, Z2
@@ -400,9 +405,12 @@ group7:
 	VPXORD  Z5, Z5, Z5
 
 loop8:
-	PREFETCHT0      4096(CX)
-	PREFETCHT0      4160(CX)
-	PREFETCHT0      4224(CX)
+	PREFETCHT1      16384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      16448(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      16512(CX)
+	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z9
 	VMOVDQU64.Z     (CX), K1, Z10
 	VPERMB          Z10, Z6, Z10
@@ -503,9 +511,12 @@ group9:
 	VPXORD  Z5, Z5, Z5
 
 loop10:
-	PREFETCHT0      4096(CX)
-	PREFETCHT0      4160(CX)
-	PREFETCHT0      4224(CX)
+	PREFETCHT1      16384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      16448(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      16512(CX)
+	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z9
 	VMOVDQU64.Z     (CX), K1, Z10
 	VPERMB          Z10, Z6, Z10
@@ -606,10 +617,14 @@ group11:
 	VPXORD  Z5, Z5, Z5
 
 loop12:
-	PREFETCHT0      4096(CX)
-	PREFETCHT0      4160(CX)
-	PREFETCHT0      4224(CX)
-	PREFETCHT0      4288(CX)
+	PREFETCHT1      16384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      16448(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      16512(CX)
+	PREFETCHT0      2176(CX)
+	PREFETCHT1      16576(CX)
+	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z9
 	VMOVDQU64.Z     (CX), K1, Z10
 	VPERMB          Z10, Z6, Z10
@@ -704,10 +719,14 @@ group13:
 	VPXORD  Z5, Z5, Z5
 
 loop14:
-	PREFETCHT0      4096(CX)
-	PREFETCHT0      4160(CX)
-	PREFETCHT0      4224(CX)
-	PREFETCHT0      4288(CX)
+	PREFETCHT1      16384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      16448(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      16512(CX)
+	PREFETCHT0      2176(CX)
+	PREFETCHT1      16576(CX)
+	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z6
 	VMOVDQU64       (CX), Z7
 	VPDPBUSD        Z6, Z7, Z2
@@ -756,7 +775,8 @@ TEXT ·avx512Spread2(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z1
 
 loop15:
-	PREFETCHT0 8192(CX)
+	PREFETCHT1 16384(CX)
+	PREFETCHT0 2048(CX)
 	VPERMD     (CX), Z0, Z2
 	VPANDD     Z1, Z2, Z3
 	VPSRLD     $0x02, Z2, Z4
@@ -790,8 +810,10 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z2
 
 loop16:
-	PREFETCHT0     8192(CX)
-	PREFETCHT0     8256(CX)
+	PREFETCHT1     16384(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     16448(CX)
+	PREFETCHT0     2112(CX)
 	VMOVDQU64.Z    (CX), K1, Z3
 	VPERMB         Z3, Z0, Z3
 	VPMULTISHIFTQB Z3, Z1, Z3
@@ -839,8 +861,10 @@ TEXT ·avx512Spread4(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z2
 
 loop17:
-	PREFETCHT0 8192(CX)
-	PREFETCHT0 8256(CX)
+	PREFETCHT1 16384(CX)
+	PREFETCHT0 2048(CX)
+	PREFETCHT1 16448(CX)
+	PREFETCHT0 2112(CX)
 	VMOVDQU64  (CX), Z3
 	VPERMT2D   64(CX), Z0, Z3
 	VPSRLD     $0x04, Z3, Z4
@@ -876,9 +900,12 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z2
 
 loop18:
-	PREFETCHT0     8192(CX)
-	PREFETCHT0     8256(CX)
-	PREFETCHT0     8320(CX)
+	PREFETCHT1     16384(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     16448(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     16512(CX)
+	PREFETCHT0     2176(CX)
 	VMOVDQU64.Z    (CX), K1, Z3
 	VPERMB         Z3, Z0, Z3
 	VPMULTISHIFTQB Z3, Z1, Z3
@@ -928,9 +955,12 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z2
 
 loop19:
-	PREFETCHT0     8192(CX)
-	PREFETCHT0     8256(CX)
-	PREFETCHT0     8320(CX)
+	PREFETCHT1     16384(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     16448(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     16512(CX)
+	PREFETCHT0     2176(CX)
 	VMOVDQU64.Z    (CX), K1, Z3
 	VPERMB         Z3, Z0, Z3
 	VPMULTISHIFTQB Z3, Z1, Z3
@@ -980,10 +1010,14 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z2
 
 loop20:
-	PREFETCHT0     8192(CX)
-	PREFETCHT0     8256(CX)
-	PREFETCHT0     8320(CX)
-	PREFETCHT0     8384(CX)
+	PREFETCHT1     16384(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     16448(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     16512(CX)
+	PREFETCHT0     2176(CX)
+	PREFETCHT1     16576(CX)
+	PREFETCHT0     2240(CX)
 	VMOVDQU64.Z    (CX), K1, Z3
 	VPERMB         Z3, Z0, Z3
 	VPMULTISHIFTQB Z3, Z1, Z3
@@ -1027,10 +1061,14 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $0-24
 	MOVQ tiles+16(FP), DX
 
 loop21:
-	PREFETCHT0  8192(CX)
-	PREFETCHT0  8256(CX)
-	PREFETCHT0  8320(CX)
-	PREFETCHT0  8384(CX)
+	PREFETCHT1  16384(CX)
+	PREFETCHT0  2048(CX)
+	PREFETCHT1  16448(CX)
+	PREFETCHT0  2112(CX)
+	PREFETCHT1  16512(CX)
+	PREFETCHT0  2176(CX)
+	PREFETCHT1  16576(CX)
+	PREFETCHT0  2240(CX)
 	VMOVDQU64   (CX), Z0
 	VMOVDQU64   64(CX), Z2
 	VMOVDQU64   128(CX), Z3
@@ -1054,9 +1092,9 @@ loop21:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply2(SB), NOSPLIT, $0-56
+// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1064,14 +1102,15 @@ TEXT ·avx512Multiply2(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group22:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1082,6 +1121,9 @@ group22:
 	VPXORD  Z8, Z8, Z8
 
 loop23:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z9
 	VPDPBUSD.BCST (BX), Z9, Z1
 	VPDPBUSD.BCST 4(BX), Z9, Z2
@@ -1096,7 +1138,7 @@ loop23:
 	VPDPBUSD.BCST 28(BX), Z9, Z8
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000020, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop23
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
@@ -1127,9 +1169,9 @@ loop23:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply3(SB), NOSPLIT, $0-56
+// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1137,14 +1179,15 @@ TEXT ·avx512Multiply3(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group24:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1159,6 +1202,9 @@ group24:
 	VPXORD  Z12, Z12, Z12
 
 loop25:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -1177,7 +1223,7 @@ loop25:
 	VPDPBUSD.BCST 44(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000030, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop25
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -1218,9 +1264,9 @@ loop25:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply4(SB), NOSPLIT, $0-56
+// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1228,14 +1274,15 @@ TEXT ·avx512Multiply4(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group26:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1254,6 +1301,9 @@ group26:
 	VPXORD  Z16, Z16, Z16
 
 loop27:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -1276,7 +1326,7 @@ loop27:
 	VPDPBUSD.BCST 60(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop27
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -1327,9 +1377,9 @@ loop27:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply5(SB), NOSPLIT, $0-56
+// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1337,14 +1387,15 @@ TEXT ·avx512Multiply5(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group28:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1357,6 +1408,9 @@ group28:
 	VPXORD  Z10, Z10, Z10
 
 loop29:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z11
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
@@ -1383,7 +1437,7 @@ loop29:
 	VPDPBUSD.BCST 76(BX), Z11, Z10
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000050, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop29
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
@@ -1434,9 +1488,9 @@ loop29:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply6(SB), NOSPLIT, $0-56
+// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1444,14 +1498,15 @@ TEXT ·avx512Multiply6(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group30:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1466,6 +1521,9 @@ group30:
 	VPXORD  Z12, Z12, Z12
 
 loop31:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -1496,7 +1554,7 @@ loop31:
 	VPDPBUSD.BCST 92(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000060, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop31
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -1555,9 +1613,9 @@ loop31:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply7(SB), NOSPLIT, $0-56
+// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1565,14 +1623,15 @@ TEXT ·avx512Multiply7(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group32:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1589,6 +1648,9 @@ group32:
 	VPXORD  Z14, Z14, Z14
 
 loop33:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
@@ -1623,7 +1685,7 @@ loop33:
 	VPDPBUSD.BCST 108(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000070, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop33
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
@@ -1690,9 +1752,9 @@ loop33:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply8(SB), NOSPLIT, $0-56
+// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1700,14 +1762,15 @@ TEXT ·avx512Multiply8(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group34:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1726,6 +1789,9 @@ group34:
 	VPXORD  Z16, Z16, Z16
 
 loop35:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -1764,7 +1830,7 @@ loop35:
 	VPDPBUSD.BCST 124(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop35
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -1839,9 +1905,9 @@ loop35:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply9(SB), NOSPLIT, $0-56
+// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -1849,14 +1915,15 @@ TEXT ·avx512Multiply9(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group36:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -1877,6 +1944,9 @@ group36:
 	VPXORD  Z18, Z18, Z18
 
 loop37:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
@@ -1919,7 +1989,7 @@ loop37:
 	VPDPBUSD.BCST 140(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000090, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop37
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
@@ -2002,9 +2072,9 @@ loop37:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply10(SB), NOSPLIT, $0-56
+// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2012,14 +2082,15 @@ TEXT ·avx512Multiply10(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group38:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2032,6 +2103,9 @@ group38:
 	VPXORD  Z10, Z10, Z10
 
 loop39:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z11
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
@@ -2078,7 +2152,7 @@ loop39:
 	VPDPBUSD.BCST 156(BX), Z11, Z10
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000a0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop39
 	VCVTPH2PS     (SI), Z11
 	VPERMPS       Z11, Z0, Z11
@@ -2159,9 +2233,9 @@ loop39:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply11(SB), NOSPLIT, $0-56
+// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2169,14 +2243,15 @@ TEXT ·avx512Multiply11(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group40:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2190,6 +2265,9 @@ group40:
 	VPXORD  Z11, Z11, Z11
 
 loop41:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z12
 	VPDPBUSD.BCST (BX), Z12, Z1
 	VPDPBUSD.BCST 4(BX), Z12, Z2
@@ -2240,7 +2318,7 @@ loop41:
 	VPDPBUSD.BCST 172(BX), Z12, Z11
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000b0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop41
 	VCVTPH2PS     (SI), Z12
 	VPERMPS       Z12, Z0, Z12
@@ -2328,9 +2406,9 @@ loop41:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply12(SB), NOSPLIT, $0-56
+// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2338,14 +2416,15 @@ TEXT ·avx512Multiply12(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group42:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2360,6 +2439,9 @@ group42:
 	VPXORD  Z12, Z12, Z12
 
 loop43:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z13
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
@@ -2414,7 +2496,7 @@ loop43:
 	VPDPBUSD.BCST 188(BX), Z13, Z12
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop43
 	VCVTPH2PS     (SI), Z13
 	VPERMPS       Z13, Z0, Z13
@@ -2509,9 +2591,9 @@ loop43:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply13(SB), NOSPLIT, $0-56
+// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2519,14 +2601,15 @@ TEXT ·avx512Multiply13(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group44:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2542,6 +2625,9 @@ group44:
 	VPXORD  Z13, Z13, Z13
 
 loop45:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z14
 	VPDPBUSD.BCST (BX), Z14, Z1
 	VPDPBUSD.BCST 4(BX), Z14, Z2
@@ -2600,7 +2686,7 @@ loop45:
 	VPDPBUSD.BCST 204(BX), Z14, Z13
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000d0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop45
 	VCVTPH2PS     (SI), Z14
 	VPERMPS       Z14, Z0, Z14
@@ -2702,9 +2788,9 @@ loop45:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply14(SB), NOSPLIT, $0-56
+// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2712,14 +2798,15 @@ TEXT ·avx512Multiply14(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group46:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2736,6 +2823,9 @@ group46:
 	VPXORD  Z14, Z14, Z14
 
 loop47:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
@@ -2798,7 +2888,7 @@ loop47:
 	VPDPBUSD.BCST 220(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000e0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop47
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z0, Z15
@@ -2907,9 +2997,9 @@ loop47:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply15(SB), NOSPLIT, $0-56
+// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -2917,14 +3007,15 @@ TEXT ·avx512Multiply15(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group48:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -2942,6 +3033,9 @@ group48:
 	VPXORD  Z15, Z15, Z15
 
 loop49:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z16
 	VPDPBUSD.BCST (BX), Z16, Z1
 	VPDPBUSD.BCST 4(BX), Z16, Z2
@@ -3008,7 +3102,7 @@ loop49:
 	VPDPBUSD.BCST 236(BX), Z16, Z15
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000f0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop49
 	VCVTPH2PS     (SI), Z16
 	VPERMPS       Z16, Z0, Z16
@@ -3124,9 +3218,9 @@ loop49:
 	VZEROUPPER
 	RET
 
-// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512Multiply16(SB), NOSPLIT, $0-56
+// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      panel+8(FP), DX
@@ -3134,14 +3228,15 @@ TEXT ·avx512Multiply16(SB), NOSPLIT, $0-56
 	MOVQ      steps+32(FP), SI
 	MOVQ      stride+40(FP), DI
 	MOVQ      tiles+48(FP), R8
+	MOVQ      ahead+56(FP), R9
 	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R10
+	MOVQ      $0x00000008, R11
 
 group50:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z1, Z1, Z1
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
@@ -3160,6 +3255,9 @@ group50:
 	VPXORD  Z16, Z16, Z16
 
 loop51:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z17
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
@@ -3230,7 +3328,7 @@ loop51:
 	VPDPBUSD.BCST 252(BX), Z17, Z16
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop51
 	VCVTPH2PS     (SI), Z17
 	VPERMPS       Z17, Z0, Z17
@@ -3353,9 +3451,9 @@ loop51:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3367,14 +3465,15 @@ TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group52:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3393,6 +3492,9 @@ group52:
 	VPXORD  Z18, Z18, Z18
 
 loop53:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3415,7 +3517,7 @@ loop53:
 	VPDPBUSD.BCST 60(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop53
 	VPADDD        Z11, Z3, Z3
 	VPADDD        Z12, Z4, Z4
@@ -3455,9 +3557,9 @@ loop53:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3469,14 +3571,15 @@ TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group54:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3495,6 +3598,9 @@ group54:
 	VPXORD  Z18, Z18, Z18
 
 loop55:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3533,7 +3639,7 @@ loop55:
 	VPDPBUSD.BCST 124(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop55
 	VPADDD        Z11, Z3, Z3
 	VPADDD        Z12, Z4, Z4
@@ -3586,9 +3692,9 @@ loop55:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3600,14 +3706,15 @@ TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group56:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3622,6 +3729,9 @@ group56:
 	VPXORD  Z14, Z14, Z14
 
 loop57:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z15
 	VPDPBUSD.BCST (BX), Z15, Z3
 	VPDPBUSD.BCST 4(BX), Z15, Z4
@@ -3676,7 +3786,7 @@ loop57:
 	VPDPBUSD.BCST 188(BX), Z15, Z14
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop57
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z2, Z15
@@ -3738,9 +3848,9 @@ loop57:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3752,14 +3862,15 @@ TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group58:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3778,6 +3889,9 @@ group58:
 	VPXORD  Z18, Z18, Z18
 
 loop59:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z19
 	VPDPBUSD.BCST (BX), Z19, Z3
 	VPDPBUSD.BCST 4(BX), Z19, Z4
@@ -3848,7 +3962,7 @@ loop59:
 	VPDPBUSD.BCST 252(BX), Z19, Z18
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop59
 	VCVTPH2PS     (SI), Z19
 	VPERMPS       Z19, Z2, Z19
@@ -3927,9 +4041,9 @@ loop59:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -3941,14 +4055,15 @@ TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group60:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -3971,6 +4086,9 @@ group60:
 	VPXORD  Z22, Z22, Z22
 
 loop61:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z23
 	VPDPBUSD.BCST (BX), Z23, Z3
 	VPDPBUSD.BCST 4(BX), Z23, Z4
@@ -4057,7 +4175,7 @@ loop61:
 	VPDPBUSD.BCST 316(BX), Z23, Z22
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000140, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop61
 	VCVTPH2PS     (SI), Z23
 	VPERMPS       Z23, Z2, Z23
@@ -4153,9 +4271,9 @@ loop61:
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV
-TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-56
+// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
 	MOVL         $0x0000ffff, DX
@@ -4167,14 +4285,15 @@ TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-56
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
+	MOVQ         ahead+56(FP), R9
 	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R10
+	MOVQ         $0x00000008, R11
 
 group62:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+	MOVQ    R8, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R8
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -4201,6 +4320,9 @@ group62:
 	VPXORD  Z26, Z26, Z26
 
 loop63:
+	PREFETCHT1    (R9)
+	PREFETCHT1    64(R9)
+	ADDQ          $0x00000080, R9
 	VMOVDQU64     (DX), Z27
 	VPDPBUSD.BCST (BX), Z27, Z3
 	VPDPBUSD.BCST 4(BX), Z27, Z4
@@ -4303,7 +4425,7 @@ loop63:
 	VPDPBUSD.BCST 380(BX), Z27, Z26
 	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000180, BX
-	DECQ          R9
+	DECQ          R10
 	JNZ           loop63
 	VCVTPH2PS     (SI), Z27
 	VPERMPS       Z27, Z2, Z27

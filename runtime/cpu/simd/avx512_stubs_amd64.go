@@ -47,67 +47,67 @@ func avx512Spread7(panel *byte, indices *byte, tiles int)
 func avx512Spread8(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)

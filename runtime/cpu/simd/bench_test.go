@@ -3,6 +3,7 @@ package simd
 import (
 	"fmt"
 	"testing"
+	"unsafe"
 )
 
 // BenchmarkStrip multiplies strips of 2048 inputs that follow one another in
@@ -33,6 +34,9 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
 	}
 	size := 32 * p.bits * p.tiles
 	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
+	for i := range indices {
+		indices[i] = byte(i) // so that there is memory behind it
+	}
 	acts, meta := make([]byte, digits*16*p.rows*p.tiles), make([]byte, 12*p.rows*p.groups())
 	steps, sums := make([]byte, 32*p.groups()), make([]byte, 64*p.rows)
 	strip := 0
@@ -40,13 +44,13 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
 	for b.Loop() {
 		w := ptr[byte](indices[size*strip:])
 		strip = (strip + 1) % strips
-		f, src := multiply[p.rows], ptr[byte](panel)
+		y, a, m, st := ptr[[16]float32](sums), ptr[int8](acts), ptr[float32](meta), ptr[byte](steps)
 		if p.rows == 1 && !exact {
-			f, src = set.Dot[p.bits], w
-		} else {
-			set.Spread[p.bits](src, w, p.tiles)
+			set.Dot[p.bits](y, w, a, m, st, 32, p.tiles)
+			continue
 		}
-		f(ptr[[16]float32](sums), src, ptr[int8](acts), ptr[float32](meta), ptr[byte](steps), 32, p.tiles)
+		set.Spread[p.bits](ptr[byte](panel), w, p.tiles)
+		multiply[p.rows](y, ptr[byte](panel), a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
 	}
 	n := float64(b.N) * 256 * float64(p.tiles) / float64(b.Elapsed().Nanoseconds())
 	b.ReportMetric(n, "weights/ns")

@@ -30,7 +30,7 @@ func portable() *Set {
 		}
 		s.Multiply[bits], s.MultiplyExact[bits] = make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
 		for rows := 1; rows <= portableRows; rows++ {
-			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 				var w weights
 				for t := 0; t < tiles; t += Group {
 					n := min(Group, tiles-t)
@@ -39,7 +39,7 @@ func portable() *Set {
 				}
 			}
 			if rows == 1 {
-				s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+				s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 					for t := 0; t < tiles; t += Group {
 						n := min(Group, tiles-t)
 						digits := unsafe.Slice((*int32)(unsafe.Pointer(add(acts, t*64))), n*16)
@@ -49,7 +49,7 @@ func portable() *Set {
 				}
 				continue
 			}
-			s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+			s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 				var w weights
 				for t := 0; t < tiles; t += Group {
 					n := min(Group, tiles-t)

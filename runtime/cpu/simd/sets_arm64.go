@@ -79,10 +79,10 @@ func neonSet() *Set {
 			}
 		}
 		for rows := 1; rows <= portableRows; rows++ {
-			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 				neonMultiply(bits, rows, y, panel, acts, meta, steps, stride, tiles)
 			}
-			s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+			s.MultiplyExact[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 				neonMultiplyExact(bits, rows, y, panel, acts, meta, steps, stride, tiles)
 			}
 		}

@@ -25,6 +25,9 @@ package simd
 // Group is the number of tiles that share steps and scales.
 const Group = 8
 
+// Ahead is the number of bytes that a Multiplier fetches for each tile.
+const Ahead = 128
+
 // A Set holds the functions for one instruction set. The order of activations,
 // panels and sums in memory is its own.
 type Set struct {
@@ -46,7 +49,8 @@ type Set struct {
 
 	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
 	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1
-	// on. Y holds 16 sums for each row. All widths take as many rows.
+	// on. Y holds 16 sums for each row. All widths take as many rows. Meanwhile
+	// Ahead bytes for each tile are fetched into the caches, from ahead on.
 	Multiply, MultiplyExact [9][]Multiplier
 
 	// Silu sets 16 elements of each row of h, stride bytes apart, to
@@ -63,7 +67,7 @@ type Set struct {
 type (
 	Quantizer  = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
 	Dotter     = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
-	Multiplier = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
+	Multiplier = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
 )
 
 // Sets returns what the host can run, the best first and plain Go last.

@@ -66,18 +66,19 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
 	}
 	sums := fresh(64 * p.rows)
-	args := func(f Multiplier, panel []byte) {
-		f(ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
+	multiply := func(f Multiplier, panel []byte) {
+		ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
+		f(ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
 	}
 	if p.rows == 1 && !exact {
-		args(set.Dot[p.bits], s.indices)
+		set.Dot[p.bits](ptr[[16]float32](sums), ptr[byte](s.indices), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
 	} else {
 		panel := fresh(256 * p.tiles)
 		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
 		if exact {
-			args(set.MultiplyExact[p.bits][p.rows], panel)
+			multiply(set.MultiplyExact[p.bits][p.rows], panel)
 		} else {
-			args(set.Multiply[p.bits][p.rows], panel)
+			multiply(set.Multiply[p.bits][p.rows], panel)
 		}
 	}
 	y, h = fresh(64*p.rows), fresh(64*p.rows)

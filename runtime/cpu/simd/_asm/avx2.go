@@ -247,6 +247,7 @@ func (k *y) spread(bits int) {
 func (k *y) products(planes int, wide bool, end func(half int, acc []reg.VecVirtual, step reg.VecVirtual), after func()) {
 	panel, acts := k.load("panel"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	ahead := k.load("ahead")
 	acc := make([]reg.VecVirtual, 2*planes)
 	for i := range acc {
 		acc[i] = k.YMM()
@@ -256,6 +257,7 @@ func (k *y) products(planes int, wide bool, end func(half int, acc []reg.VecVirt
 			k.VPXOR(a, a, a)
 		}
 		k.loop(n, func() {
+			k.prefetch(ahead)
 			for s := range 4 {
 				for half := range 2 {
 					v := k.YMM()

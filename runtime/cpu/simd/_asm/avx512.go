@@ -120,6 +120,15 @@ func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 	return v
 }
 
+// prefetchTile asks for the indices of a tile far ahead of w, for the second
+// level of caches, and of one that is nearer for the first.
+func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
+	for i := 0; i < 32*bits; i += 64 {
+		k.PREFETCHT1(at(w, 16384+i))
+		k.PREFETCHT0(at(w, 2048+i))
+	}
+}
+
 const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
 
 // dot writes the kernel of one row.
@@ -208,16 +217,7 @@ func (k *z) dot(bits int) {
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			k.PREFETCHT0(at(w, 4096))
-			if bits > 2 {
-				k.PREFETCHT0(at(w, 4096+64))
-			}
-			if bits > 4 {
-				k.PREFETCHT0(at(w, 4096+128))
-			}
-			if bits > 6 {
-				k.PREFETCHT0(at(w, 4096+192))
-			}
+			k.prefetchTile(bits, w)
 			tile()
 			k.ADDQ(U32(32*bits), w)
 			k.ADDQ(U32(16), acts)
@@ -310,9 +310,7 @@ func (k *z) spread(bits int) {
 		}
 	}
 	k.loop(tiles, func() {
-		for i := 0; i < 32*bits; i += 64 {
-			k.PREFETCHT0(at(w, 8192+i))
-		}
+		k.prefetchTile(bits, w)
 		for s, v := range tile() {
 			k.VMOVDQU64(v, at(panel, 64*s))
 		}
@@ -322,13 +320,14 @@ func (k *z) spread(bits int) {
 	k.end()
 }
 
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
 // products multiplies a group of a panel with planes of activations. It calls
 // end with the sums of each plane.
 func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
 	panel, acts := k.load("panel"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	ahead := k.load("ahead")
 	lanes := k.constant(k.lanes)
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
@@ -344,6 +343,7 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
+			k.prefetch(ahead)
 			for s := range 4 {
 				v := k.ZMM()
 				k.VMOVDQU64(at(panel, 64*s), v)

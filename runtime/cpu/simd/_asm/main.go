@@ -9,7 +9,6 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
@@ -108,6 +107,13 @@ func (c *asm) label(word string) (name string, ref operand.LabelRef) {
 	return name, operand.LabelRef(name)
 }
 
+// prefetch asks for the next 128 bytes of what will be needed.
+func (c *asm) prefetch(ahead reg.GPVirtual) {
+	c.PREFETCHT1(at(ahead, 0))
+	c.PREFETCHT1(at(ahead, 64))
+	c.ADDQ(operand.U32(128), ahead)
+}
+
 // data returns a constant of the given bytes.
 func (c *asm) data(name string, b []byte) operand.Mem {
 	m := c.StaticGlobal(c.set + name)
@@ -140,5 +146,3 @@ func indexed(base, index reg.GPVirtual, scale uint8, disp int) operand.Mem {
 
 // widths are the bits of a weight.
 var widths = []int{2, 3, 4, 5, 6, 7, 8}
-
-func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
