@@ -260,11 +260,7 @@ func (c *benchCmd) write(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil
 	}
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Close())
+	return writePage(name, write)
 }
 
 // picture returns the address of the plot in the document.

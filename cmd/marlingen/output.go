@@ -42,7 +42,7 @@ func (a *app) table(header table.Row, rows []table.Row, right ...int) {
 }
 
 // writePage writes a file, which appears or is replaced once it is complete.
-func writePage(path string, write func(io.Writer)) (err error) {
+func writePage(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
@@ -53,8 +53,7 @@ func writePage(path string, write func(io.Writer)) (err error) {
 		}
 	}()
 	w := bufio.NewWriter(f)
-	write(w)
-	if err := errors.Join(w.Flush(), f.Chmod(0o644), f.Close()); err != nil {
+	if err := errors.Join(write(w), w.Flush(), f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)
