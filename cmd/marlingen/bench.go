@@ -313,13 +313,3 @@ func (a *app) columns(header []string, rows [][]string) {
 	}
 	a.table(words(header), all, right...)
 }
-
-// profileOf returns the profile of the given name, or nil.
-func profileOf(name string) *runtime.Profile {
-	for _, p := range generated.Profiles {
-		if p.Name == name {
-			return p
-		}
-	}
-	return nil
-}

@@ -67,10 +67,11 @@ func (c *perplexityCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	m.counters.Reset()
 	start := time.Now()
-	l, err := a.likelihood(ctx, m.Model, windows)
+	ls, err := a.likelihoods(ctx, m.Model, windows)
 	if err != nil {
 		return err
 	}
+	l := together(ls)
 	p := perplexity{
 		Perplexity: l.Perplexity(), NLL: l.NLL / float64(l.Tokens), Tokens: l.Tokens, Windows: len(windows),
 		Rate: float64(l.Tokens) / time.Since(start).Seconds(), Device: m.session.device.Info().Name, Frequencies: m.positions.String(),
@@ -90,20 +91,29 @@ func (c *perplexityCmd) Run(ctx context.Context, a *app) (err error) {
 	return nil
 }
 
-// likelihood returns how well m predicts all windows together.
-func (a *app) likelihood(ctx context.Context, m *model.Model, windows [][]int32) (model.Likelihood, error) {
-	var l model.Likelihood
+// likelihoods returns how well m predicts each window.
+func (a *app) likelihoods(ctx context.Context, m *model.Model, windows [][]int32) ([]model.Likelihood, error) {
+	var ls []model.Likelihood
 	show, end := a.progress("reading")
 	defer end()
 	for i, ids := range windows {
-		w, err := m.Likelihood(ctx, ids)
+		l, err := m.Likelihood(ctx, ids)
 		if err != nil {
-			return l, fmt.Errorf("window %d: %w", i, err)
+			return nil, fmt.Errorf("window %d: %w", i, err)
 		}
-		l.Add(w)
+		ls = append(ls, l)
 		show(i+1, len(windows))
 	}
-	return l, nil
+	return ls, nil
+}
+
+// together returns how well all windows are predicted.
+func together(ls []model.Likelihood) model.Likelihood {
+	var sum model.Likelihood
+	for _, l := range ls {
+		sum.Add(l)
+	}
+	return sum
 }
 
 // windows returns the windows that the flags ask for.

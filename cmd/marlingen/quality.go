@@ -168,7 +168,7 @@ func (q *quality) measure(ctx context.Context, variants []variant) ([]measured, 
 	}
 	defer os.RemoveAll(dir)
 
-	base, err := q.read(ctx, q.model.Model)
+	base, err := q.likelihoods(ctx, q.model.Model, q.windows)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (q *quality) variant(ctx context.Context, v variant, to string, base []mode
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	q.model.counters.Reset()
-	ls, err := q.read(ctx, m)
+	ls, err := q.likelihoods(ctx, m, q.windows)
 	if err != nil {
 		return r, err
 	}
@@ -226,30 +226,6 @@ func (q *quality) variant(ctx context.Context, v variant, to string, base []mode
 		r.Fallbacks += n
 	}
 	return r, nil
-}
-
-// read returns how well m predicts each window.
-func (q *quality) read(ctx context.Context, m *model.Model) ([]model.Likelihood, error) {
-	var ls []model.Likelihood
-	show, end := q.progress("reading")
-	defer end()
-	for i, ids := range q.windows {
-		l, err := m.Likelihood(ctx, ids)
-		if err != nil {
-			return nil, err
-		}
-		ls = append(ls, l)
-		show(i+1, len(q.windows))
-	}
-	return ls, nil
-}
-
-func together(ls []model.Likelihood) model.Likelihood {
-	var sum model.Likelihood
-	for _, l := range ls {
-		sum.Add(l)
-	}
-	return sum
 }
 
 // compare returns by how much ls are worse than base, in nats per token, and

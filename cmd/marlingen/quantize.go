@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -54,19 +53,21 @@ func (c *quantizeCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	src, err := checkpoint.Open(c.Model)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
 	start := time.Now()
+	var src *checkpoint.Checkpoint
 	var calibration *quantize.Calibration
-	if c.Calibrate != "" {
+	if c.Calibrate == "" {
+		if src, err = checkpoint.Open(c.Model); err != nil {
+			return err
+		}
+		defer src.Close()
+	} else {
 		var m *languageModel
 		if m, err = (modelFlags{placeFlags: placeFlags{deviceFlag{"cpu"}, "exact"}, Model: c.Model, Rope: "auto"}).open(ctx, a); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, m.close()) }()
+		src = m.weights
 		if calibration, err = readCalibration(m, c.Calibrate); err != nil {
 			return err
 		}
@@ -157,11 +158,11 @@ func (c *quantizeCmd) profile() (*runtime.Profile, error) {
 		p.Shared = c.Tuples[0]
 	}
 	if c.Profile != "" {
-		i := slices.IndexFunc(generated.Profiles, func(p *runtime.Profile) bool { return p.Name == c.Profile })
-		if i < 0 {
+		named := profileOf(c.Profile)
+		if named == nil {
 			return nil, fmt.Errorf("--profile %s: there are %s", c.Profile, profileNames())
 		}
-		p = *generated.Profiles[i]
+		p = *named
 		if p.Codec != "trellis" {
 			return nil, fmt.Errorf("--profile %s is for codec %s; only trellis can be written", c.Profile, p.Codec)
 		}
@@ -170,6 +171,16 @@ func (c *quantizeCmd) profile() (*runtime.Profile, error) {
 		p.Shared = *c.Shared
 	}
 	return &p, nil
+}
+
+// profileOf returns the profile of the given name, or nil.
+func profileOf(name string) *runtime.Profile {
+	for _, p := range generated.Profiles {
+		if p.Name == name {
+			return p
+		}
+	}
+	return nil
 }
 
 func profileNames() string {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/runtime"
+	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
 // A stack is layers of one case on one device.
@@ -83,7 +84,7 @@ func (c *cell) verify(ctx context.Context) error {
 		return fmt.Errorf("%v: %w", c, err)
 	}
 	for i, row := range rows {
-		c.deviation = max(c.deviation, deviation(c.out[row*c.shape.Hidden:], c.knowns[i].out))
+		c.deviation = max(c.deviation, oracle.Distance(oracle.Floats(c.out[row*c.shape.Hidden:][:c.shape.Hidden]), c.knowns[i].out))
 	}
 	if !(c.deviation <= c.variant.Tolerance) {
 		return fmt.Errorf("%v: the output is %.2g from the oracle's; the tolerance is %.0e", c, c.deviation, c.variant.Tolerance)

@@ -2,11 +2,10 @@ package bench
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 
 	"github.com/marlingen/marlingen/moe"
-	"github.com/marlingen/marlingen/moe/trellis"
+	"github.com/marlingen/marlingen/moe/replay"
 	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
@@ -22,12 +21,7 @@ const margin = 1e-5
 
 // knowns returns n random tokens with the output of a layer with weights w.
 func knowns(w moe.Weights, n int, r *rand.Rand) ([]known, error) {
-	router := oracle.Router{
-		Weight: oracle.Matrix{Out: len(w.Experts), In: w.Hidden, W: oracle.Floats(w.Router.Weight)},
-		Bias:   oracle.Floats(w.Router.Bias),
-		TopK:   w.Router.TopK, Groups: w.Router.Groups, TopKGroups: w.Router.TopKGroups,
-		Normalize: w.Router.Normalize, Scale: float64(w.Router.Scale),
-	}
+	router := replay.Router(w)
 	if err := router.Check(); err != nil {
 		return nil, err
 	}
@@ -41,7 +35,7 @@ func knowns(w moe.Weights, n int, r *rand.Rand) ([]known, error) {
 			continue
 		}
 		for i, e := range choice.Experts {
-			expert, err := ideal(w.Data, &w.Experts[e])
+			expert, err := replay.Expert(w.Data, &w.Experts[e])
 			if err != nil {
 				return nil, fmt.Errorf("expert %d: %w", e, err)
 			}
@@ -52,33 +46,6 @@ func knowns(w moe.Weights, n int, r *rand.Rand) ([]known, error) {
 		ks = append(ks, k)
 	}
 	return ks, nil
-}
-
-// ideal returns e in float64.
-func ideal(data []byte, e *moe.Expert) (o oracle.Expert, err error) {
-	for _, p := range []struct {
-		to   *oracle.Matrix
-		from moe.Matrix
-	}{{&o.Gate, e.Gate}, {&o.Up, e.Up}, {&o.Down, e.Down}} {
-		part := func(c trellis.Component) []byte { return p.from.Parts[c].Of(data) }
-		*p.to, err = oracle.Trellis(int(p.from.Bits), p.from.Out, p.from.In,
-			part(trellis.Indices), part(trellis.Scales), part(trellis.SU), part(trellis.SV))
-		if err != nil {
-			return o, err
-		}
-	}
-	return o, nil
-}
-
-// deviation returns ‖got − want‖ / ‖want‖.
-func deviation(got []float32, want []float64) float64 {
-	var diff, size float64
-	for i, w := range want {
-		d := float64(got[i]) - w
-		diff += d * d
-		size += w * w
-	}
-	return math.Sqrt(diff / size)
 }
 
 // noise fills x with normal numbers.

@@ -60,6 +60,13 @@ func (n norm) rows(x []float32, stride int) {
 	}
 }
 
+// SwiGLU sets dst to silu(gate) ⊙ up.
+func SwiGLU(dst, gate, up []float32) {
+	for i, v := range gate {
+		dst[i] = float32(float64(v)/(1+math.Exp(-float64(v)))) * up[i]
+	}
+}
+
 // An mlp is a feed-forward network that all tokens take: down(silu(gate x) ⊙
 // (up x)).
 type mlp struct {
@@ -68,10 +75,8 @@ type mlp struct {
 
 // Forward implements feedForward.
 func (m *mlp) Forward(ctx context.Context, x []float32) ([]float32, error) {
-	h, up := m.gate.apply(x), m.up.apply(x)
-	for i, v := range h {
-		h[i] = float32(float64(v)/(1+math.Exp(-float64(v)))) * up[i]
-	}
+	h := m.gate.apply(x)
+	SwiGLU(h, h, m.up.apply(x))
 	return m.down.apply(h), ctx.Err()
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/marlingen/marlingen/moe/checkpoint"
+	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
 // A Fit says how near a model comes to a record.
@@ -68,7 +69,7 @@ func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, 
 			add(x, y)
 		}
 		m.Attend(first, cache, x)
-		if e := distance(m.Input(first, x), want); e < best.Error {
+		if e := oracle.Distance(oracle.Floats(m.Input(first, x)), oracle.Floats(want)); e < best.Error {
 			best = Fit{f, e}
 		}
 	}
@@ -77,15 +78,4 @@ func (m *Model) Fit(ctx context.Context, record *checkpoint.Tensors) (best Fit, 
 	}
 	*m.rotary = *newRotary(m.arch, best.Frequencies)
 	return best, true, nil
-}
-
-// distance returns ‖a − b‖ / ‖b‖.
-func distance(a, b []float32) float64 {
-	var diff, size float64
-	for i := range b {
-		d := float64(a[i]) - float64(b[i])
-		diff += d * d
-		size += float64(b[i]) * float64(b[i])
-	}
-	return math.Sqrt(diff / size)
 }

@@ -84,6 +84,9 @@ func Measure(ctx context.Context, c *checkpoint.Checkpoint, cal *Calibration, tu
 		for e := range s.harms[n] {
 			s.harms[n][e].scale(unit)
 		}
+		if i == len(layers)-1 {
+			break
+		}
 		y, err := w.forward(ctx, x)
 		if err != nil {
 			return nil, err

@@ -3,13 +3,13 @@ package quantize
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/blas64"
 
 	"github.com/marlingen/marlingen/moe/checkpoint"
+	"github.com/marlingen/marlingen/moe/model"
 	"github.com/marlingen/marlingen/moe/trellis"
 	"github.com/marlingen/marlingen/runtime"
 )
@@ -48,9 +48,7 @@ func times(x, w blas32.General) blas32.General {
 // hidden returns silu(x·gateᵀ) ⊙ (x·upᵀ), [rows, intermediate].
 func hidden(gate, up blas32.General) blas32.General {
 	h := matrix(gate.Rows, gate.Cols, make([]float32, len(gate.Data)))
-	for i, g := range gate.Data {
-		h.Data[i] = float32(float64(g)/(1+math.Exp(-float64(g)))) * up.Data[i]
-	}
+	model.SwiGLU(h.Data, gate.Data, up.Data)
 	return h
 }
 

@@ -12,26 +12,16 @@ import (
 // newOracle returns the layer of weights w in float64, by the formulas of the
 // formats and none of the code that otherwise reads them.
 func newOracle(w moe.Weights) (oracle.Layer, error) {
-	l := oracle.Layer{
-		Router: oracle.Router{
-			Weight:     oracle.Matrix{Out: len(w.Experts), In: w.Hidden, W: oracle.Floats(w.Router.Weight)},
-			Bias:       oracle.Floats(w.Router.Bias),
-			TopK:       w.Router.TopK,
-			Groups:     w.Router.Groups,
-			TopKGroups: w.Router.TopKGroups,
-			Normalize:  w.Router.Normalize,
-			Scale:      float64(w.Router.Scale),
-		},
-	}
+	l := oracle.Layer{Router: Router(w)}
 	for i := range w.Experts {
-		e, err := expert(w.Data, &w.Experts[i])
+		e, err := Expert(w.Data, &w.Experts[i])
 		if err != nil {
 			return oracle.Layer{}, fmt.Errorf("expert %d: %w", i, err)
 		}
 		l.Experts = append(l.Experts, *e)
 	}
 	if w.Shared != nil {
-		e, err := expert(w.Data, w.Shared)
+		e, err := Expert(w.Data, w.Shared)
 		if err != nil {
 			return oracle.Layer{}, fmt.Errorf("shared expert: %w", err)
 		}
@@ -40,7 +30,21 @@ func newOracle(w moe.Weights) (oracle.Layer, error) {
 	return l, nil
 }
 
-func expert(data []byte, e *moe.Expert) (*oracle.Expert, error) {
+// Router returns the router of weights w in float64.
+func Router(w moe.Weights) oracle.Router {
+	return oracle.Router{
+		Weight:     oracle.Matrix{Out: len(w.Experts), In: w.Hidden, W: oracle.Floats(w.Router.Weight)},
+		Bias:       oracle.Floats(w.Router.Bias),
+		TopK:       w.Router.TopK,
+		Groups:     w.Router.Groups,
+		TopKGroups: w.Router.TopKGroups,
+		Normalize:  w.Router.Normalize,
+		Scale:      float64(w.Router.Scale),
+	}
+}
+
+// Expert returns an expert, whose matrices are in data, in float64.
+func Expert(data []byte, e *moe.Expert) (*oracle.Expert, error) {
 	var o oracle.Expert
 	for _, p := range []struct {
 		to   *oracle.Matrix

@@ -187,13 +187,13 @@ func (r *Report) judge(w moe.Weights, record *Record, routing *moe.Routing, out 
 		want = append(want, v.Value...)
 	}
 	got := oracle.Floats(out)
-	r.Deviation = distance(got, want)
+	r.Deviation = oracle.Distance(got, want)
 	if !r.Recorded {
 		return nil
 	}
 	recorded := oracle.Floats(record.Out)
-	r.Error = distance(got, recorded)
-	r.Explained = distance(want, recorded)
+	r.Error = oracle.Distance(got, recorded)
+	r.Explained = oracle.Distance(want, recorded)
 	r.compareRouting(record, routing)
 	return nil
 }
@@ -221,14 +221,4 @@ func (r *Report) compareRouting(record *Record, routing *moe.Routing) {
 			r.Misrouted++
 		}
 	}
-}
-
-// distance returns ‖a − b‖ / ‖b‖.
-func distance(a, b []float64) float64 {
-	var diff, size float64
-	for i := range b {
-		diff += (a[i] - b[i]) * (a[i] - b[i])
-		size += b[i] * b[i]
-	}
-	return math.Sqrt(diff / size)
 }

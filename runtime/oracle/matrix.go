@@ -44,6 +44,17 @@ func (m Matrix) Times(x []float64) Vector {
 	return y
 }
 
+// Distance returns ‖got − want‖ / ‖want‖.
+func Distance(got, want []float64) float64 {
+	var diff, size float64
+	for i, w := range want {
+		d := got[i] - w
+		diff += d * d
+		size += w * w
+	}
+	return math.Sqrt(diff / size)
+}
+
 // Floats returns x as float64.
 func Floats(x []float32) []float64 {
 	y := make([]float64, len(x))

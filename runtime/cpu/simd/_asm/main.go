@@ -1,10 +1,7 @@
-// Command _asm writes the assembly of package simd, or with -check reports
-// what of it is not current.
+// Command _asm writes the assembly of package simd.
 package main
 
 import (
-	"bytes"
-	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -19,9 +16,6 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	check := flag.Bool("check", false, "write nothing, and fail if a file is not current")
-	flag.Parse()
-	stale := false
 	for name, kernels := range map[string]func(*asm){"avx512": avx512, "avx2": avx2} {
 		c := &asm{Context: build.NewContext(), set: name}
 		c.ConstraintExpr("amd64")
@@ -41,20 +35,10 @@ func main() {
 			if err != nil {
 				log.Fatal(err)
 			}
-			path = filepath.Join("..", path)
-			if have, _ := os.ReadFile(path); bytes.Equal(have, text) {
-				continue
-			}
-			stale = true
-			if *check {
-				log.Printf("%s is not what _asm/%s.go makes: run go generate ./runtime/cpu/simd", filepath.Base(path), name)
-			} else if err := os.WriteFile(path, text, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join("..", path), text, 0o644); err != nil {
 				log.Fatal(err)
 			}
 		}
-	}
-	if *check && stale {
-		os.Exit(1)
 	}
 }
 
