@@ -39,10 +39,14 @@ func newCompiler(ctx context.Context, cacheDir string) (*compiler, error) {
 
 // language returns the flags that make clang read Metal.
 func (c *compiler) language() []string {
+	return append(c.metal(), "-ffp-contract=on", "--target=x86_64-linux-gnu", "-march=x86-64-v3")
+}
+
+// metal returns the flags of the language alone, whatever the target.
+func (c *compiler) metal() []string {
 	return []string{
 		"-x", "clcpp", "-cl-std=CLC++2021", "-cl-no-stdinc", "-nostdinc", "-fdeclspec", "-fno-exceptions", "-fno-rtti",
-		"-cl-single-precision-constant", "-ffp-contract=on", "-Xclang", "-cl-ext=+all,-cl_khr_fp64,-__opencl_c_fp64",
-		"--target=x86_64-linux-gnu", "-march=x86-64-v3",
+		"-cl-single-precision-constant", "-Xclang", "-cl-ext=+all,-cl_khr_fp64,-__opencl_c_fp64",
 		"-D__METAL__=1", "-D__METAL_VERSION__=310", "-D__METAL_MACOS__=1",
 		"-I", filepath.Join(c.shim, "std"), "-include", filepath.Join(c.shim, "metal", "metal.h"),
 		"-Werror=unknown-attributes", "-Werror=return-type", "-Werror=implicit-function-declaration",

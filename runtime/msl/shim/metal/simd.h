@@ -4,6 +4,9 @@
 // The place of a call says which operation it is, so calls are not merged.
 #define MSL_OPERATION __attribute__((nomerge))
 
+#ifdef __NVPTX__
+#include "../cuda/simdgroup.h"
+#else
 extern "C" {
 uint __msl_lane();
 MSL_OPERATION void __msl_threadgroup_barrier(uint flags);
@@ -14,6 +17,7 @@ MSL_OPERATION void __msl_reduce(uint op, uint element, uint n, void* value);
 MSL_OPERATION void __msl_multiply(uint types, const void* a, const void* b, const void* c, void* d);
 void* __msl_threadgroup_variable(uint site, ulong size, ulong align, const __constant char* name);
 }
+#endif
 
 namespace metal {
 
