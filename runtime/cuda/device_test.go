@@ -3,11 +3,8 @@
 package cuda_test
 
 import (
-	"errors"
 	"io/fs"
-	"os"
 	"testing"
-	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
 
@@ -17,16 +14,6 @@ import (
 	"github.com/marlingen/marlingen/runtime/cuda/internal/double"
 	"github.com/marlingen/marlingen/runtime/devicetest"
 )
-
-// sources returns the generated sources with PTX for the double.
-func sources(t *testing.T) fstest.MapFS {
-	t.Helper()
-	all := double.PTX(t, generated.Table, generated.Sources, generated.Manifest.Digest)
-	manifest, err := os.ReadFile("../../generated/manifest.json")
-	require.NoError(t, err)
-	all["manifest.json"] = &fstest.MapFile{Data: manifest}
-	return all
-}
 
 // open opens the double, which the end of the test closes.
 func open(t *testing.T, macros ...string) (*cuda.Device, *double.Double) {
@@ -49,7 +36,5 @@ func load(t *testing.T, dev *cuda.Device, sources fs.FS) runtime.Library {
 
 func TestDevice(t *testing.T) {
 	dev, _ := open(t)
-	devicetest.Run(t, dev, generated.Table, sources(t), devicetest.Options{})
+	devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{})
 }
-
-var _ = errors.Is

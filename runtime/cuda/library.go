@@ -2,7 +2,6 @@ package cuda
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,9 +39,9 @@ func (l *library) load(ctx context.Context, t *runtime.Table, sources fs.FS) err
 	if err != nil {
 		return err
 	}
-	digest, err := digestOf(sources)
+	manifest, err := runtime.ReadManifest(sources)
 	if err != nil && len(names) > 0 {
-		return fmt.Errorf("cuda: %w", err)
+		return fmt.Errorf("cuda: the sources that PTX has to belong to: %w", err)
 	}
 	missing := "no PTX among the sources defines a kernel of this name"
 	if len(names) == 0 {
@@ -58,7 +57,7 @@ func (l *library) load(ctx context.Context, t *runtime.Table, sources fs.FS) err
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
-		wg.Go(func() { modules[i], errs[i] = l.device.loadModule(sources, name, digest) })
+		wg.Go(func() { modules[i], errs[i] = l.device.loadModule(sources, name, manifest.Digest) })
 	}
 	wg.Wait()
 	for _, m := range modules {
@@ -105,20 +104,6 @@ func (l *library) add(m *module, t *runtime.Table) error {
 		}
 	}
 	return nil
-}
-
-// digestOf returns the digest of the manifest among sources.
-func digestOf(sources fs.FS) (string, error) {
-	const name = "manifest.json"
-	data, err := fs.ReadFile(sources, name)
-	if err != nil {
-		return "", fmt.Errorf("the sources hold PTX, but no manifest that it could belong to: %w", err)
-	}
-	var m runtime.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
-	}
-	return m.Digest, nil
 }
 
 func (l *library) Availability() runtime.Availability { return l.have }
