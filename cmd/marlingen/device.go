@@ -4,17 +4,51 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
+	"github.com/marlingen/marlingen/runtime/cuda"
 	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 // deviceFlag chooses a device.
 type deviceFlag struct {
-	Device string `help:"Device to use: cpu, in Go; msl, the generated Metal text compiled by clang for this machine." enum:"cpu,msl" default:"cpu"`
+	Device deviceName `help:"Device to use: cpu, in Go; cuda or cuda:1, an NVIDIA GPU by its number; msl, the generated Metal text compiled by clang for this machine." default:"cpu"`
+}
+
+// A deviceName is cpu, msl, cuda or cuda:N.
+type deviceName string
+
+// kind returns the name without a number.
+func (d deviceName) kind() string {
+	kind, _, _ := strings.Cut(string(d), ":")
+	return kind
+}
+
+// index returns the number of a GPU, by default 0.
+func (d deviceName) index() (int, error) {
+	_, number, ok := strings.Cut(string(d), ":")
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no number of a GPU", number)
+	}
+	return n, nil
+}
+
+// Validate is called by kong.
+func (d deviceName) Validate() error {
+	if d == "cpu" || d == "msl" || d.kind() == "cuda" {
+		_, err := d.index()
+		return err
+	}
+	return fmt.Errorf("must be one of cpu, cuda, cuda:N, msl but got %q", string(d))
 }
 
 // A session is an open device with a library.
@@ -38,8 +72,15 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 }
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
-	if f.Device == "msl" {
+	switch f.Device.kind() {
+	case "msl":
 		return msl.Open(ctx, msl.Options{})
+	case "cuda":
+		index, err := f.Device.index()
+		if err != nil {
+			return nil, err
+		}
+		return cuda.Open(cuda.Options{Index: index})
 	}
 	return cpu.New(o), nil
 }

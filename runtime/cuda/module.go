@@ -71,9 +71,10 @@ func (m *module) defines(symbol string) bool {
 	return m.entries[symbol]
 }
 
+// function returns a function of m, on the device.
 func (m *module) function(api *driver.API, symbol string) (driver.Function, error) {
 	if f, ok := m.functions[symbol]; ok {
-		return f, nil
+		return f, api.LoadFunction(f)
 	}
 	return api.Function(m.handle, symbol)
 }

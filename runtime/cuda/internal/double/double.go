@@ -12,7 +12,6 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -21,7 +20,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -45,6 +43,11 @@ func Build(t testing.TB, macros ...string) string {
 		t.Skip("no C compiler for the double of libcuda")
 	}
 	path := filepath.Join(t.TempDir(), "libcuda.so.1")
+	name := strings.Join(macros, " ")
+	if library := built[name]; library != nil {
+		require.NoError(t, os.WriteFile(path, library, 0o700))
+		return path
+	}
 	args := []string{"-x", "c", "-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", path, "-", "-lpthread"}
 	for _, m := range macros {
 		args = append([]string{"-D" + m}, args...)
@@ -53,8 +56,14 @@ func Build(t testing.TB, macros ...string) string {
 	compile.Stdin = bytes.NewReader(source)
 	words, err := compile.CombinedOutput()
 	require.NoError(t, err, "%s", words)
+	built[name], err = os.ReadFile(path)
+	require.NoError(t, err)
 	return path
 }
+
+// built are the doubles that were compiled, by macros. Each test has a file of
+// its own, which the loader takes for another library.
+var built = map[string][]byte{}
 
 // A Double is the library, loaded into the process.
 type Double struct {
@@ -102,39 +111,6 @@ func (d *Double) Set(t testing.TB, what string, value int) {
 // Complaints returns what the double and its kernels complain of, since the
 // test began.
 func (d *Double) Complaints() string { return strings.TrimSpace(d.complaints() + current.take()) }
-
-// PTX returns sources with a module of a table's kernels that says no more
-// than their names and parameters, which is what the double reads.
-func PTX(t testing.TB, table *runtime.Table, sources fs.FS, digest string) fstest.MapFS {
-	t.Helper()
-	var b strings.Builder
-	fmt.Fprintf(&b, "// marlingen %s\n.version 8.0\n.target sm_80\n.address_size 64\n", digest)
-	for _, k := range table.Kernels {
-		fmt.Fprintf(&b, "\n.visible .entry %s(", k.Symbol)
-		for i, binding := range k.Bindings {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(&b, "\n\t.param ")
-			if n := binding.ConstantSize(); n > 0 {
-				fmt.Fprintf(&b, ".align 4 .b8 %s_param_%d[%d]", k.Symbol, i, n)
-			} else {
-				fmt.Fprintf(&b, ".u64 %s_param_%d", k.Symbol, i)
-			}
-		}
-		b.WriteString("\n)\n{\n\tret;\n}\n")
-	}
-	all := fstest.MapFS{"double.ptx": {Data: []byte(b.String())}}
-	require.NoError(t, fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := fs.ReadFile(sources, path)
-		all[path] = &fstest.MapFile{Data: data}
-		return err
-	}))
-	return all
-}
 
 // A launch is what the double hands to its runner, as C lays it out.
 type launch struct {

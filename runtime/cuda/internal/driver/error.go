@@ -10,7 +10,6 @@ const (
 	InvalidValue  = 1
 	NoDevice      = 100
 	InvalidDevice = 101
-	NotFound      = 500
 )
 
 // An Error is what the driver says to a call that failed.

@@ -56,8 +56,8 @@ func (a *API) Enumerates() bool {
 	return true
 }
 
-// Functions returns the functions of a module by name. It is an error if the
-// driver does not enumerate.
+// Functions returns the functions of a module by name, each of which wants
+// LoadFunction. It is an error if the driver does not enumerate.
 func (a *API) Functions(m Module) (map[string]Function, error) {
 	if !a.Enumerates() {
 		return nil, errors.New("the driver does not enumerate functions; CUDA 12.4 does")
@@ -81,8 +81,10 @@ func (a *API) Functions(m Module) (map[string]Function, error) {
 	return named, nil
 }
 
-// Function returns the function of a module with a name; its code is NotFound
-// if there is none.
+// LoadFunction puts a function that Functions returned on the device.
+func (a *API) LoadFunction(f Function) error { return a.call(cuFuncLoad, uintptr(f)) }
+
+// Function returns the function of a module with a name, on the device.
 func (a *API) Function(m Module, name string) (Function, error) {
 	terminated := append([]byte(name), 0)
 	var f Function

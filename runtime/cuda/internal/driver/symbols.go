@@ -45,6 +45,7 @@ const (
 	cuGetErrorString
 	cuModuleGetFunctionCount
 	cuModuleEnumerateFunctions
+	cuFuncLoad
 	cuFuncGetName
 	cuFuncGetParamInfo
 	symbols // how many there are
@@ -97,6 +98,7 @@ var names = [symbols]string{
 	cuGetErrorString:           "cuGetErrorString",
 	cuModuleGetFunctionCount:   "cuModuleGetFunctionCount",
 	cuModuleEnumerateFunctions: "cuModuleEnumerateFunctions",
+	cuFuncLoad:                 "cuFuncLoad",
 	cuFuncGetName:              "cuFuncGetName",
 	cuFuncGetParamInfo:         "cuFuncGetParamInfo",
 }

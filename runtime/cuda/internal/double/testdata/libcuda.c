@@ -19,6 +19,7 @@ enum {
 	OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
 	INVALID_PTX = 218, UNSUPPORTED_PTX = 222, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
 	ILLEGAL_ADDRESS = 700, OUT_OF_RESOURCES = 701, CAPTURE_UNSUPPORTED = 900, CAPTURE_ISOLATION = 905,
+	FUNCTION_NOT_LOADED = 913,
 };
 
 enum { MAX_PARAMS = 32, DEVICES = 2, SHARED = 49152, SHARED_OPTIN = 232448, THREADS = 1024 };
@@ -49,12 +50,14 @@ static result complain(result r, const char *format, ...) {
 typedef enum { CONTEXT = 1, MEMORY, HOST, STREAM, EVENT, MODULE, FUNCTION, GRAPH, EXEC } kind;
 static const char *kinds[] = {"nothing", "context", "memory", "host memory", "stream", "event", "module", "function", "graph", "executable graph"};
 
-typedef struct thing { kind kind; int live; struct thing *next; } thing;
+typedef struct context context;
+typedef struct thing { kind kind; int live; context *owner; struct thing *next; } thing;
 static thing *all;
+static __thread context *current;
 
 static void *make(kind k, size_t size) {
 	thing *t = calloc(1, size);
-	t->kind = k, t->live = 1, t->next = all, all = t;
+	t->kind = k, t->live = 1, t->owner = k == CONTEXT ? NULL : current, t->next = all, all = t;
 	return t;
 }
 
@@ -62,6 +65,10 @@ static void *make(kind k, size_t size) {
 static void *find(kind k, void *p, const char *call) {
 	for (thing *t = all; t; t = t->next)
 		if (t == p) {
+			if (t->kind == k && t->live && t->owner && t->owner != current) {
+				complain(0, "%s: a %s of another context", call, kinds[k]);
+				return NULL;
+			}
 			if (t->kind == k && t->live) return t;
 			complain(0, "%s: a %s%s for a %s", call, t->live ? "" : "dead ", kinds[t->kind], kinds[k]);
 			return NULL;
@@ -72,9 +79,8 @@ static void *find(kind k, void *p, const char *call) {
 
 /* ---- the context */
 
-typedef struct { thing t; int device, references; result lost; } context;
+struct context { thing t; int device, references; result lost; };
 static context *contexts[DEVICES];
-static __thread context *current;
 static __thread struct stream *capturing; /* by this thread */
 
 /* CALL begins every function that needs a context, and END ends it. */
@@ -125,7 +131,7 @@ result cuDevicePrimaryCtxRelease_v2(int d) {
 	else if (!--c->references) {
 		c->t.live = 0;
 		for (thing *t = all; t && !c->lost; t = t->next)
-			if (t->live && t->kind != CONTEXT && t->kind != FUNCTION) complain(0, "a %s is left when the context ends", kinds[t->kind]), t->live = 0;
+			if (t->live && t->owner == c && t->kind != FUNCTION) complain(0, "a %s is left when the context ends", kinds[t->kind]), t->live = 0;
 	}
 	pthread_mutex_unlock(&lock);
 	return r;
@@ -141,9 +147,9 @@ result cuCtxSetCurrent(context *c) {
 
 /* ---- streams */
 
-typedef struct { thing t; context *c; char *bytes; size_t size; } memory;
+typedef struct { thing t; char *bytes; size_t size; } memory;
 typedef struct module { thing t; int n; struct function *functions; } module;
-typedef struct function { thing t; char name[128]; int n; size_t offsets[MAX_PARAMS], sizes[MAX_PARAMS]; long dynamic, shared; } function;
+typedef struct function { thing t; char name[128]; int n; size_t offsets[MAX_PARAMS], sizes[MAX_PARAMS]; long dynamic, shared; int loaded; } function;
 
 typedef struct event { thing t; struct stream *s; uint64_t at; int recorded, passed; double ms; } event;
 
@@ -157,7 +163,7 @@ typedef struct op {
 	event *e;
 } op;
 
-typedef struct stream { thing t; context *c; op *first, **end; uint64_t put, done; struct graph *graph; } stream;
+typedef struct stream { thing t; op *first, **end; uint64_t put, done; struct graph *graph; } stream;
 typedef struct graph { thing t; op *first, **end; } graph;
 
 static void put(op **first, op ***end, op *o) {
@@ -181,7 +187,7 @@ static const pointer away = 1ull << 60;
 static char *range(pointer p, size_t size, size_t *rest, const char *what) {
 	for (thing *t = all; t; t = t->next) {
 		memory *m = (memory *)t;
-		if (t->kind != MEMORY) continue;
+		if (t->kind != MEMORY || t->owner != current) continue;
 		pointer base = (pointer)(uintptr_t)m->bytes + away;
 		if (p < base || p > base + m->size) continue;
 		if (!t->live) { complain(0, "%s: memory at %#llx was freed", what, (unsigned long long)p); return NULL; }
@@ -242,7 +248,7 @@ static result drain(stream *s, uint64_t to) {
 		case WAIT: if (o->e->s != s) r = drain(o->e->s, o->size); break;
 		}
 		free(o);
-		if (r) return s->c->lost = r;
+		if (r) return s->t.owner->lost = r;
 	}
 	return OK;
 }
@@ -251,7 +257,7 @@ static result drain_all(context *c) {
 	for (thing *t = all; t; t = t->next) {
 		stream *s = (stream *)t;
 		result r;
-		if (t->kind == STREAM && t->live && s->c == c && !s->graph && (r = drain(s, UINT64_MAX))) return r;
+		if (t->kind == STREAM && t->live && t->owner == c && !s->graph && (r = drain(s, UINT64_MAX))) return r;
 	}
 	return OK;
 }
@@ -261,7 +267,7 @@ static result drain_all(context *c) {
 result cuStreamCreate(stream **out, unsigned flags) {
 	CALL(cuStreamCreate) UNSAFE
 	if (flags != 1) FAIL(INVALID_VALUE, "cuStreamCreate: flags %u: the stream would wait for others", flags)
-	*out = make(STREAM, sizeof(stream)), (*out)->c = current;
+	*out = make(STREAM, sizeof(stream));
 	END
 }
 
@@ -328,7 +334,7 @@ result cuMemAlloc_v2(pointer *out, size_t size) {
 	if (!size) FAIL(INVALID_VALUE, "cuMemAlloc of 0 bytes")
 	if ((long)size > free_memory) { r = OUT_OF_MEMORY; break; }
 	memory *m = make(MEMORY, sizeof(memory));
-	m->c = current, m->size = size;
+	m->size = size;
 	m->bytes = mmap(NULL, size + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	memset(m->bytes, 0xa5, size);
 	*out = (pointer)(uintptr_t)m->bytes + away;
@@ -339,7 +345,7 @@ result cuMemFree_v2(pointer p) {
 	CALL(cuMemFree) UNSAFE
 	memory *m = NULL;
 	for (thing *t = all; t && !m; t = t->next)
-		if (t->kind == MEMORY && t->live && (pointer)(uintptr_t)((memory *)t)->bytes + away == p) m = (memory *)t;
+		if (t->kind == MEMORY && t->live && t->owner == current && (pointer)(uintptr_t)((memory *)t)->bytes + away == p) m = (memory *)t;
 	if (!m) FAIL(INVALID_VALUE, "cuMemFree: %#llx was not allocated", (unsigned long long)p)
 	r = drain_all(current);
 	m->t.live = 0;
@@ -508,9 +514,11 @@ result cuModuleGetFunction(function **out, module *p, const char *name) {
 	FIND(m, module, MODULE, p)
 	r = NOT_FOUND;
 	for (int i = 0; i < m->n; i++)
-		if (!strcmp(FUNCTIONS(m)[i]->name, name)) *out = FUNCTIONS(m)[i], r = OK;
+		if (!strcmp(FUNCTIONS(m)[i]->name, name)) *out = FUNCTIONS(m)[i], (*out)->loaded = 1, r = OK;
 	END
 }
+
+#define LOADED(f) if (!(f)->loaded) FAIL(FUNCTION_NOT_LOADED, "%s: %s is not loaded", call, (f)->name)
 
 #ifndef DRIVER_12_3
 result cuModuleGetFunctionCount(unsigned *n, module *p) {
@@ -524,6 +532,13 @@ result cuModuleEnumerateFunctions(function **out, unsigned n, module *p) {
 	CALL(cuModuleEnumerateFunctions)
 	FIND(m, module, MODULE, p)
 	for (unsigned i = 0; i < n && (int)i < m->n; i++) out[i] = FUNCTIONS(m)[i];
+	END
+}
+
+result cuFuncLoad(function *p) {
+	CALL(cuFuncLoad) UNSAFE
+	FIND(f, function, FUNCTION, p)
+	f->loaded = 1;
 	END
 }
 
@@ -545,7 +560,7 @@ result cuFuncGetParamInfo(function *p, size_t i, size_t *offset, size_t *size) {
 
 result cuFuncGetAttribute(int *v, int a, function *p) {
 	CALL(cuFuncGetAttribute)
-	FIND(f, function, FUNCTION, p)
+	FIND(f, function, FUNCTION, p) LOADED(f)
 	switch (a) {
 	case 0: *v = registers * THREADS > 65536 ? 65536 / registers / 32 * 32 : THREADS; break;
 	case 1: *v = f->shared; break;
@@ -559,7 +574,7 @@ result cuFuncGetAttribute(int *v, int a, function *p) {
 
 result cuFuncSetAttribute(function *p, int a, int v) {
 	CALL(cuFuncSetAttribute)
-	FIND(f, function, FUNCTION, p)
+	FIND(f, function, FUNCTION, p) LOADED(f)
 	if (a != 8 || v < 0 || v + f->shared > SHARED_OPTIN) FAIL(INVALID_VALUE, "%s: %d = %d", call, a, v)
 	f->dynamic = v;
 	END
@@ -570,7 +585,7 @@ result cuFuncSetAttribute(function *p, int a, int v) {
 result cuLaunchKernel(function *p, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
                       stream *q, void **params, void **extra) {
 	CALL(cuLaunchKernel)
-	FIND(f, function, FUNCTION, p) FIND(s, stream, STREAM, q)
+	FIND(f, function, FUNCTION, p) FIND(s, stream, STREAM, q) LOADED(f)
 	if (extra || !params) FAIL(INVALID_VALUE, "%s: extra options, or no parameters", call)
 	if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535) FAIL(INVALID_VALUE, "%s: a grid of %u × %u × %u", call, gx, gy, gz)
 	if (!bx || !by || !bz || bz > 64 || (uint64_t)bx * by * bz > THREADS) FAIL(INVALID_VALUE, "%s: a block of %u × %u × %u", call, bx, by, bz)
@@ -660,6 +675,7 @@ static const struct { result code; const char *name, *words; } codes[] = {
 	{ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
 	{OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
 	{CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
+	{FUNCTION_NOT_LOADED, "CUDA_ERROR_FUNCTION_NOT_LOADED", "the function handle is not loaded when calling an API that requires a loaded function"},
 	{CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work in another stream"},
 };
 
