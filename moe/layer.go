@@ -14,13 +14,18 @@ import (
 // MaxTokens is the most tokens that one Forward takes.
 const MaxTokens = 4096
 
-// Options say with what a layer runs. All but KernelOverride and Counters are
-// needed.
+// Options say with what a layer runs. All but Weights, KernelOverride and
+// Counters are needed.
 type Options struct {
 	Device  runtime.Device
 	Library runtime.Library // that Device loaded of Table
 	Table   *runtime.Table
 	Codecs  []Codec // for the host, where a device has no kernel
+
+	// Weights is what Device made of the weights' Data, if somebody has wrapped
+	// it already: layers that share their Data can share it. It must outlive
+	// the layer. If nil, the layer wraps its Data.
+	Weights runtime.Buffer
 
 	// KernelOverride is the symbol of a kernel to run in its pass whatever
 	// would be best, for benchmarks. A Forward that it cannot run fails.
@@ -42,6 +47,7 @@ type Layer struct {
 	library runtime.Library
 	queue   runtime.Queue
 	data    runtime.Buffer            // the weights
+	shared  bool                      // data is somebody else's
 	experts map[string]runtime.Buffer // their descriptors, by codec
 	scratch map[string]runtime.Buffer // by binding
 	forward forward
@@ -56,6 +62,8 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		counters: o.Counters,
 		device:   o.Device,
 		library:  o.Library,
+		data:     o.Weights,
+		shared:   o.Weights != nil,
 		experts:  map[string]runtime.Buffer{},
 		scratch:  map[string]runtime.Buffer{},
 	}
@@ -101,7 +109,7 @@ func (l *Layer) Close() error {
 	if l.queue != nil {
 		errs = append(errs, l.queue.Close())
 	}
-	if l.data != nil {
+	if l.data != nil && !l.shared {
 		errs = append(errs, l.data.Close())
 	}
 	for _, buffers := range []map[string]runtime.Buffer{l.experts, l.scratch} {
@@ -121,6 +129,9 @@ func (l *Layer) check() error {
 		return fmt.Errorf("a layer of %d hidden and %d intermediate columns", w.Hidden, w.Intermediate)
 	}
 	errs := []error{w.Router.Check(w.Hidden)}
+	if l.shared && l.data.Size() != len(w.Data) {
+		errs = append(errs, fmt.Errorf("a buffer of %d bytes for weights of %d", l.data.Size(), len(w.Data)))
+	}
 	if len(w.Router.Bias) != len(w.Experts) {
 		errs = append(errs, fmt.Errorf("a router of %d experts for %d", len(w.Router.Bias), len(w.Experts)))
 	}
@@ -174,8 +185,10 @@ func (l *Layer) upload() (err error) {
 	if l.queue, err = l.library.NewQueue(); err != nil {
 		return err
 	}
-	if l.data, err = l.device.Wrap(l.weights.Data); err != nil {
-		return err
+	if l.data == nil {
+		if l.data, err = l.device.Wrap(l.weights.Data); err != nil {
+			return err
+		}
 	}
 	for _, c := range l.planner.table.Codecs {
 		var descriptors []byte

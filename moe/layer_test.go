@@ -274,6 +274,24 @@ func TestNewLayerErrors(t *testing.T) {
 	require.ErrorContains(t, err, "kernel override moe_typo")
 }
 
+// Layers can share the buffer of their weights, which outlives them.
+func TestSharedWeights(t *testing.T) {
+	r := rand.New(rand.NewPCG(27, 28))
+	m := newModel(t, r, 64, 32, tuplesOf(t, "6_2_3", "4_4_4"), true, 1)
+	o := options(t, faults{})
+	var err error
+	o.Weights, err = o.Device.Wrap(m.Data)
+	require.NoError(t, err)
+	for range 2 {
+		requireForward(t, m, o, randomInput(r, 3*64))
+	}
+	require.NoError(t, o.Weights.Close())
+	o.Weights, err = o.Device.NewBuffer(len(m.Data) - 1)
+	require.NoError(t, err)
+	_, err = moe.NewLayer(m.Weights, o)
+	require.ErrorContains(t, err, "for weights of")
+}
+
 func TestForwardErrors(t *testing.T) {
 	r := rand.New(rand.NewPCG(19, 20))
 	m := newModel(t, r, 64, 32, tuplesOf(t, "6_2_3", "4_4_4"), false, 1)

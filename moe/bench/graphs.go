@@ -14,7 +14,6 @@ import (
 
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/runtime"
-	"github.com/marlingen/marlingen/runtime/cpu"
 	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
@@ -39,8 +38,8 @@ type GraphOptions struct {
 	Progress  func(done, total int) // or nil
 }
 
-// A Copier is a device that can say how fast it copies in its own memory.
-type Copier interface {
+// A CopyMeter is a device that can say how fast it copies in its own memory.
+type CopyMeter interface {
 	// CopyRate returns the bytes that are read and written in a second, by
 	// copying size bytes.
 	CopyRate(size int) (float64, error)
@@ -57,7 +56,8 @@ type GraphResult struct {
 	HighUS    float64 `json:"high_us"`   // a tenth of the samples is above
 	Bytes     float64 `json:"bytes"`     // of distinct experts that a layer reads, on average
 	GBs       float64 `json:"gb_s"`
-	Fraction  float64 `json:"fraction"` // of the copy rate
+	Fraction  float64 `json:"fraction"`   // of the copy rate
+	ForwardUS float64 `json:"forward_us"` // of Layer.Forward, from input to output on the host, median
 	Fallbacks int     `json:"fallbacks"`
 }
 
@@ -96,11 +96,11 @@ func RunGraphs(ctx context.Context, o GraphOptions) (*GraphReport, error) {
 		}
 		step()
 	}
-	copier, ok := o.Device.(Copier)
+	meter, ok := o.Device.(CopyMeter)
 	if !ok {
 		return nil, fmt.Errorf("device %s does not say how fast it copies", o.Device.Info().Kind)
 	}
-	rate, err := copier.CopyRate(o.Copy)
+	rate, err := meter.CopyRate(o.Copy)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ type grapher struct {
 type graphMix struct {
 	name    string
 	weights []moe.Weights
-	layers  []*moe.Layer     // that plan
+	layers  []*moe.Layer
 	experts []runtime.Buffer // descriptors, by layer
 	knowns  [][]known        // by layer; empty but for the first and the last
 }
@@ -219,7 +219,7 @@ func (g *grapher) prepare(ctx context.Context) error {
 				return err
 			})
 		}
-		if err := g.plan(m); err != nil {
+		if err := g.open(m); err != nil {
 			return err
 		}
 		g.mixes = append(g.mixes, m)
@@ -241,11 +241,10 @@ func (g *grapher) prepare(ctx context.Context) error {
 	return nil
 }
 
-// plan makes the layers of m that plan, and their descriptors. They plan for the
-// device, but hold their weights on the host.
-func (g *grapher) plan(m *graphMix) error {
+// open makes the layers of m, and their descriptors.
+func (g *grapher) open(m *graphMix) error {
 	for _, w := range m.weights {
-		l, err := moe.NewLayer(w, moe.Options{Device: cpu.New(cpu.Options{}), Library: g.Library, Table: g.Table, Codecs: g.Codecs})
+		l, err := moe.NewLayer(w, moe.Options{Device: g.Device, Library: g.Library, Table: g.Table, Codecs: g.Codecs, Weights: g.weights})
 		if err != nil {
 			return err
 		}
@@ -490,5 +489,24 @@ func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
 		r.Launches = max(r.Launches, len(l))
 	}
 	r.GBs = r.Bytes / r.US / 1e3
-	return r, nil
+	r.ForwardUS, err = c.forward(ctx)
+	return r, err
+}
+
+// forward returns the time of Layer.Forward, which routes, plans and copies, in
+// microseconds: the median over calls of all layers in turn.
+func (c *graphCell) forward(ctx context.Context) (float64, error) {
+	x, out := make([]float32, c.batch*c.Shape.Hidden), make([]float32, c.batch*c.Shape.Hidden)
+	noise(x, c.random)
+	var us []float64
+	for range 1 + c.Samples {
+		for _, l := range c.mix.layers {
+			before := time.Now()
+			if err := l.ForwardInto(ctx, out, x); err != nil {
+				return 0, err
+			}
+			us = append(us, float64(time.Since(before).Nanoseconds())/1e3)
+		}
+	}
+	return median(us[len(c.mix.layers):]), nil // the first call of each gets its buffers
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cuda"
-	"github.com/marlingen/marlingen/runtime/cuda/internal/double"
+	"github.com/marlingen/marlingen/runtime/cuda/double"
 	"github.com/marlingen/marlingen/runtime/devicetest"
 )
 

@@ -7,13 +7,13 @@ import (
 )
 
 // GraphHeader names the columns of GraphRow.
-var GraphHeader = []string{"tuples", "batch", "µs", "10 %", "90 %", "MB", "GB/s", "of copy", "launches", "error"}
+var GraphHeader = []string{"tuples", "batch", "µs", "10 %", "90 %", "MB", "GB/s", "of copy", "launches", "error", "forward µs"}
 
 // GraphRow writes what of r is worth reading.
 func GraphRow(r *bench.GraphResult) []string {
 	return []string{
 		r.Mix, fmt.Sprint(r.Batch), number(r.US), number(r.LowUS), number(r.HighUS), number(r.Bytes / 1e6), number(r.GBs),
-		fmt.Sprintf("%.0f %%", 100*r.Fraction), fmt.Sprint(r.Launches), fmt.Sprintf("%.1e", r.Deviation),
+		fmt.Sprintf("%.0f %%", 100*r.Fraction), fmt.Sprint(r.Launches), fmt.Sprintf("%.1e", r.Deviation), number(r.ForwardUS),
 	}
 }
 
@@ -24,4 +24,5 @@ MB, GB/s     of the distinct experts that a layer reads, scales and all
 of copy      GB/s by what the GPU copies in its own memory, bytes read and written
 launches     per layer
 error        the largest of ‖output − oracle‖ / ‖oracle‖ of tokens of the first and the last layer
+forward µs   of Layer.Forward, from an input on the host to an output there: routing, planning and copies included
 `
