@@ -435,13 +435,9 @@ func (c *graphCell) enqueue(n int) error {
 	return nil
 }
 
-// rounds is how often a graph holds all layers: enough that what lies between
-// two graphs does not count.
-const rounds = 4
-
-// measure records all layers, and takes samples of replays.
-func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
-	graph, err := c.queue.Record(func() error {
+// record returns a graph of all layers, a number of times.
+func (c *graphCell) record(rounds int) (runtime.Graph, error) {
+	return c.queue.Record(func() error {
 		for range rounds {
 			for n := range c.launches {
 				if err := c.enqueue(n); err != nil {
@@ -451,33 +447,64 @@ func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
 		}
 		return nil
 	})
+}
+
+// replay returns the device's time of a graph, run a number of times.
+func (c *graphCell) replay(ctx context.Context, g runtime.Graph, times int) (time.Duration, error) {
+	for range times {
+		if err := g.Launch(); err != nil {
+			return 0, err
+		}
+	}
+	err := c.queue.Wait(ctx)
+	return c.queue.GPUTime(), err
+}
+
+// What lies between two graphs must not count, so short ones hold all layers
+// several times. A cell of long ones gets fewer samples.
+const (
+	shortGraph  = time.Millisecond
+	shortRounds = 4
+	fewSamples  = 5
+	longCell    = 50 // samples' time
+)
+
+// measure records all layers, and takes samples of replays.
+func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
+	rounds := 1
+	graph, err := c.record(rounds)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, graph.Close()) }()
-	replay := func(times int) (time.Duration, error) {
-		for range times {
-			if err := graph.Launch(); err != nil {
-				return 0, err
-			}
-		}
-		err := c.queue.Wait(ctx)
-		return c.queue.GPUTime(), err
-	}
-	if _, err := replay(1); err != nil { // its first run uploads it
+	if _, err := c.replay(ctx, graph, 1); err != nil { // its first run uploads it
 		return r, err
 	}
-	once, err := replay(1)
+	once, err := c.replay(ctx, graph, 1)
 	if err != nil {
 		return r, err
 	}
-	times := 1 + int(c.Time/max(once, time.Microsecond))
-	var us []float64
-	for range c.Samples {
-		t, err := replay(times)
+	if once < shortGraph {
+		rounds = shortRounds
+		longer, err := c.record(rounds)
 		if err != nil {
 			return r, err
 		}
+		defer func() { err = errors.Join(err, longer.Close()) }()
+		graph, once = longer, shortRounds*once
+		if _, err := c.replay(ctx, graph, 1); err != nil {
+			return r, err
+		}
+	}
+	times := 1 + int(c.Time/max(once, time.Microsecond))
+	var us []float64
+	var all time.Duration
+	for len(us) < c.Samples && (len(us) < fewSamples || all < longCell*c.Time) {
+		t, err := c.replay(ctx, graph, times)
+		if err != nil {
+			return r, err
+		}
+		all += t
 		us = append(us, float64(t.Nanoseconds())/1e3/float64(times*rounds*len(c.launches)))
 	}
 	slices.Sort(us)
@@ -499,7 +526,8 @@ func (c *graphCell) forward(ctx context.Context) (float64, error) {
 	x, out := make([]float32, c.batch*c.Shape.Hidden), make([]float32, c.batch*c.Shape.Hidden)
 	noise(x, c.random)
 	var us []float64
-	for range 1 + c.Samples {
+	start := time.Now()
+	for i := 0; i < 2 || i <= c.Samples && time.Since(start) < longCell*c.Time; i++ {
 		for _, l := range c.mix.layers {
 			before := time.Now()
 			if err := l.ForwardInto(ctx, out, x); err != nil {
