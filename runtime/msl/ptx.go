@@ -135,15 +135,19 @@ func index(a *attribute) int {
 	return i
 }
 
-var entryPattern = regexp.MustCompile(`(?s)(\.entry (\w+)\(.*?\n\))`)
+var (
+	commentPattern = regexp.MustCompile(`(?m)[ \t]*//.*$|^[ \t]*\n`)
+	entryPattern   = regexp.MustCompile(`(?s)(\.entry (\w+)\(.*?\n\))`)
+)
 
 // finish says in PTX how large blocks are, so that registers suffice for them,
-// and drops what differs between compilers of one version.
+// and drops comments and empty lines.
 func finish(ptx []byte, kernels []*runtime.Kernel) []byte {
 	threads := make(map[string]int)
 	for _, k := range kernels {
 		threads[k.Symbol] = k.Threads
 	}
+	ptx = commentPattern.ReplaceAll(commentPattern.ReplaceAll(ptx, nil), nil)
 	return entryPattern.ReplaceAllFunc(ptx, func(head []byte) []byte {
 		symbol := string(entryPattern.FindSubmatch(head)[2])
 		return fmt.Appendf(nil, "%s\n.reqntid %d, 1, 1", head, threads[symbol])
