@@ -435,9 +435,10 @@ func (c *graphCell) enqueue(n int) error {
 	return nil
 }
 
-// record returns a graph of all layers, a number of times.
-func (c *graphCell) record(rounds int) (runtime.Graph, error) {
-	return c.queue.Record(func() error {
+// warm returns a graph of all layers, a number of times, that has run, and how
+// long that takes.
+func (c *graphCell) warm(ctx context.Context, rounds int) (runtime.Graph, time.Duration, error) {
+	graph, err := c.queue.Record(func() error {
 		for range rounds {
 			for n := range c.launches {
 				if err := c.enqueue(n); err != nil {
@@ -447,6 +448,17 @@ func (c *graphCell) record(rounds int) (runtime.Graph, error) {
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := c.replay(ctx, graph, 1); err != nil { // its first run uploads it
+		return nil, 0, errors.Join(err, graph.Close())
+	}
+	once, err := c.replay(ctx, graph, 1)
+	if err != nil {
+		return nil, 0, errors.Join(err, graph.Close())
+	}
+	return graph, once, nil
 }
 
 // replay returns the device's time of a graph, run a number of times.
@@ -472,27 +484,20 @@ const (
 // measure records all layers, and takes samples of replays.
 func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
 	rounds := 1
-	graph, err := c.record(rounds)
+	graph, once, err := c.warm(ctx, rounds)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, graph.Close()) }()
-	if _, err := c.replay(ctx, graph, 1); err != nil { // its first run uploads it
-		return r, err
-	}
-	once, err := c.replay(ctx, graph, 1)
-	if err != nil {
-		return r, err
-	}
 	if once < shortGraph {
 		rounds = shortRounds
-		longer, err := c.record(rounds)
+		longer, took, err := c.warm(ctx, rounds)
 		if err != nil {
 			return r, err
 		}
-		defer func() { err = errors.Join(err, longer.Close()) }()
-		graph, once = longer, shortRounds*once
-		if _, err := c.replay(ctx, graph, 1); err != nil {
+		short := graph
+		graph, once = longer, took
+		if err := short.Close(); err != nil {
 			return r, err
 		}
 	}
