@@ -7,8 +7,8 @@ import "time"
 type Recorder interface {
 	Queue
 
-	// Record returns what enqueue launches on the queue, barriers included,
-	// instead of running it. enqueue must do nothing else with the device. If
+	// Record returns what enqueue launches on the queue, barriers and copies
+	// included, instead of running it. enqueue must do nothing else with the device. If
 	// it fails, its error is that of Record, and nothing is kept.
 	Record(enqueue func() error) (Graph, error)
 }
@@ -21,6 +21,21 @@ type Graph interface {
 	Launch() error
 
 	Close() error
+}
+
+// A Copier is a Queue that copies between buffers, in the order of its launches.
+type Copier interface {
+	Queue
+
+	// Copy enqueues the copies of count pieces of size bytes.
+	Copy(to, from Pieces, size, count int) error
+}
+
+// Pieces are parts of a buffer. Each lies Stride bytes, at least its size, after
+// the one before.
+type Pieces struct {
+	Buffer         Buffer
+	Offset, Stride int
 }
 
 // A Timer is a Queue that knows how long its device took.

@@ -12,8 +12,8 @@
 // memory dynamic shared memory.
 //
 // A Queue is a stream: launches begin while the host enqueues others, and run
-// one after another. Wait cannot stop what runs. A Queue is a runtime.Recorder
-// and a runtime.Timer. Buffers lie in the GPU's memory, those that Wrap returns
+// one after another. Wait cannot stop what runs. A Queue is a runtime.Recorder,
+// a runtime.Copier and a runtime.Timer. Buffers lie in the GPU's memory, those that Wrap returns
 // as well: they are copies.
 //
 // A kernel that goes wrong, with an address that is none, leaves the whole

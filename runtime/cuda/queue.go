@@ -17,6 +17,7 @@ type queue struct {
 	begin, end driver.Event      // around what Wait waits for
 	params     *driver.Params    // of a launch
 	pending    []*runtime.Kernel // launched, and not waited for
+	busy       bool              // something is in the stream
 	seen       uint64            // writes that the stream waits for
 	elapsed    time.Duration
 	recording  *graph // nil if launches run
@@ -25,12 +26,14 @@ type queue struct {
 
 var (
 	_ runtime.Recorder = (*queue)(nil)
+	_ runtime.Copier   = (*queue)(nil)
 	_ runtime.Timer    = (*queue)(nil)
 )
 
 var errQueueClosed = errors.New("the queue is closed")
 
-// NewQueue returns a queue, which is a runtime.Recorder and a runtime.Timer.
+// NewQueue returns a queue, which is a runtime.Recorder, a runtime.Copier and a
+// runtime.Timer.
 func (l *library) NewQueue() (runtime.Queue, error) {
 	if l.closed.Load() {
 		return nil, errClosed
@@ -93,10 +96,11 @@ func (q *queue) enqueue(put func() error, kernels ...*runtime.Kernel) error {
 		if q.seen, err = d.transfers.order(d.api, q.stream, q.seen); err != nil {
 			return err
 		}
-		if len(q.pending) == 0 {
+		if !q.busy {
 			if err := d.api.Record(q.begin, q.stream); err != nil {
 				return err
 			}
+			q.busy = true
 		}
 		if err := put(); err != nil {
 			return err
@@ -148,6 +152,50 @@ func (q *queue) prepare(l runtime.Launch) error {
 	return nil
 }
 
+// Copy puts a copy into the stream. Its error is no *runtime.LaunchError: there
+// is no kernel to do without.
+func (q *queue) Copy(to, from runtime.Pieces, size, count int) error {
+	if q.closed || q.library.closed.Load() {
+		return errQueueClosed
+	}
+	dst, err := q.pieces(to, size, count)
+	if err != nil {
+		return fmt.Errorf("copy to: %w", err)
+	}
+	src, err := q.pieces(from, size, count)
+	switch {
+	case err != nil:
+		return fmt.Errorf("copy from: %w", err)
+	case dst.readOnly:
+		return errors.New("copy to: the buffer is read-only")
+	case size == 0 || count == 0:
+		return nil
+	}
+	d := q.library.device
+	put := func() error {
+		return d.api.CopyRows(dst.at+driver.Pointer(to.Offset), src.at+driver.Pointer(from.Offset), to.Stride, from.Stride, size, count, q.stream)
+	}
+	if g := q.recording; g != nil {
+		g.buffers = append(g.buffers, dst, src)
+		return put()
+	}
+	return q.enqueue(put)
+}
+
+// pieces returns the buffer of p, if they lie in it.
+func (q *queue) pieces(p runtime.Pieces, size, count int) (*buffer, error) {
+	b, ok := p.Buffer.(*buffer)
+	switch {
+	case !ok || b.device != q.library.device:
+		return nil, fmt.Errorf("a %T is no buffer of this device", p.Buffer)
+	case b.closed:
+		return nil, errBufferClosed
+	case size < 0 || count < 0 || p.Stride < size || p.Offset < 0 || p.Offset+max(0, count-1)*p.Stride+size > b.size:
+		return nil, fmt.Errorf("%d pieces of %d bytes, %d apart from %d on, in a buffer of %d", count, size, p.Stride, p.Offset, b.size)
+	}
+	return b, nil
+}
+
 // Barrier does nothing: what is in a stream runs in order.
 func (q *queue) Barrier() {}
 
@@ -159,9 +207,9 @@ func (q *queue) Wait(ctx context.Context) error {
 	case q.recording != nil:
 		return errRecording
 	}
-	pending := q.pending
-	q.pending, q.elapsed = q.pending[:0], 0
-	if len(pending) == 0 {
+	pending, busy := q.pending, q.busy
+	q.pending, q.busy, q.elapsed = q.pending[:0], false, 0
+	if !busy {
 		return nil
 	}
 	d := q.library.device

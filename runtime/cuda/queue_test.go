@@ -147,6 +147,50 @@ func TestRecord(t *testing.T) {
 	})
 }
 
+// Pieces are copied in the order of launches, also when they are recorded.
+func TestCopy(t *testing.T) {
+	each(t, func(t *testing.T, dev *cuda.Device) {
+		lib := load(t, dev, generated.Sources)
+		q := newQueue(t, lib).(runtime.Copier)
+		from, err := dev.Wrap([]byte("..a1b2c3d4"))
+		require.NoError(t, err)
+		to, err := dev.NewBuffer(16)
+		require.NoError(t, err)
+		want := "\x00a1\x00\x00b2\x00\x00c3\x00\x00d4\x00"
+		read := func() string {
+			b := make([]byte, to.Size())
+			_, err := to.ReadAt(b, 0)
+			require.NoError(t, err)
+			return string(b)
+		}
+		pieces := runtime.Pieces{Buffer: from, Offset: 2, Stride: 2}
+		require.NoError(t, q.Copy(runtime.Pieces{Buffer: to, Offset: 1, Stride: 4}, pieces, 2, 4))
+		require.NoError(t, q.Wait(t.Context()))
+		require.Equal(t, want, read())
+
+		_, err = to.WriteAt(make([]byte, 16), 0)
+		require.NoError(t, err)
+		graph, err := q.(runtime.Recorder).Record(func() error {
+			return q.Copy(runtime.Pieces{Buffer: to, Offset: 1, Stride: 4}, pieces, 2, 4)
+		})
+		require.NoError(t, err)
+		require.Equal(t, string(make([]byte, 16)), read())
+		require.NoError(t, graph.Launch())
+		require.NoError(t, q.Wait(t.Context()))
+		require.Equal(t, want, read())
+		require.NoError(t, graph.Close())
+
+		require.ErrorContains(t, q.Copy(pieces, pieces, 2, 4), "read-only")
+		require.ErrorContains(t, q.Copy(runtime.Pieces{Buffer: to, Stride: 5}, pieces, 2, 4), "in a buffer of 16")
+		require.ErrorContains(t, q.Copy(runtime.Pieces{Buffer: to, Stride: 1}, pieces, 2, 4), "2 bytes, 1 apart")
+		require.ErrorContains(t, q.Copy(runtime.Pieces{Stride: 2}, pieces, 2, 4), "no buffer of this device")
+		require.NoError(t, q.Copy(runtime.Pieces{Buffer: to, Stride: 4}, pieces, 2, 0))
+		require.NoError(t, from.Close())
+		require.ErrorContains(t, q.Copy(runtime.Pieces{Buffer: to, Stride: 4}, pieces, 2, 4), "closed")
+		require.NoError(t, to.Close())
+	})
+}
+
 // A kernel that goes wrong costs the device, in words.
 func TestLost(t *testing.T) {
 	dev, d := open(t)

@@ -153,13 +153,13 @@ typedef struct function { thing t; char name[128]; int n; size_t offsets[MAX_PAR
 
 typedef struct event { thing t; struct stream *s; uint64_t at; int recorded, passed; double ms; } event;
 
-typedef enum { LAUNCH, UPLOAD, COPY, FILL, MARK, WAIT } op_kind;
+typedef enum { LAUNCH, UPLOAD, COPY, ROWS, FILL, MARK, WAIT } op_kind;
 typedef struct op {
 	op_kind kind;
 	struct op *next;
 	uint64_t at;
 	function *f; unsigned grid[3], block[3], shared; char params[MAX_PARAMS][64];
-	pointer to, from; const void *host; size_t size; int value;
+	pointer to, from; const void *host; size_t size, count, to_pitch, from_pitch; int value;
 	event *e;
 } op;
 
@@ -178,6 +178,12 @@ static void enqueue(stream *s, const op *o) {
 	*copy = *o;
 	copy->at = ++s->put;
 	put(&s->first, &s->end, copy);
+}
+
+static void capture(stream *s, const op *o) {
+	op *copy = malloc(sizeof *copy);
+	*copy = *o;
+	put(&s->graph->first, &s->graph->end, copy);
 }
 
 /* Memory of the device lies at the host's addresses and this. */
@@ -242,6 +248,12 @@ static result drain(stream *s, uint64_t to) {
 		case COPY:
 			to = range(o->to, o->size, NULL, "copy"), from = range(o->from, o->size, NULL, "copy");
 			if (!to || !from) r = ILLEGAL_ADDRESS; else memcpy(to, from, o->size);
+			break;
+		case ROWS:
+			for (size_t i = 0; i < o->count && !r; i++) {
+				to = range(o->to + i * o->to_pitch, o->size, NULL, "copy"), from = range(o->from + i * o->from_pitch, o->size, NULL, "copy");
+				if (!to || !from) r = ILLEGAL_ADDRESS; else memcpy(to, from, o->size);
+			}
 			break;
 		case FILL: if (!(to = range(o->to, o->size, NULL, "fill"))) r = ILLEGAL_ADDRESS; else memset(to, o->value, o->size); break;
 		case MARK: if (o->e->at == o->at) o->e->passed = 1, o->e->ms = now(); break;
@@ -410,6 +422,21 @@ result cuMemcpyDtoDAsync_v2(pointer to, pointer from, size_t size, stream *q) {
 	op o = {.kind = COPY, .to = to, .from = from, .size = size};
 	if (!range(to, size, NULL, call) || !range(from, size, NULL, call)) { r = INVALID_VALUE; break; }
 	enqueue(s, &o);
+	END
+}
+
+typedef struct { size_t x, y; int kind; void *host; pointer at; void *array; size_t pitch; } side;
+typedef struct { side from, to; size_t size, count; } rows;
+
+static int plain(const side *s, size_t size) { return !s->x && !s->y && s->kind == 2 && !s->host && !s->array && s->pitch >= size; }
+
+result cuMemcpy2DAsync_v2(const rows *c, stream *q) {
+	CALL(cuMemcpy2DAsync)
+	FIND(s, stream, STREAM, q)
+	if (!c->size || !c->count || !plain(&c->from, c->size) || !plain(&c->to, c->size)) FAIL(INVALID_VALUE, "%s: no plain rows of the device", call)
+	op o = {.kind = ROWS, .to = c->to.at, .from = c->from.at, .size = c->size, .count = c->count, .to_pitch = c->to.pitch, .from_pitch = c->from.pitch};
+	if (!range(o.to, (o.count - 1) * o.to_pitch + o.size, NULL, call) || !range(o.from, (o.count - 1) * o.from_pitch + o.size, NULL, call)) { r = INVALID_VALUE; break; }
+	if (s->graph) capture(s, &o); else enqueue(s, &o);
 	END
 }
 
@@ -597,12 +624,7 @@ result cuLaunchKernel(function *p, unsigned gx, unsigned gy, unsigned gz, unsign
 		memcpy(o.params[i], params[i], f->sizes[i]);
 	}
 	if (r) break;
-	if (s->graph) {
-		op *copy = malloc(sizeof o);
-		*copy = o;
-		put(&s->graph->first, &s->graph->end, copy);
-	} else
-		enqueue(s, &o);
+	if (s->graph) capture(s, &o); else enqueue(s, &o);
 	END
 }
 

@@ -44,6 +44,32 @@ func (a *API) Copy(dst, src Pointer, size int, s Stream) error {
 	return a.call(cuMemcpyDtoDAsync, uintptr(dst), uintptr(src), uintptr(size), uintptr(s))
 }
 
+// A side is one side of a copy of rows, as the driver lays it out.
+type side struct {
+	x, y  uintptr
+	kind  uint32 // of memory
+	_     uint32
+	host  uintptr
+	at    Pointer
+	array uintptr
+	pitch uintptr
+}
+
+// CopyRows copies count rows of size bytes within the device's memory in the
+// order of a stream. Rows are a pitch apart, of at least their size.
+func (a *API) CopyRows(dst, src Pointer, dstPitch, srcPitch, size, count int, s Stream) error {
+	const device = 2
+	c := struct {
+		from, to    side
+		size, count uintptr
+	}{
+		side{kind: device, at: src, pitch: uintptr(srcPitch)},
+		side{kind: device, at: dst, pitch: uintptr(dstPitch)},
+		uintptr(size), uintptr(count),
+	}
+	return a.call(cuMemcpy2DAsync, uintptr(unsafe.Pointer(&c)), uintptr(s))
+}
+
 // Fill sets size bytes to a value in the order of a stream.
 func (a *API) Fill(dst Pointer, value byte, size int, s Stream) error {
 	return a.call(cuMemsetD8Async, uintptr(dst), uintptr(value), uintptr(size), uintptr(s))

@@ -20,6 +20,7 @@ const (
 	cuMemcpyHtoDAsync
 	cuMemcpyDtoHAsync
 	cuMemcpyDtoDAsync
+	cuMemcpy2DAsync
 	cuMemsetD8Async
 	cuStreamCreate
 	cuStreamSynchronize
@@ -73,6 +74,7 @@ var names = [symbols]string{
 	cuMemcpyHtoDAsync:          "cuMemcpyHtoDAsync_v2",
 	cuMemcpyDtoHAsync:          "cuMemcpyDtoHAsync_v2",
 	cuMemcpyDtoDAsync:          "cuMemcpyDtoDAsync_v2",
+	cuMemcpy2DAsync:            "cuMemcpy2DAsync_v2",
 	cuMemsetD8Async:            "cuMemsetD8Async",
 	cuStreamCreate:             "cuStreamCreate",
 	cuStreamSynchronize:        "cuStreamSynchronize",
