@@ -20,6 +20,8 @@ type forward struct {
 	prob       []float32 // with the shared expert
 	rows       Assignments
 	draft      draft
+	decoder    *decoder // nil if there is none
+	decoding   bool     // it is known whether there is one
 
 	// Of one call.
 	planner planner      // its availability loses the kernels whose launches fail
@@ -41,7 +43,13 @@ type forward struct {
 // what failing launches leave undone, until every row is computed; then it sums
 // them.
 func (f *forward) run(ctx context.Context, out, x []float32) error {
-	if err := f.begin(x); err != nil {
+	f.planner = f.Layer.planner
+	if len(x) == f.weights.Hidden && f.router != nil {
+		if done, err := f.decode(ctx, out, x); done || err != nil {
+			return err
+		}
+	}
+	if err := f.begin(ctx, x); err != nil {
 		return err
 	}
 	for {
@@ -64,29 +72,30 @@ func (f *forward) run(ctx context.Context, out, x []float32) error {
 
 // begin routes the tokens of x, plans, and fills the buffers that launches
 // read.
-func (f *forward) begin(x []float32) error {
-	if err := f.weights.Router.route(&f.routing, &f.candidates, x, f.weights.Hidden); err != nil {
+func (f *forward) begin(ctx context.Context, x []float32) error {
+	tokens := len(x) / f.weights.Hidden
+	f.shape = runtime.Shape{
+		Tokens:       uint32(tokens),
+		Slots:        uint32(f.slots()),
+		Experts:      uint32(len(f.planner.experts)),
+		Hidden:       uint32(f.weights.Hidden),
+		Intermediate: uint32(f.weights.Intermediate),
+		Rows:         uint32(tokens * f.slots()),
+	}
+	f.x, f.a = x, &f.rows
+	if err := f.fill("x", bytesOf(x)); err != nil {
+		return err
+	}
+	if err := f.route(ctx, x); err != nil {
 		return err
 	}
 	if err := f.assign(&f.rows, &f.routing, &f.chosen, &f.prob); err != nil {
 		return err
 	}
-	f.x, f.a, f.planner = x, &f.rows, f.Layer.planner
 	if err := f.planner.plan(&f.draft, f.a, nil); err != nil {
 		return err
 	}
-	f.shape = runtime.Shape{
-		Tokens:       uint32(f.a.Tokens),
-		Slots:        uint32(f.a.Slots),
-		Experts:      uint32(len(f.planner.experts)),
-		Hidden:       uint32(f.weights.Hidden),
-		Intermediate: uint32(f.weights.Intermediate),
-		Rows:         uint32(len(f.a.Token)),
-	}
 	f.args["weights"] = runtime.Arg{Buffer: f.data}
-	if err := f.fill("x", bytesOf(x)); err != nil {
-		return err
-	}
 	rows := len(f.a.Token)
 	for _, result := range [...]struct {
 		name string

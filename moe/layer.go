@@ -14,8 +14,8 @@ import (
 // MaxTokens is the most tokens that one Forward takes.
 const MaxTokens = 4096
 
-// Options say with what a layer runs. All but Weights, KernelOverride and
-// Counters are needed.
+// Options say with what a layer runs. Device, Library, Table and Codecs are
+// needed.
 type Options struct {
 	Device  runtime.Device
 	Library runtime.Library // that Device loaded of Table
@@ -26,6 +26,12 @@ type Options struct {
 	// it already: layers that share their Data can share it. It must outlive
 	// the layer. If nil, the layer wraps its Data.
 	Weights runtime.Buffer
+
+	// RouteOnDevice has Device choose the experts, in float32: of scores that
+	// rounding can swap, it may choose others than the host, whose choices are
+	// the same on every machine. Where queues record and copy, a Forward of one
+	// token is one graph then, with nothing for the host to do inside it.
+	RouteOnDevice bool
 
 	// KernelOverride is the symbol of a kernel to run in its pass whatever
 	// would be best, for benchmarks. A Forward that it cannot run fails.
@@ -48,6 +54,7 @@ type Layer struct {
 	queue   runtime.Queue
 	data    runtime.Buffer            // the weights
 	shared  bool                      // data is somebody else's
+	router  *deviceRouter             // nil if the host routes
 	experts map[string]runtime.Buffer // their descriptors, by codec
 	scratch map[string]runtime.Buffer // by binding
 	forward forward
@@ -95,6 +102,11 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 	if err := l.upload(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	if o.RouteOnDevice {
+		if err := l.routeOnDevice(); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
 }
 
@@ -106,6 +118,10 @@ func (l *Layer) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
+	if d := l.forward.decoder; d != nil {
+		errs = append(errs, d.graph.Close())
+		l.forward.decoder = nil
+	}
 	if l.queue != nil {
 		errs = append(errs, l.queue.Close())
 	}

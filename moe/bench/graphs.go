@@ -57,7 +57,7 @@ type GraphResult struct {
 	Bytes     float64 `json:"bytes"`     // of distinct experts that a layer reads, on average
 	GBs       float64 `json:"gb_s"`
 	Fraction  float64 `json:"fraction"`   // of the copy rate
-	ForwardUS float64 `json:"forward_us"` // of Layer.Forward, from input to output on the host, median
+	ForwardUS float64 `json:"forward_us"` // of Layer.Forward, routing on the device, from input to output on the host, median
 	Fallbacks int     `json:"fallbacks"`
 }
 
@@ -244,7 +244,9 @@ func (g *grapher) prepare(ctx context.Context) error {
 // open makes the layers of m, and their descriptors.
 func (g *grapher) open(m *graphMix) error {
 	for _, w := range m.weights {
-		l, err := moe.NewLayer(w, moe.Options{Device: g.Device, Library: g.Library, Table: g.Table, Codecs: g.Codecs, Weights: g.weights})
+		l, err := moe.NewLayer(w, moe.Options{
+			Device: g.Device, Library: g.Library, Table: g.Table, Codecs: g.Codecs, Weights: g.weights, RouteOnDevice: true,
+		})
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,14 @@
 package cuda_test
 
 import (
+	"context"
+	"errors"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +25,7 @@ import (
 	"github.com/marlingen/marlingen/moe/trellis"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cuda"
+	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
 // lacking is a library without the kernels of some kinds.
@@ -41,20 +46,27 @@ func (l lacking) Availability() runtime.Availability {
 	return have
 }
 
-// The layers of the shipped model give what its record says, on every kind of
-// kernel, and on none.
-func TestLayers(t *testing.T) {
+// shipped returns the shipped model, and reference activations.
+func shipped(t *testing.T) (*checkpoint.Checkpoint, *checkpoint.Tensors) {
+	t.Helper()
 	model := marlingen.GlmTinyMixed()
 	c, err := checkpoint.OpenFS(model)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, c.Close()) }()
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	data, err := fs.ReadFile(model, "reference.safetensors")
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "reference.safetensors")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
 	tensors, err := checkpoint.OpenTensors(path)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, tensors.Close()) }()
+	t.Cleanup(func() { require.NoError(t, tensors.Close()) })
+	return c, tensors
+}
+
+// The layers of the shipped model give what its record says, on every kind of
+// kernel, and on none.
+func TestLayers(t *testing.T) {
+	c, tensors := shipped(t)
 	each(t, func(t *testing.T, dev *cuda.Device) {
 		lib := load(t, dev, generated.Sources)
 		for _, test := range []struct {
@@ -88,6 +100,67 @@ func TestLayers(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A token takes one graph, and gives what it gives in any other way.
+func TestDecoder(t *testing.T) {
+	c, tensors := shipped(t)
+	n := c.MoELayers()[0]
+	w, err := c.Layer(n)
+	require.NoError(t, err)
+	record, err := replay.Read(tensors, n, c.Config)
+	require.NoError(t, err)
+	each(t, func(t *testing.T, dev *cuda.Device) {
+		lib := load(t, dev, generated.Sources)
+		o := moe.Options{Device: dev, Library: lib, Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}}}
+		byHost, err := moe.NewLayer(w, o)
+		require.NoError(t, err)
+		o.RouteOnDevice = true
+		decoder, err := moe.NewLayer(w, o)
+		require.NoError(t, err)
+		tokens := func(first, end int) []float32 { return record.In[first*w.Hidden : end*w.Hidden] }
+		same := func(x []float32) {
+			t.Helper()
+			want, err := byHost.Forward(t.Context(), x)
+			require.NoError(t, err)
+			got, err := decoder.Forward(t.Context(), x)
+			require.NoError(t, err)
+			require.Less(t, oracle.Distance(oracle.Floats(got), oracle.Floats(want)), 1e-5)
+			require.Equal(t, byHost.Counters().Reset().Assignments, decoder.Counters().Snapshot().Assignments)
+		}
+		for i := range 10 {
+			same(tokens(i, i+1))
+			slots := w.Router.TopK + 1
+			s := decoder.Counters().Reset()
+			require.Equal(t, map[string]uint64{
+				generated.MoeRoute: 1, generated.MoeTrellisSwigluDecodeFairway: 1, generated.MoeTrellisSwigluDecodeFairwayDown: 1, generated.MoeCombine: 1,
+			}, s.Launches)
+			require.Empty(t, s.Fallbacks)
+			require.Equal(t, slots, int(sum(s.Assignments)))
+			if i == 4 { // whose buffers are larger
+				same(tokens(10, 40))
+				decoder.Counters().Reset()
+			}
+		}
+		x := slices.Clone(tokens(0, 1))
+		x[3] = float32(math.NaN())
+		_, err = decoder.Forward(t.Context(), x)
+		require.ErrorContains(t, err, "router: a weight of token 0 is NaN")
+		same(tokens(11, 12))
+
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = decoder.Forward(canceled, tokens(0, 1))
+		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, errors.Join(byHost.Close(), decoder.Close()))
+	})
+}
+
+func sum[K comparable](m map[K]uint64) (n uint64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
 }
 
 // Graphs of a small layer, through all that the bench does.

@@ -24,5 +24,6 @@ MB, GB/s     of the distinct experts that a layer reads, scales and all
 of copy      GB/s by what the GPU copies in its own memory, bytes read and written
 launches     per layer
 error        the largest of ‖output − oracle‖ / ‖oracle‖ of tokens of the first and the last layer
-forward µs   of Layer.Forward, from an input on the host to an output there: routing, planning and copies included
+forward µs   of Layer.Forward, from an input on the host to an output there: routing, on the device, planning and
+             copies included
 `
