@@ -58,6 +58,7 @@ func body(b *Body) Code {
 		field("Pass", rt(b.Pass)),
 		field("Codec", Lit(b.Codec)),
 		field("Family", Lit(b.Family)),
+		field("Target", Lit(b.Target)),
 		field("Doc", Lit(b.Doc)),
 		field("Rows", rt("Range").Values(is("Min", Lit(b.Rows.Min)), is("Max", Lit(b.Rows.Max)))),
 		field("Tile", Lit(b.Tile)),

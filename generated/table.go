@@ -16,6 +16,9 @@ var Table = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,
 		trellisBaseKernels,
+		trellisCudaBaseKernels,
+		trellisCudaDecodeKernels,
+		trellisCudaPrefill4Kernels,
 		trellisDecodeKernels,
 		trellisLargeBatchKernels,
 		trellisPrefill4Kernels,
@@ -56,13 +59,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "5f2f888d47271fd83fc58e582e60486011ea613516dfd5c8f61c2203a91bd8c8",
-	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
+	Digest: "5b1bd506e7a353f849d270592df6007b18be7ca5c8621db7ea2321ce37a1f1dd",
+	Specs:  "0cc6d556df40666bd490b0391a0517c1dc2195ae74f223109815b4161104e889",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "696f1c928c13cacb3a71c7de5ef5c00802365a3171974f78d385e80efa9efea5"},
-		{Name: "trellis_decode.metal", SHA256: "6f05f314bb39d5ca0bbc3b74bada26d24e14dab43f8335dfa58a38d117b5c2c5"},
-		{Name: "trellis_large_batch.metal", SHA256: "865db6ac178dbba0b75d9f5fe254956577cb7448b478e0c46a54a13474d64013"},
-		{Name: "trellis_prefill4.metal", SHA256: "a39d7579aacdd98edcee2d1f9ef4fdec131cd37087355906fccbd5b33355fcb5"},
+		{Name: "trellis_base.metal", SHA256: "6d5637ac0642d03eb3ad02e8d84732f566bf439e35e1ed51a8ad8524000766ec"},
+		{Name: "trellis_cuda_base.metal", SHA256: "9a4cb3099a5b1a0e657bbea8f71ee396bb6b2573b911b0e81d06b282d28b5466"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "0b4aae74d0bf1dd7dfb08b48149741e88030bacc41c4f78b6c1cc3b1d96249bf"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "91f801d714ac5b20eb166acdebcb55d65630295cd14f517d1bb82e9d1c3a15ff"},
+		{Name: "trellis_decode.metal", SHA256: "60ad968c7293753e0044e53ec620c538054ecca2562697a0b11accd734bdff2e"},
+		{Name: "trellis_large_batch.metal", SHA256: "166a5febcd7246adb8e68d7b41ee72e662abc4ce7598a86475cf782822e6aae7"},
+		{Name: "trellis_prefill4.metal", SHA256: "401d07b0615dce4a658c10b6e0e593c36cf6b3a0c5fbfa4090123c001213e4c5"},
 	},
 }

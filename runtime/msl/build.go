@@ -55,6 +55,11 @@ func (c *compiler) metal() []string {
 	}
 }
 
+// within returns the flag that lets kernels have so much threadgroup memory.
+func within(threadgroupBytes int) string {
+	return fmt.Sprintf("-DMSL_THREADGROUP_BYTES=%d", threadgroupBytes)
+}
+
 // A variant is a way to compile a text.
 type variant struct {
 	checker  bool
@@ -213,8 +218,8 @@ func (o *object) survey(r *rewriting, symbols []string, words string) {
 // it refuses the text.
 func (c *compiler) compile(ctx context.Context, name string, r *rewriting, v variant) (path, words string, err error) {
 	text := unit(name, r, true)
-	args := append(c.language(), v.flags()...)
-	key := digest(c.version, c.shimSum, strings.Join(v.flags(), " "), strings.Join(c.language(), " "), text)
+	args := append(append(c.language(), within(mostThreadgroupBytes)), v.flags()...)
+	key := digest(c.version, c.shimSum, mostThreadgroupBytes, strings.Join(v.flags(), " "), strings.Join(c.language(), " "), text)
 	path, err = c.cache.file("kernels-"+key+".so", func(path string) error {
 		_, diagnostics, err := c.clang(ctx, text, append(args, "-o", path)...)
 		if err != nil {
@@ -235,7 +240,7 @@ func (c *compiler) compile(ctx context.Context, name string, r *rewriting, v var
 func (c *compiler) blame(ctx context.Context, name, text string, functions []*function, words string, o *object) error {
 	accept := func(keep func(string) bool) (string, error) {
 		r := rewrite(name, text, keep)
-		_, diagnostics, err := c.clang(ctx, unit(name, r, true), append(c.language(), "-w", "-fsyntax-only")...)
+		_, diagnostics, err := c.clang(ctx, unit(name, r, true), append(c.language(), within(mostThreadgroupBytes), "-w", "-fsyntax-only")...)
 		if !errors.As(err, new(*exec.ExitError)) {
 			return "", err
 		}

@@ -77,7 +77,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 	for symbol := range wanted {
 		return nil, &PTXError{name, "there is no kernel " + symbol}
 	}
-	args := append(c.metal(), "-w", "--target=nvptx64-nvidia-cuda", "-march="+ptxGPU, "-Xclang", "-target-feature", "-Xclang", "+"+ptxVersion,
+	args := append(c.metal(), "-w", "--target=nvptx64-nvidia-cuda", within(mostThreadgroupBytes), "-march="+ptxGPU, "-Xclang", "-target-feature", "-Xclang", "+"+ptxVersion,
 		"-ffp-contract=fast", "-O3", "-S", "-o", "-")
 	out, diagnostics, err := c.clang(ctx, b.String(), args...)
 	if errors.As(err, new(*exec.ExitError)) {

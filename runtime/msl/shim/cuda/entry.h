@@ -27,15 +27,13 @@ struct argument<T&> {  // a constant, by value
 // The members that are not used cost nothing.
 MSL_FN Context context() {
   Context c;
-  const Index in = {uint(__nvvm_read_ptx_sreg_tid_x()), uint(__nvvm_read_ptx_sreg_tid_y()),
-                    uint(__nvvm_read_ptx_sreg_tid_z())};
-  const Index size = {uint(__nvvm_read_ptx_sreg_ntid_x()), uint(__nvvm_read_ptx_sreg_ntid_y()),
-                      uint(__nvvm_read_ptx_sreg_ntid_z())};
+  const Index in = {uint(__nvvm_read_ptx_sreg_tid_x()), 0, 0};  // blocks have one dimension
+  const Index size = {uint(__nvvm_read_ptx_sreg_ntid_x()), 1, 1};
   const Index group = {uint(__nvvm_read_ptx_sreg_ctaid_x()), uint(__nvvm_read_ptx_sreg_ctaid_y()),
                        uint(__nvvm_read_ptx_sreg_ctaid_z())};
   const Index groups = {uint(__nvvm_read_ptx_sreg_nctaid_x()), uint(__nvvm_read_ptx_sreg_nctaid_y()),
                         uint(__nvvm_read_ptx_sreg_nctaid_z())};
-  const uint threads = size.x * size.y * size.z, at = in.x + size.x * (in.y + size.y * in.z);
+  const uint threads = size.x, at = in.x;
   c.thread_position_in_grid = {group.x * size.x + in.x, group.y * size.y + in.y, group.z * size.z + in.z};
   c.thread_position_in_threadgroup = in;
   c.threadgroup_position_in_grid = group;

@@ -64,6 +64,10 @@ struct index<metal::vec<T, 3>> {
 #include "../cuda/entry.h"
 #endif
 
+#ifndef MSL_THREADGROUP_BYTES
+#define MSL_THREADGROUP_BYTES 32768
+#endif
+
 // A threadgroup variable is a reference to memory of the runner. Its offset is known, to add up their sizes.
 #define MSL_ALIGNMENT(T) (alignof(T) < 16 ? 16 : alignof(T))
 #define MSL_OFFSET(before, T) \

@@ -332,6 +332,10 @@ MSL_FN simdgroup_matrix<T> operator*(simdgroup_matrix<T> a, simdgroup_matrix<T> 
   return d;
 }
 
+#ifdef __NVPTX__
+#include "../cuda/products.h"
+#endif
+
 }  // namespace metal
 
 using metal::_msl_atomic_bool;
