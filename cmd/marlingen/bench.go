@@ -91,7 +91,7 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 // options returns what does not depend on devices.
 func (c *benchCmd) options() (bench.Options, error) {
 	o := bench.Options{
-		Table: generated.Table, Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
+		Table: c.Device.table(), Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
 		Rounds: c.Rounds, Time: c.Time, Known: 2, Seed: 1,
 	}
 	if c.Quick {
@@ -179,7 +179,7 @@ func (c *benchCmd) variants(ctx context.Context) (variants []*bench.Variant, end
 		if err != nil {
 			return fmt.Errorf("device %s: %w", c.Device, err)
 		}
-		s, err := newSession(ctx, device, generated.Table, generated.Sources)
+		s, err := newSession(ctx, device, c.Device.table(), generated.Sources)
 		if err != nil {
 			return err
 		}

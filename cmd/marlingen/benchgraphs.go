@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
 	"github.com/marlingen/marlingen/runtime/cpu"
@@ -43,7 +42,7 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	}
 	defer s.close()
 	o := bench.GraphOptions{
-		Device: s.device, Library: s.library, Table: generated.Table, Codecs: codecs,
+		Device: s.device, Library: s.library, Table: s.table, Codecs: codecs,
 		Shape: shape, Mixes: mixes, Batches: c.Batches, Layers: graphLayers, Known: 2,
 		Tolerance: max(exactTolerance, s.device.Info().Tolerance),
 		Samples:   5 * c.Rounds, Time: c.Time / 40, Copy: graphCopy, Seed: 1,

@@ -42,6 +42,14 @@ func (d deviceName) index() (int, error) {
 	return n, nil
 }
 
+// table returns the generated kernels that are tuned for the device.
+func (d deviceName) table() *runtime.Table {
+	if d.kind() == "cuda" {
+		return generated.Table.For(runtime.CUDA)
+	}
+	return generated.Table.For(runtime.Metal3)
+}
+
 // Validate is called by kong.
 func (d deviceName) Validate() error {
 	if d == "cpu" || d == "msl" || d.kind() == "cuda" {
@@ -54,8 +62,9 @@ func (d deviceName) Validate() error {
 // A session is an open device with a library.
 type session struct {
 	device  runtime.Device
-	library runtime.Library
-	load    time.Duration // what loading took
+	table   *runtime.Table
+	library runtime.Library // of table
+	load    time.Duration   // what loading took
 }
 
 // open opens the device with the generated library.
@@ -68,7 +77,7 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", f.Device, err)
 	}
-	return newSession(ctx, device, generated.Table, generated.Sources)
+	return newSession(ctx, device, f.Device.table(), generated.Sources)
 }
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
@@ -108,7 +117,7 @@ func newSession(ctx context.Context, device runtime.Device, table *runtime.Table
 		_ = device.Close()
 		return nil, fmt.Errorf("device %s: %w", device.Info().Kind, err)
 	}
-	return &session{device, library, time.Since(start)}, nil
+	return &session{device, table, library, time.Since(start)}, nil
 }
 
 // close closes the session. An error is of no use to anybody any more.

@@ -100,7 +100,7 @@ func (f modelFlags) fit(ctx context.Context, a *app, m *languageModel) error {
 func (m *languageModel) options() model.Options {
 	return model.Options{
 		MoE: moe.Options{
-			Device: m.session.device, Library: m.session.library, Table: generated.Table, Codecs: codecs, Counters: m.counters,
+			Device: m.session.device, Library: m.session.library, Table: m.session.table, Codecs: codecs, Counters: m.counters,
 			RouteOnDevice: m.routeOnDevice,
 		},
 		Frequencies: m.positions,

@@ -19,10 +19,25 @@ import (
 	"github.com/marlingen/marlingen/runtime/devicetest"
 )
 
+// table holds the kernels of the device.
+var table = generated.Table.For(runtime.CUDA)
+
+// single returns the symbol of the kernel that runs single rows of several tuples.
+func single(t *testing.T, pass runtime.Pass) string {
+	t.Helper()
+	for _, k := range table.Kernels {
+		if k.Pass == pass && k.Kind == runtime.Fairway && k.Rows.Contains(1) {
+			return k.Symbol
+		}
+	}
+	t.Fatalf("no kernel runs single rows of several tuples in %s", pass)
+	return ""
+}
+
 // open opens a device of the double, which the end of the test closes.
 func open(t *testing.T, macros ...string) (*cuda.Device, *double.Double) {
 	t.Helper()
-	d := double.New(t, generated.Table, macros...)
+	d := double.New(t, table, macros...)
 	dev, err := cuda.Open(cuda.Options{Library: d.Path})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, dev.Close()) })
@@ -50,7 +65,7 @@ func each(t *testing.T, test func(*testing.T, *cuda.Device)) {
 // load loads the generated table.
 func load(t *testing.T, dev *cuda.Device, sources fs.FS) runtime.Library {
 	t.Helper()
-	lib, err := dev.Load(t.Context(), generated.Table, sources)
+	lib, err := dev.Load(t.Context(), table, sources)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, lib.Close()) })
 	return lib
@@ -58,7 +73,7 @@ func load(t *testing.T, dev *cuda.Device, sources fs.FS) runtime.Library {
 
 func TestDevice(t *testing.T) {
 	each(t, func(t *testing.T, dev *cuda.Device) {
-		devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{})
+		devicetest.Run(t, dev, table, generated.Sources, devicetest.Options{})
 	})
 }
 
@@ -67,10 +82,10 @@ func TestOldDriver(t *testing.T) {
 	dev, d := open(t, "DRIVER_12_3")
 	d.Set(t, "version", 12030)
 	lib := load(t, dev, generated.Sources)
-	for _, k := range generated.Table.Kernels {
+	for _, k := range table.Kernels {
 		require.Equal(t, runtime.Status{State: runtime.Present}, lib.Availability().Of(k), k.Symbol)
 	}
-	require.NoError(t, devicetest.CheckContract(t.Context(), dev, lib, generated.Table))
+	require.NoError(t, devicetest.CheckContract(t.Context(), dev, lib, table))
 }
 
 func TestOpenErrors(t *testing.T) {
@@ -79,7 +94,7 @@ func TestOpenErrors(t *testing.T) {
 	_, err = cuda.Open(cuda.Options{Library: double.Build(t, "DRIVER_ANCIENT")})
 	require.ErrorContains(t, err, "libcuda.so.1 lacks cuGetErrorString")
 
-	d := double.New(t, generated.Table)
+	d := double.New(t, table)
 	o := cuda.Options{Library: d.Path}
 	d.Set(t, "init", 100)
 	_, err = cuda.Open(o)
@@ -102,7 +117,7 @@ func TestOpenErrors(t *testing.T) {
 
 // Two GPUs are two devices, and the buffers of one are none of the other.
 func TestIndex(t *testing.T) {
-	d := double.New(t, generated.Table)
+	d := double.New(t, table)
 	d.Set(t, "devices", 2)
 	dev, err := cuda.Open(cuda.Options{Index: 1, Library: d.Path})
 	require.NoError(t, err)
@@ -158,19 +173,19 @@ func TestAvailability(t *testing.T) {
 	}{
 		"another digest": {
 			edit:  replace(whole, "// marlingen ", "// marlingen f00"),
-			state: runtime.Failed, words: whole + ": it was compiled from sources of digest f00", healthy: []string{generated.MoeTrellisSwiglu623},
+			state: runtime.Failed, words: whole + ": it was compiled from sources of digest f00", healthy: []string{single(t, runtime.GateUp)},
 		},
 		"no digest": {
 			edit:  replace(whole, "// marlingen ", "// "),
-			state: runtime.Failed, words: whole + `: it does not begin with "// marlingen " and a digest`, healthy: []string{generated.MoeTrellisSwiglu623},
+			state: runtime.Failed, words: whole + `: it does not begin with "// marlingen " and a digest`, healthy: []string{single(t, runtime.GateUp)},
 		},
 		"no PTX": {
 			edit:  replace(whole, "\n.version", "\n.verzion"),
-			state: runtime.Failed, words: "Missing .version directive", healthy: []string{generated.MoeTrellisSwiglu623},
+			state: runtime.Failed, words: "Missing .version directive", healthy: []string{single(t, runtime.GateUp)},
 		},
 		"newer PTX": {
 			edit:  replace(whole, "\n.version 7.8", "\n.version 9.9"),
-			state: runtime.Failed, words: "CUDA_ERROR_UNSUPPORTED_PTX_VERSION, 222): ptxas", healthy: []string{generated.MoeTrellisSwiglu623},
+			state: runtime.Failed, words: "CUDA_ERROR_UNSUPPORTED_PTX_VERSION, 222): ptxas", healthy: []string{single(t, runtime.GateUp)},
 		},
 		"no entry": {
 			edit:  replace(whole, ".entry moe_count(", ".entry moe_kount("),
@@ -178,7 +193,7 @@ func TestAvailability(t *testing.T) {
 		},
 		"no file": {
 			edit:  func(all fstest.MapFS) { delete(all, whole) },
-			state: runtime.Missing, words: "no PTX among the sources defines", healthy: []string{generated.MoeTrellisSwiglu623},
+			state: runtime.Missing, words: "no PTX among the sources defines", healthy: []string{single(t, runtime.GateUp)},
 		},
 		"no files": {
 			edit: func(all fstest.MapFS) {
@@ -209,7 +224,7 @@ func TestAvailability(t *testing.T) {
 				d.Set(t, what, value)
 			}
 			lib := load(t, dev, altered(t, test.edit))
-			status := lib.Availability().Of(generated.Table.Kernel(count))
+			status := lib.Availability().Of(table.Kernel(count))
 			require.Equal(t, test.state, status.State)
 			require.Contains(t, status.Words, test.words)
 			for _, symbol := range test.healthy {
@@ -237,7 +252,7 @@ func TestLimits(t *testing.T) {
 		"300000 bytes of threadgroup memory": func(b *runtime.Body) { b.ThreadgroupBytes = 300000 },
 		"":                                   func(b *runtime.Body) { b.ThreadgroupBytes = 200000 },
 	} {
-		k := *generated.Table.Kernel(generated.MoeCount)
+		k := *table.Kernel(generated.MoeCount)
 		body := *k.Body
 		edit(&body)
 		k.Body = &body
@@ -260,10 +275,10 @@ func TestLoadErrors(t *testing.T) {
 		"helpers.metal is not the file that manifest.json lists": replace("helpers.metal", "\n", "\n\n"),
 		"open helpers.metal":                                     func(all fstest.MapFS) { delete(all, "helpers.metal") },
 	} {
-		_, err := dev.Load(t.Context(), generated.Table, altered(t, edit))
+		_, err := dev.Load(t.Context(), table, altered(t, edit))
 		require.ErrorContains(t, err, words)
 	}
 	require.NoError(t, dev.Close())
-	_, err := dev.Load(t.Context(), generated.Table, generated.Sources)
+	_, err := dev.Load(t.Context(), table, generated.Sources)
 	require.ErrorContains(t, err, "closed device")
 }

@@ -36,7 +36,7 @@ type lacking struct {
 
 func (l lacking) Availability() runtime.Availability {
 	have := maps.Clone(l.Library.Availability())
-	for _, k := range generated.Table.Kernels {
+	for _, k := range table.Kernels {
 		for _, kind := range l.kinds {
 			if k.Kind == kind && k.Pass != runtime.Combine {
 				delete(have, k.Symbol)
@@ -87,7 +87,7 @@ func TestLayers(t *testing.T) {
 					record, err := replay.Read(tensors, n, c.Config)
 					require.NoError(t, err)
 					r, err := replay.Run(t.Context(), n, w, moe.Options{
-						Device: dev, Library: lacking{lib, test.missing}, Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}},
+						Device: dev, Library: lacking{lib, test.missing}, Table: table, Codecs: []moe.Codec{trellis.Codec{}},
 					}, record, 2)
 					require.NoError(t, err)
 					require.NoError(t, r.Faults())
@@ -112,7 +112,7 @@ func TestDecoder(t *testing.T) {
 	require.NoError(t, err)
 	each(t, func(t *testing.T, dev *cuda.Device) {
 		lib := load(t, dev, generated.Sources)
-		o := moe.Options{Device: dev, Library: lib, Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}}}
+		o := moe.Options{Device: dev, Library: lib, Table: table, Codecs: []moe.Codec{trellis.Codec{}}}
 		byHost, err := moe.NewLayer(w, o)
 		require.NoError(t, err)
 		o.RouteOnDevice = true
@@ -133,7 +133,7 @@ func TestDecoder(t *testing.T) {
 			slots := w.Router.TopK + 1
 			s := decoder.Counters().Reset()
 			require.Equal(t, map[string]uint64{
-				generated.MoeRoute: 1, generated.MoeTrellisSwigluDecodeFairway: 1, generated.MoeTrellisSwigluDecodeFairwayDown: 1, generated.MoeCombine: 1,
+				generated.MoeRoute: 1, single(t, runtime.GateUp): 1, single(t, runtime.Down): 1, generated.MoeCombine: 1,
 			}, s.Launches)
 			require.Empty(t, s.Fallbacks)
 			require.Equal(t, slots, int(sum(s.Assignments)))
@@ -167,7 +167,7 @@ func sum[K comparable](m map[K]uint64) (n uint64) {
 func TestGraphs(t *testing.T) {
 	each(t, func(t *testing.T, dev *cuda.Device) {
 		o := bench.GraphOptions{
-			Device: dev, Library: load(t, dev, generated.Sources), Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}},
+			Device: dev, Library: load(t, dev, generated.Sources), Table: table, Codecs: []moe.Codec{trellis.Codec{}},
 			Shape:   bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2},
 			Mixes:   []bench.Mix{bench.Uniform(runtime.BitTuple{Gate: 6, Up: 2, Down: 3}), bench.Distinct(8)},
 			Batches: []int{1, 5, 40}, Layers: 3, Known: 2, Tolerance: 1e-5, Samples: 3, Time: time.Microsecond, Copy: 1 << 20, Seed: 1,

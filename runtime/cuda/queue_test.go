@@ -23,7 +23,7 @@ const experts = 7
 // slot to a token, all to expert 0.
 func countLaunch(t *testing.T, dev *cuda.Device, tokens int) runtime.Launch {
 	t.Helper()
-	k := generated.Table.Kernel(generated.MoeCount)
+	k := table.Kernel(generated.MoeCount)
 	shape := runtime.Shape{Tokens: uint32(tokens), Slots: 1, Experts: experts, Hidden: 16, Intermediate: 16, Rows: uint32(tokens)}
 	l := runtime.Launch{Kernel: k, Shape: shape, Args: []runtime.Arg{{Bytes: runtime.AppendShape(nil, shape)}}}
 	for _, size := range []int{4 * tokens, 4 * experts * int(k.Groups(shape)[0])} {
