@@ -71,6 +71,7 @@ type Double struct {
 
 	set        func(what string, value int) int32
 	complaints func() string
+	reset      func()
 }
 
 // runner is what the kernels of all doubles are run by: callbacks are few.
@@ -82,7 +83,7 @@ var runner = sync.OnceValue(func() uintptr {
 var current executor
 
 // New builds a double and loads it. When the test ends, there must be no
-// complaints but those that Complaints has taken.
+// complaints.
 func New(t testing.TB, table *runtime.Table, macros ...string) *Double {
 	t.Helper()
 	d := &Double{Path: Build(t, macros...)}
@@ -92,6 +93,7 @@ func New(t testing.TB, table *runtime.Table, macros ...string) *Double {
 	purego.RegisterLibFunc(&setRunner, handle, "double_set_runner")
 	purego.RegisterLibFunc(&d.set, handle, "double_set")
 	purego.RegisterLibFunc(&d.complaints, handle, "double_complaints")
+	purego.RegisterLibFunc(&d.reset, handle, "double_reset")
 	setRunner(runner())
 	current.begin(table)
 	t.Cleanup(func() {
@@ -108,8 +110,12 @@ func (d *Double) Set(t testing.TB, what string, value int) {
 	require.Zero(t, d.set(what, value), "the double has no setting %q", what)
 }
 
+// Forget makes the double as it was when it was loaded: it has nothing to
+// complain of any more.
+func (d *Double) Forget() { d.reset() }
+
 // Complaints returns what the double and its kernels complain of, since the
-// test began.
+// test began or Forget was called.
 func (d *Double) Complaints() string { return strings.TrimSpace(d.complaints() + current.take()) }
 
 // A launch is what the double hands to its runner, as C lays it out.
