@@ -306,6 +306,7 @@ func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
 			Target:           target,
 			Threads:          spec.Threads.V,
 			ThreadgroupBytes: spec.ThreadgroupBytes.V,
+			Residents:        spec.Residents.V,
 		},
 		At: at,
 	}
@@ -326,6 +327,9 @@ func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
 	b.Grid = x.grid(at, spec)
 	b.Spec = at.String()
 	x.positive(at, "threads", spec.Threads)
+	if spec.Residents.Line != 0 {
+		x.positive(Pos{at.File, spec.Residents.Line}, "residents", spec.Residents)
+	}
 	need(x, at, "threadgroup_bytes", spec.ThreadgroupBytes)
 	x.limits(b, spec)
 	return b

@@ -67,6 +67,7 @@ func body(b *Body) Code {
 		})...)),
 		field("Threads", Lit(b.Threads)),
 		field("ThreadgroupBytes", Lit(b.ThreadgroupBytes)),
+		field("Residents", Lit(b.Residents)),
 		field("Accumulator", Lit(b.Accumulator)),
 		field("Bindings", Index().Add(rt("Binding")).Values(lines(b.Bindings, func(a runtime.Binding) Code {
 			return Values(is("Name", Lit(a.Name)), is("Type", Lit(a.Type)), is("Access", rt(a.Access)))

@@ -58,6 +58,7 @@ type LaunchSpec struct {
 	Grid             []At[string]
 	Threads          At[int]
 	ThreadgroupBytes At[int] `yaml:"threadgroup_bytes"`
+	Residents        At[int] // may be missing
 	Constants        map[string]At[int]
 }
 

@@ -28,6 +28,7 @@ var helpersRoute = &runtime.Body{
 	},
 	Threads:          512,
 	ThreadgroupBytes: 0,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -57,6 +58,7 @@ var helpersCount = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 1024,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -81,6 +83,7 @@ var helpersPrefix = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 32,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -106,6 +109,7 @@ var helpersScatter = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 1024,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -134,6 +138,7 @@ var helpersCombine = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 0,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

@@ -59,16 +59,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "5b1bd506e7a353f849d270592df6007b18be7ca5c8621db7ea2321ce37a1f1dd",
+	Digest: "dd6fbba4c5a7d632fc07f98dc0d2b82409790a9dbb1077f67bc2c28dfd5738b9",
 	Specs:  "0cc6d556df40666bd490b0391a0517c1dc2195ae74f223109815b4161104e889",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "6d5637ac0642d03eb3ad02e8d84732f566bf439e35e1ed51a8ad8524000766ec"},
-		{Name: "trellis_cuda_base.metal", SHA256: "9a4cb3099a5b1a0e657bbea8f71ee396bb6b2573b911b0e81d06b282d28b5466"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "0b4aae74d0bf1dd7dfb08b48149741e88030bacc41c4f78b6c1cc3b1d96249bf"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "91f801d714ac5b20eb166acdebcb55d65630295cd14f517d1bb82e9d1c3a15ff"},
-		{Name: "trellis_decode.metal", SHA256: "60ad968c7293753e0044e53ec620c538054ecca2562697a0b11accd734bdff2e"},
-		{Name: "trellis_large_batch.metal", SHA256: "166a5febcd7246adb8e68d7b41ee72e662abc4ce7598a86475cf782822e6aae7"},
-		{Name: "trellis_prefill4.metal", SHA256: "401d07b0615dce4a658c10b6e0e593c36cf6b3a0c5fbfa4090123c001213e4c5"},
+		{Name: "trellis_base.metal", SHA256: "97b867be3d3e7e32ee8e7bba6170410a2ef87ff76863be93f96bb718122e89d5"},
+		{Name: "trellis_cuda_base.metal", SHA256: "463208ddb6c0ef793755d1b745fbb548986b46af3c022075225f4affdfe933bf"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "abe7cd3cb3a95be731667d1bca42725be73ada71f033dacfced7e289acf1fa64"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "8f0f470a1e4ccfb552cb4d0a932b7b1a78b5e298bd123e460439f8700fc66c04"},
+		{Name: "trellis_decode.metal", SHA256: "1c7773cea07da150c07fed2cc9cfb0cfe79235b8d6f278b96ec7398fa8666786"},
+		{Name: "trellis_large_batch.metal", SHA256: "0f90b2437e74e54a695877276a89301de5422232fb51e3e5a3324c5ebb668814"},
+		{Name: "trellis_prefill4.metal", SHA256: "8dea00b82cf07947fd7cd8ee59ab30624607f8eaa57f1b89ad7b5fec2018f786"},
 	},
 }

@@ -43,6 +43,7 @@ var trellisBaseGateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 13824,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -73,6 +74,7 @@ var trellisBaseDown = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 9216,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

@@ -43,6 +43,7 @@ var trellisCudaBaseGateUp = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 70656,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -73,6 +74,7 @@ var trellisCudaBaseDown = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 35328,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

@@ -43,6 +43,7 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 	},
 	Threads:          512,
 	ThreadgroupBytes: 17664,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -73,6 +74,7 @@ var trellisCudaDecodeDown = &runtime.Body{
 	},
 	Threads:          384,
 	ThreadgroupBytes: 6624,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

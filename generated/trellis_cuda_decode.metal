@@ -281,7 +281,7 @@ struct Trellis {
   // The mean of the indices, which weights are relative to.
   float middle() const { return 0.5f * float((1u << width()) - 1); }
   // The scale of a group of inputs.
-  float scale(uint group, uint output) const { return float(scales[group * outputs + output]); }
+  half scale(uint group, uint output) const { return scales[group * outputs + output]; }
 };
 #line 1 "templates/families/products.metal"
 // Up to Spec::tile rows of an expert, by products of 16×16 weights and four rows of 16 inputs.
@@ -318,12 +318,23 @@ METAL_FUNC void multiply_add_16x8x16(thread float4& sum, uint4 w, uint2 x, Lane 
   }
 }
 
-template <typename Spec>
+// Returns two floats as halves, the first in the lower bits. A template, as above.
+template <typename T>
+METAL_FUNC uint halves(T low, T high) { return as_type<uint>(half2(half(low), half(high))); }
+
+// Comes before the first read of what earlier launches write, for devices that begin a launch before those have
+// ended. On all others there is nothing to wait for.
+template <typename Lane>
+METAL_FUNC void earlier_launches(Lane) {}
+
+template <typename Spec, uint N>
 struct Plan {
-  static constant constexpr uint Across = Spec::threads / 32 / Spec::splits;  // simdgroups of a line
-  static constant constexpr uint Tiles = Spec::outputs / 16 / Across;         // of outputs, of a simdgroup
-  static constant constexpr uint Products = (Spec::tile + 3) / 4;             // for a tile of weights: four rows each
-  static constant constexpr uint Pitch = 68;                                  // of 64 pairs: no two lanes meet in a bank
+  static constant constexpr uint Across = Spec::threads / 32 / Spec::splits;         // simdgroups of a line
+  static constant constexpr uint Tiles = Spec::outputs / 16 / Across;                // of outputs, of a simdgroup
+  static constant constexpr uint Products = (Spec::tile + 3) / 4;                    // for a tile of weights: four rows each
+  static constant constexpr uint Staged = (N * Spec::tile + Across - 1) / Across;    // rows that a simdgroup stages
+  static constant constexpr uint Pitch = 68;                                         // of 64 pairs: no two lanes meet in a bank
+  static constant constexpr bool Early = Staged <= 2;                                // are there registers for the next step's?
   static_assert(Spec::threads == 32 * Across * Spec::splits, "whole lines");
   static_assert(Spec::outputs == 16 * Tiles * Across, "whole tiles");
 };
@@ -331,69 +342,84 @@ struct Plan {
 // A step's inputs: of each line, for each of N projections. An input is in two columns, its greater part first.
 template <typename Spec, uint N>
 struct alignas(16) Stage {
-  uint x[Spec::splits][N][2 * Spec::tile][Plan<Spec>::Pitch];
+  uint x[Spec::splits][N][2 * Spec::tile][Plan<Spec, N>::Pitch];
   float2 sum[Spec::splits][N][Spec::tile];  // the unit of x, and middle · Σ x
 };
 
 template <typename Spec, uint N>
 union alignas(16) Scratch {
   Stage<Spec, N> stage[Spec::stages];
-  float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec>::Across][N][Plan<Spec>::Tiles][Plan<Spec>::Products][32];
+  float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec, N>::Across][N][Plan<Spec, N>::Tiles][Plan<Spec, N>::Products][32];
 };
 
 template <typename Spec> using GateUpScratch = Scratch<Spec, 2>;
 template <typename Spec> using DownScratch = Scratch<Spec, 1>;
 
-// What a lane knows of a projection: the factors of the inputs that it stages, and where it is.
-template <typename Spec, typename Weights>
-struct Projected {
-  Weights weights;
-  float4 factors;
-
-  Projected(const Weights w, uint lane) : weights(w), factors(0.0f) {
-    #pragma unroll
-    for (uint p = 0; p < 8; p += 2) {
-      if (lane % 4 == p / 2) {
-        factors = float4(power(Weights::pair_low(p)), power(Weights::pair_high(p)),
-                         power(Weights::pair_low(p + 1)), power(Weights::pair_high(p + 1)));
-      }
-    }
-  }
-
-  static float power(uint n) { return as_type<float>((127 - n) << 23); }  // 2^-n
+// Four inputs of a row, two pairs, and their su.
+struct Inputs {
+  float2 first, second;
+  half2 first_su, second_su;
 };
 
-// Stages 128 inputs of a row, or 0 if there is no row. The lane has four of them.
-template <typename Spec, typename Weights>
-METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum,
-                      const Projected<Spec, Weights> of, device const float* x, bool there, uint first, uint lane) {
+// Fetches a lane's inputs of 128, or 0 if there is no row.
+template <typename Weights>
+METAL_FUNC Inputs fetch_inputs(const Weights w, device const float* x, bool there, uint first, uint lane) {
   const uint at = first + lane / 4 * 16 + Weights::pair_first(lane % 4 * 2);
-  float4 v = 0.0f;
-  if (there && first + lane / 4 * 16 < of.weights.inputs) {
-    const float2 a = *(device const float2*)(x + at), b = *(device const float2*)(x + at + Weights::Distance);
-    v = float4(a.x * of.weights.before(at), b.x * of.weights.before(at + Weights::Distance),
-               a.y * of.weights.before(at + 1), b.y * of.weights.before(at + Weights::Distance + 1));
+  Inputs in = {};
+  if (there && first + lane / 4 * 16 < w.inputs) {
+    in.first = *(device const float2*)(x + at);
+    in.second = *(device const float2*)(x + at + Weights::Distance);
+    in.first_su = half2(w.su[at], w.su[at + 1]);
+    in.second_su = half2(w.su[at + Weights::Distance], w.su[at + Weights::Distance + 1]);
   }
+  return in;
+}
+
+// 2^-n.
+METAL_FUNC float reduction(uint n) { return as_type<float>((127 - n) << 23); }
+
+// Stages the inputs that the lanes have fetched, or 0 if there is no row.
+template <typename Weights>
+METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, const Weights w,
+                      const Inputs in, bool there, uint lane) {
+  if (!there) {
+    *(threadgroup uint2*)(greater + 2 * lane) = uint2(0);
+    *(threadgroup uint2*)(lesser + 2 * lane) = uint2(0);
+    if (lane == 0) sum = 0.0f;
+    return;
+  }
+  float4 v(in.first.x * float(in.first_su.x), in.second.x * float(in.second_su.x),
+           in.first.y * float(in.first_su.y), in.second.y * float(in.second_su.y));
   const float most = max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
   const uint exponent = max(simd_max(as_type<uint>(most)) >> 23, 28u);
   const float total = simd_sum(v.x + v.y + v.z + v.w);
-  v *= of.factors * as_type<float>((268 - exponent) << 23);  // below 2^15
-  const half2 g0(half(v.x), half(v.y)), g1(half(v.z), half(v.w));
-  const half2 l0(half(v.x - float(g0.x)), half(v.y - float(g0.y))), l1(half(v.z - float(g1.x)), half(v.w - float(g1.y)));
-  *(threadgroup uint2*)(greater + 2 * lane) = uint2(as_type<uint>(g0), as_type<uint>(g1));
-  *(threadgroup uint2*)(lesser + 2 * lane) = uint2(as_type<uint>(l0), as_type<uint>(l1));
-  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23), of.weights.middle() * total);
+
+  float4 reductions(1.0f);
+  #pragma unroll
+  for (uint p = 0; p < 8; p += 2) {
+    if (lane % 4 == p / 2) {
+      reductions = float4(reduction(Weights::pair_low(p)), reduction(Weights::pair_high(p)),
+                          reduction(Weights::pair_low(p + 1)), reduction(Weights::pair_high(p + 1)));
+    }
+  }
+  v *= reductions * as_type<float>((268 - exponent) << 23);  // below 2^15
+  const uint g0 = halves(v.x, v.y), g1 = halves(v.z, v.w);
+  const half2 h0 = as_type<half2>(g0), h1 = as_type<half2>(g1);
+  *(threadgroup uint2*)(greater + 2 * lane) = uint2(g0, g1);
+  *(threadgroup uint2*)(lesser + 2 * lane) =
+      uint2(halves(v.x - float(h0.x), v.y - float(h0.y)), halves(v.z - float(h1.x), v.w - float(h1.y)));
+  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23), w.middle() * total);
 }
 
 // The weights of a group of inputs, fetched before they are needed.
-template <typename Spec, typename Weights>
+template <typename Weights, uint Tiles>
 struct Fetched {
-  typename Weights::Rows rows[Plan<Spec>::Tiles][2];
-  float2 scale[Plan<Spec>::Tiles];
+  typename Weights::Rows rows[Tiles][2];
+  half2 scale[Tiles];
 
   void fetch(const Weights w, uint group, uint output, uint lane) thread {
     #pragma unroll
-    for (uint i = 0; i < Plan<Spec>::Tiles; ++i) {
+    for (uint i = 0; i < Tiles; ++i) {
       const uint o = output + 16 * i + lane / 4 * 2;
       #pragma unroll
       for (uint half_group = 0; half_group < 2; ++half_group) {
@@ -401,24 +427,24 @@ struct Fetched {
         rows[i][half_group] = typename Weights::Rows{};
         if (tile < w.inputs / 16 && o < w.outputs) rows[i][half_group] = w.rows(tile, o);
       }
-      scale[i] = 0.0f;
-      if (group * Weights::Group < w.inputs && o < w.outputs) scale[i] = float2(w.scale(group, o), w.scale(group, o + 1));
+      scale[i] = half2(0.0h);
+      if (group * Weights::Group < w.inputs && o < w.outputs) scale[i] = half2(w.scale(group, o), w.scale(group, o + 1));
     }
   }
 };
 
 // Sums of a lane: of two outputs, of each row that is its own.
-template <typename Spec>
+template <typename Spec, uint N>
 struct Sums {
-  float2 of[Plan<Spec>::Tiles][Plan<Spec>::Products];
+  float2 of[Plan<Spec, N>::Tiles][Plan<Spec, N>::Products];
 };
 
 // Adds the products of a group to the sums.
-template <typename Spec, typename Weights>
-METAL_FUNC void multiply(thread Sums<Spec>& sums, const Fetched<Spec, Weights> w,
-                         threadgroup const uint (&x)[2 * Spec::tile][Plan<Spec>::Pitch],
+template <typename Spec, uint N, typename Weights>
+METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan<Spec, N>::Tiles> w,
+                         threadgroup const uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch],
                          threadgroup const float2 (&sum)[Spec::tile], uint lane) {
-  constexpr uint Tiles = Plan<Spec>::Tiles, Products = Plan<Spec>::Products;
+  constexpr uint Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
   float4 products[Tiles][Products] = {};
   #pragma unroll
   for (uint half_group = 0; half_group < 2; ++half_group) {
@@ -454,17 +480,18 @@ METAL_FUNC void multiply(thread Sums<Spec>& sums, const Fetched<Spec, Weights> w
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
       const float4 s = products[i][j];
-      sums.of[i][j] += w.scale[i] * 16777216.0f * (float2(s.x + s.y, s.z + s.w) * unit.x);
-      sums.of[i][j] -= w.scale[i] * unit.y;
+      const float2 scale(float(w.scale[i].x), float(w.scale[i].y));
+      sums.of[i][j] += scale * 16777216.0f * (float2(s.x + s.y, s.z + s.w) * unit.x);
+      sums.of[i][j] -= scale * unit.y;
     }
   }
 }
 
 // Adds the sums of all lines to those of the first.
 template <typename Spec, uint N>
-METAL_FUNC void add_lines(thread Sums<Spec> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Position at) {
+METAL_FUNC void add_lines(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Position at) {
   if (Spec::splits == 1) return;
-  constexpr uint Across = Plan<Spec>::Across, Tiles = Plan<Spec>::Tiles, Products = Plan<Spec>::Products;
+  constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
   const uint line = at.simd / Across, place = at.simd % Across;
   threadgroup_barrier(mem_flags::mem_threadgroup);
   #pragma unroll
@@ -492,66 +519,128 @@ METAL_FUNC void add_lines(thread Sums<Spec> (&sums)[N], threadgroup Scratch<Spec
   }
 }
 
-// What a line stages is read by that line alone.
-template <typename Spec>
-METAL_FUNC void line_barrier() {
-  if (Plan<Spec>::Across == 1) {
-    simdgroup_barrier(mem_flags::mem_threadgroup);
-  } else {
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-  }
+METAL_FUNC device const float* input(const GateUp args, uint row) {
+  return args.x + ulong(args.token[row]) * args.shape.hidden;
 }
+METAL_FUNC device const float* input(const Down args, uint row) {
+  return args.h + ulong(row) * args.shape.intermediate;
+}
+
+// The steps over the inputs of an expert's pass, of N projections: those of gate and up, or of down twice.
+template <typename Spec, uint N, typename First, typename Second, typename Args>
+struct Steps {
+  static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Staged = Plan<Spec, N>::Staged;
+
+  First first;
+  Second second;
+  Work work;
+  uint line, place, lane, output;
+  device const float* rows[Staged];  // of inputs that this simdgroup stages
+  Inputs inputs[Staged];
+
+  Steps(const First f, const Second s, const Work w, const Args args, const Position at)
+      : first(f), second(s), work(w), line(at.simd / Across), place(at.simd % Across), lane(at.lane),
+        output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16) {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) rows[i] = input(args, work.first + min((place + i * Across) / N, work.rows - 1));
+  }
+
+  void fetch(uint group) thread {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) fetch(i, group);
+  }
+
+  void fetch(uint i, uint group) thread {
+    const uint task = place + i * Across;
+    if (task >= N * Spec::tile) return;
+    const bool there = task / N < work.rows;
+    if (N == 1 || task % N == 0) {
+      inputs[i] = fetch_inputs(first, rows[i], there, group * First::Group, lane);
+    } else {
+      inputs[i] = fetch_inputs(second, rows[i], there, group * Second::Group, lane);
+    }
+  }
+
+  void put(threadgroup Stage<Spec, N>& to, uint group) thread {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) {
+      const uint task = place + i * Across, r = task / N, n = task % N;
+      if (task >= N * Spec::tile) continue;
+      if (!Plan<Spec, N>::Early) fetch(i, group);
+      threadgroup uint* x = to.x[line][n][2 * r];
+      if (N == 1 || n == 0) {
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], first, inputs[i], r < work.rows, lane);
+      } else {
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], second, inputs[i], r < work.rows, lane);
+      }
+    }
+  }
+
+  // What a line stages is read by that line alone.
+  static void barrier() {
+    if (Across == 1) {
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+    } else {
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+  }
+
+  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, thread Fetched<First, Tiles>& firsts,
+           thread Fetched<Second, Tiles>& seconds) thread {
+    const uint steps = (first.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits);
+    if (Plan<Spec, N>::Early) fetch(line);
+    put(scratch.stage[0], line);
+    for (uint step = 0; step < steps; ++step) {
+      const uint group = step * Spec::splits + line;
+      const bool more = step + 1 < steps;
+      threadgroup Stage<Spec, N>& staged = scratch.stage[step % Spec::stages];
+      barrier();
+      const Fetched<First, Tiles> f = firsts;
+      const Fetched<Second, Tiles> s = seconds;
+      if (more) {
+        firsts.fetch(first, group + Spec::splits, output, lane);
+        if (N == 2) seconds.fetch(second, group + Spec::splits, output, lane);
+        if (Plan<Spec, N>::Early) fetch(group + Spec::splits);
+      }
+      multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
+      if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      if (more) {
+        if (Spec::stages == 1) barrier();
+        put(scratch.stage[(step + 1) % Spec::stages], group + Spec::splits);
+      }
+    }
+  }
+};
 
 template <typename Spec, typename Gate, typename Up>
 METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
-  constexpr uint Across = Plan<Spec>::Across, Tiles = Plan<Spec>::Tiles;
+  constexpr uint Tiles = Plan<Spec, 2>::Tiles;
   const Work work = args.work[at.group.x];
   if (work.rows == 0) return;
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Projected<Spec, Gate> gate(Gate(args.weights, expert.gate, hidden, intermediate), at.lane);
-  const Projected<Spec, Up> up(Up(args.weights, expert.up, hidden, intermediate), at.lane);
-  const uint line = at.simd / Across, place = at.simd % Across;
-  const uint output = at.group.y * Spec::outputs + place * Tiles * 16;
-  const uint steps = (hidden + Gate::Group * Spec::splits - 1) / (Gate::Group * Spec::splits);
+  const Gate gate(args.weights, expert.gate, hidden, intermediate);
+  const Up up(args.weights, expert.up, hidden, intermediate);
 
-  Fetched<Spec, Gate> gates;
-  Fetched<Spec, Up> ups;
-  Sums<Spec> sums[2] = {};
-  gates.fetch(gate.weights, line, output, at.lane);
-  ups.fetch(up.weights, line, output, at.lane);
-  for (uint step = 0; step < steps; ++step) {
-    const uint group = step * Spec::splits + line;
-    threadgroup Stage<Spec, 2>& staged = scratch.stage[step % Spec::stages];
-    if (Spec::stages == 1 && step > 0) line_barrier<Spec>();
-    for (uint r = place; r < Spec::tile; r += Across) {
-      device const float* x = args.x + ulong(args.token[work.first + min(r, work.rows - 1)]) * hidden;
-      const uint first = group * Gate::Group;
-      stage(staged.x[line][0][2 * r], staged.x[line][0][2 * r + 1], staged.sum[line][0][r], gate, x, r < work.rows, first, at.lane);
-      stage(staged.x[line][1][2 * r], staged.x[line][1][2 * r + 1], staged.sum[line][1][r], up, x, r < work.rows, first, at.lane);
-    }
-    line_barrier<Spec>();
-    const Fetched<Spec, Gate> g = gates;
-    const Fetched<Spec, Up> u = ups;
-    if (step + 1 < steps) {
-      gates.fetch(gate.weights, group + Spec::splits, output, at.lane);
-      ups.fetch(up.weights, group + Spec::splits, output, at.lane);
-    }
-    multiply(sums[0], g, staged.x[line][0], staged.sum[line][0], at.lane);
-    multiply(sums[1], u, staged.x[line][1], staged.sum[line][1], at.lane);
-  }
+  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, args, at);
+  Fetched<Gate, Tiles> gates;
+  Fetched<Up, Tiles> ups;
+  gates.fetch(gate, steps.line, steps.output, at.lane);
+  ups.fetch(up, steps.line, steps.output, at.lane);
+  Sums<Spec, 2> sums[2] = {};
+  steps.run(sums, scratch, gates, ups);
 
   add_lines<Spec, 2>(sums, scratch, at);
-  if (line > 0) return;
+  if (steps.line > 0) return;
   #pragma unroll
   for (uint i = 0; i < Tiles; ++i) {
-    const uint o = output + 16 * i + at.lane / 4 * 2;
+    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
     if (o >= intermediate) continue;
-    const float2 gate_after(gate.weights.after(o), gate.weights.after(o + 1));
-    const float2 up_after(up.weights.after(o), up.weights.after(o + 1));
+    const float2 gate_after(gate.after(o), gate.after(o + 1));
+    const float2 up_after(up.after(o), up.after(o + 1));
     #pragma unroll
-    for (uint j = 0; j < Plan<Spec>::Products; ++j) {
+    for (uint j = 0; j < Plan<Spec, 2>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
       const float2 g = sums[0].of[i][j] * gate_after, u = sums[1].of[i][j] * up_after;
       if (r < work.rows) {
@@ -564,43 +653,29 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 template <typename Spec, typename Weights>
 METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
-  constexpr uint Across = Plan<Spec>::Across, Tiles = Plan<Spec>::Tiles;
+  constexpr uint Tiles = Plan<Spec, 1>::Tiles;
   const Work work = args.work[at.group.x];
-  if (work.rows == 0) return;
+  if (work.rows == 0) return earlier_launches(at.lane);
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Projected<Spec, Weights> of(Weights(args.weights, expert.down, intermediate, hidden), at.lane);
-  const uint line = at.simd / Across, place = at.simd % Across;
-  const uint output = at.group.y * Spec::outputs + place * Tiles * 16;
-  const uint steps = (intermediate + Weights::Group * Spec::splits - 1) / (Weights::Group * Spec::splits);
+  const Weights w(args.weights, expert.down, intermediate, hidden);
 
-  Fetched<Spec, Weights> fetched;
-  Sums<Spec> sums[1] = {};
-  fetched.fetch(of.weights, line, output, at.lane);
-  for (uint step = 0; step < steps; ++step) {
-    const uint group = step * Spec::splits + line;
-    threadgroup Stage<Spec, 1>& staged = scratch.stage[step % Spec::stages];
-    if (Spec::stages == 1 && step > 0) line_barrier<Spec>();
-    for (uint r = place; r < Spec::tile; r += Across) {
-      device const float* h = args.h + ulong(work.first + min(r, work.rows - 1)) * intermediate;
-      stage(staged.x[line][0][2 * r], staged.x[line][0][2 * r + 1], staged.sum[line][0][r], of, h, r < work.rows,
-            group * Weights::Group, at.lane);
-    }
-    line_barrier<Spec>();
-    const Fetched<Spec, Weights> w = fetched;
-    if (step + 1 < steps) fetched.fetch(of.weights, group + Spec::splits, output, at.lane);
-    multiply(sums[0], w, staged.x[line][0], staged.sum[line][0], at.lane);
-  }
+  Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, args, at);
+  Fetched<Weights, Tiles> fetched, none;
+  fetched.fetch(w, steps.line, steps.output, at.lane);
+  earlier_launches(at.lane);  // h is theirs; work and weights are older, and gate_up has waited for them
+  Sums<Spec, 1> sums[1] = {};
+  steps.run(sums, scratch, fetched, none);
 
   add_lines<Spec, 1>(sums, scratch, at);
-  if (line > 0) return;
+  if (steps.line > 0) return;
   #pragma unroll
   for (uint i = 0; i < Tiles; ++i) {
-    const uint o = output + 16 * i + at.lane / 4 * 2;
+    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
     if (o >= hidden) continue;
-    const float2 after(of.weights.after(o), of.weights.after(o + 1));
+    const float2 after(w.after(o), w.after(o + 1));
     #pragma unroll
-    for (uint j = 0; j < Plan<Spec>::Products; ++j) {
+    for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
       if (r < work.rows) {
         *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = args.prob[work.first + r] * (sums[0].of[i][j] * after);

@@ -43,6 +43,7 @@ var trellisCudaPrefill4GateUp = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 8832,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -73,6 +74,7 @@ var trellisCudaPrefill4Down = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 4416,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

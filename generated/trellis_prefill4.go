@@ -43,6 +43,7 @@ var trellisPrefill4GateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 10240,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -73,6 +74,7 @@ var trellisPrefill4Down = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 5120,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

@@ -41,6 +41,7 @@ type Body struct {
 	Grid             [3]Axis
 	Threads          int // per threadgroup
 	ThreadgroupBytes int // of threadgroup memory
+	Residents        int // threadgroups that a core is to hold at once, which limits their registers; 0 if it is the compiler's choice
 	Accumulator      string
 	Bindings         []Binding
 	Alone            []Kind // best first, where a launch has one tuple

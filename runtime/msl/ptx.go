@@ -14,7 +14,7 @@ import (
 // What PTX is made for: the oldest GPU that has the instructions in use, and the
 // oldest driver that takes that version of PTX.
 const (
-	ptxGPU     = "sm_80"
+	ptxGPU     = "sm_90"
 	ptxVersion = "ptx78"
 )
 
@@ -71,14 +71,14 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		if err := f.binds(wanted[f.symbol]); err != nil {
 			return nil, &PTXError{name, err.Error()}
 		}
-		f.ptxEntry(&b, entryName(i))
+		f.ptxEntry(&b, entryName(i), wanted[f.symbol].Pass == runtime.Down && strings.Contains(text, waits))
 		delete(wanted, f.symbol)
 	}
 	for symbol := range wanted {
 		return nil, &PTXError{name, "there is no kernel " + symbol}
 	}
 	args := append(c.metal(), "-w", "--target=nvptx64-nvidia-cuda", within(mostThreadgroupBytes), "-march="+ptxGPU, "-Xclang", "-target-feature", "-Xclang", "+"+ptxVersion,
-		"-ffp-contract=fast", "-O3", "-S", "-o", "-")
+		"-ffp-contract=fast", "-O3", "-mllvm", "-inline-threshold=1000000", "-S", "-o", "-")
 	out, diagnostics, err := c.clang(ctx, b.String(), args...)
 	if errors.As(err, new(*exec.ExitError)) {
 		if words := describe(parseDiagnostics(diagnostics)); words != "" {
@@ -106,8 +106,14 @@ func (f *function) binds(k *runtime.Kernel) error {
 	return nil
 }
 
-// ptxEntry writes the entry point of f.
-func (f *function) ptxEntry(b *strings.Builder, name string) {
+// waits is the call by which a kernel itself waits for what earlier launches
+// write. Of expert passes only down can do something before: its work list and
+// its weights are older than the launch before it, gate_up, which has waited.
+const waits = "earlier_launches("
+
+// ptxEntry writes the entry point of f. It begins with the wait for earlier
+// launches, unless the kernel itself does that.
+func (f *function) ptxEntry(b *strings.Builder, name string, waiting bool) {
 	f.entry = name
 	types := make([]string, len(f.buffers())) // by index
 	var pass []string
@@ -122,8 +128,12 @@ func (f *function) ptxEntry(b *strings.Builder, name string) {
 		}
 	}
 	head := fmt.Sprintf("extern \"C\" __attribute__((flatten)) __kernel void %s(%s)", name, strings.Join(types, ", "))
-	fmt.Fprintf(b, "%s __asm__(%q);\n%s { const msl::Context c = msl::context(); %s%s(%s); }\n",
-		head, f.symbol, head, f.name, f.arguments, strings.Join(pass, ", "))
+	wait := "metal::earlier_launches(0);"
+	if waiting {
+		wait = ""
+	}
+	fmt.Fprintf(b, "%s __asm__(%q);\n%s { %s const msl::Context c = msl::context(); %s%s(%s); }\n",
+		head, f.symbol, head, wait, f.name, f.arguments, strings.Join(pass, ", "))
 }
 
 // index returns the index of a buffer, whose attribute a is.
@@ -140,16 +150,21 @@ var (
 	entryPattern   = regexp.MustCompile(`(?s)(\.entry (\w+)\(.*?\n\))`)
 )
 
-// finish says in PTX how large blocks are, so that registers suffice for them,
-// and drops comments and empty lines.
+// finish says in PTX how large blocks are and how many are to be on a
+// multiprocessor at once, so that registers suffice for them, and drops comments
+// and empty lines.
 func finish(ptx []byte, kernels []*runtime.Kernel) []byte {
-	threads := make(map[string]int)
+	rows := make(map[string]*runtime.Kernel)
 	for _, k := range kernels {
-		threads[k.Symbol] = k.Threads
+		rows[k.Symbol] = k
 	}
 	ptx = commentPattern.ReplaceAll(commentPattern.ReplaceAll(ptx, nil), nil)
 	return entryPattern.ReplaceAllFunc(ptx, func(head []byte) []byte {
 		symbol := string(entryPattern.FindSubmatch(head)[2])
-		return fmt.Appendf(nil, "%s\n.reqntid %d, 1, 1", head, threads[symbol])
+		text := fmt.Sprintf("%s\n.reqntid %d, 1, 1", head, rows[symbol].Threads)
+		if n := rows[symbol].Residents; n > 0 {
+			text += fmt.Sprintf("\n.minnctapersm %d", n)
+		}
+		return []byte(text)
 	})
 }

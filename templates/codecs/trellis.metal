@@ -159,5 +159,5 @@ struct Trellis {
   // The mean of the indices, which weights are relative to.
   float middle() const { return 0.5f * float((1u << width()) - 1); }
   // The scale of a group of inputs.
-  float scale(uint group, uint output) const { return float(scales[group * outputs + output]); }
+  half scale(uint group, uint output) const { return scales[group * outputs + output]; }
 };

@@ -25,6 +25,10 @@ MSL_FN uint __msl_ballot(bool vote, uint* active) {
   return __nvvm_vote_ballot_sync(*active, vote);
 }
 
+MSL_FN uint __msl_shuffle_xor(uint word, uint mask) {
+  return uint(__nvvm_shfl_sync_bfly_i32(MSL_ALL_LANES, int(word), int(mask), 31));
+}
+
 namespace msl {
 
 // The numbers are those of simd.h.
@@ -49,6 +53,19 @@ MSL_FN T shuffled(T value, uint lane) {
 }
 
 template <class T>
+MSL_FN uint word_of(T v) {
+  uint word = 0;
+  __builtin_memcpy(&word, &v, sizeof(T) < 4 ? sizeof(T) : 4);
+  return word;
+}
+template <class T>
+MSL_FN T of_word(uint word) {
+  T v;
+  __builtin_memcpy(&v, &word, sizeof(T) < 4 ? sizeof(T) : 4);
+  return v;
+}
+
+template <class T>
 MSL_FN void reduce(uint op, uint n, void* values) {
   const uint lane = __msl_lane();
 #pragma unroll
@@ -56,7 +73,13 @@ MSL_FN void reduce(uint op, uint n, void* values) {
     T v = ((T*)values)[i];
     if (op < 7) {
 #pragma unroll
-      for (uint d = 16; d > 0; d /= 2) v = combined(op, v, shuffled(v, lane ^ d));
+      for (uint d = 16; d > 0; d /= 2) {
+        if (sizeof(T) == 4) {
+          v = combined(op, v, of_word<T>(__msl_shuffle_xor(word_of(v), d)));
+        } else {
+          v = combined(op, v, shuffled(v, lane ^ d));
+        }
+      }
     } else {
 #pragma unroll
       for (uint d = 1; d < 32; d *= 2) {
@@ -87,7 +110,10 @@ MSL_FN void __msl_reduce(uint op, uint type, uint n, void* values) {
     case 0: return msl::reduce<float>(op, n, values);
     case 1: return msl::reduce<half>(op, n, values);
     case 3: return msl::reduce<int>(op, n, values);
-    case 4: return msl::reduce<uint>(op, n, values);
+    case 4:
+      if (n == 1 && op == 2) return void(*(uint*)values = __nvvm_redux_sync_umin(*(uint*)values, MSL_ALL_LANES));
+      if (n == 1 && op == 3) return void(*(uint*)values = __nvvm_redux_sync_umax(*(uint*)values, MSL_ALL_LANES));
+      return msl::reduce<uint>(op, n, values);
     case 5: return msl::reduce<short>(op, n, values);
     case 6: return msl::reduce<ushort>(op, n, values);
     case 7: return msl::reduce<char>(op, n, values);

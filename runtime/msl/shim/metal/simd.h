@@ -198,7 +198,13 @@ MSL_SIMD simd_prefix_exclusive_product(T v) { return _reduce(v, _ExclusiveProduc
 
 MSL_SIMD simd_shuffle(T v, ushort lane) { return _shuffle(v, lane); }
 MSL_SIMD simd_broadcast(T v, ushort lane) { return _shuffle(v, lane); }
+#ifdef __NVPTX__
+MSL_SIMD simd_shuffle_xor(T v, ushort mask) {
+  return sizeof(T) == 4 ? msl::of_word<T>(__msl_shuffle_xor(msl::word_of(v), mask)) : _shuffle(v, __msl_lane() ^ mask);
+}
+#else
 MSL_SIMD simd_shuffle_xor(T v, ushort mask) { return _shuffle(v, __msl_lane() ^ mask); }
+#endif
 MSL_SIMD simd_shuffle_up(T v, ushort delta) {
   const uint lane = __msl_lane();
   return _shuffle(v, lane >= delta ? lane - delta : lane);
