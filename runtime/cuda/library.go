@@ -16,9 +16,15 @@ import (
 type library struct {
 	device    *Device
 	have      runtime.Availability
-	functions map[string]driver.Function // by symbol, of the kernels that are present
+	functions map[string]function // by symbol, of the kernels that are present
 	modules   []driver.Module
 	closed    atomic.Bool
+}
+
+// A function is a kernel on the GPU.
+type function struct {
+	handle driver.Function
+	waits  bool // for earlier launches, so that it may begin before they have ended
 }
 
 // Load compiles the PTX among sources, module by module: what is wrong with one
@@ -27,7 +33,7 @@ func (d *Device) Load(ctx context.Context, t *runtime.Table, sources fs.FS) (run
 	if err := d.hold(); err != nil {
 		return nil, err
 	}
-	l := &library{device: d, have: make(runtime.Availability), functions: make(map[string]driver.Function)}
+	l := &library{device: d, have: make(runtime.Availability), functions: make(map[string]function)}
 	if err := l.load(ctx, t, sources); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -100,7 +106,7 @@ func (l *library) add(m *module, t *runtime.Table) error {
 			l.have[k.Symbol] = runtime.Status{State: runtime.Failed, Words: words}
 		default:
 			l.have[k.Symbol] = runtime.Status{State: runtime.Present}
-			l.functions[k.Symbol] = f
+			l.functions[k.Symbol] = function{f, m.entries[k.Symbol]}
 		}
 	}
 	return nil

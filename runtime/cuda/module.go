@@ -15,7 +15,7 @@ import (
 type module struct {
 	handle    driver.Module              // 0 if there are words
 	words     string                     // why it cannot be used
-	entries   map[string]bool            // that the file defines
+	entries   map[string]bool            // that the file defines, and whether they wait for earlier launches
 	functions map[string]driver.Function // as the driver enumerates them; nil if it does not
 }
 
@@ -23,6 +23,9 @@ type module struct {
 const header = "// marlingen "
 
 var entry = regexp.MustCompile(`\.entry\s+([A-Za-z0-9_$]+)`)
+
+// waits is the instruction by which a kernel waits for launches before it.
+const waits = "griddepcontrol.wait;"
 
 // loadModule compiles a file whose header has to have a digest. The error is
 // for what is wrong with more than the file.
@@ -32,8 +35,13 @@ func (d *Device) loadModule(sources fs.FS, name, digest string) (*module, error)
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
 	m := &module{entries: make(map[string]bool)}
-	for _, match := range entry.FindAllSubmatch(ptx, -1) {
-		m.entries[string(match[1])] = true
+	found := entry.FindAllSubmatchIndex(ptx, -1)
+	for i, at := range found {
+		end := len(ptx)
+		if i+1 < len(found) {
+			end = found[i+1][0]
+		}
+		m.entries[string(ptx[at[2]:at[3]])] = bytes.Contains(ptx[at[1]:end], []byte(waits))
 	}
 	first, _, _ := bytes.Cut(ptx, []byte("\n"))
 	have, ok := strings.CutPrefix(strings.TrimRight(string(first), " \r"), header)
@@ -68,7 +76,8 @@ func (m *module) defines(symbol string) bool {
 		_, ok := m.functions[symbol]
 		return ok
 	}
-	return m.entries[symbol]
+	_, ok := m.entries[symbol]
+	return ok
 }
 
 // function returns a function of m, on the device.

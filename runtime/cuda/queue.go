@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/marlingen/marlingen/runtime"
@@ -18,6 +19,7 @@ type queue struct {
 	params     *driver.Params    // of a launch
 	pending    []*runtime.Kernel // launched, and not waited for
 	busy       bool              // something is in the stream
+	written    []*buffer         // by the last launch
 	seen       uint64            // writes that the stream waits for
 	elapsed    time.Duration
 	recording  *graph // nil if launches run
@@ -76,8 +78,16 @@ func (q *queue) launch(l runtime.Launch) error {
 		return nil
 	}
 	d := q.library.device
+	f := q.library.functions[l.Kernel.Symbol]
+	early := f.waits && !q.dependsEarly(l)
 	put := func() error {
-		return d.api.Launch(q.library.functions[l.Kernel.Symbol], groups, l.Kernel.Threads, l.Kernel.ThreadgroupBytes, q.stream, q.params)
+		return d.api.Launch(f.handle, groups, l.Kernel.Threads, l.Kernel.ThreadgroupBytes, early, q.stream, q.params)
+	}
+	q.written = q.written[:0]
+	for i, b := range l.Kernel.Bindings {
+		if b.Access == runtime.Write {
+			q.written = append(q.written, l.Args[i].Buffer.(*buffer))
+		}
 	}
 	if g := q.recording; g != nil {
 		if err := put(); err != nil {
@@ -87,6 +97,21 @@ func (q *queue) launch(l runtime.Launch) error {
 		return nil
 	}
 	return q.enqueue(put, l.Kernel)
+}
+
+// dependsEarly reports whether the last launch has written what l may read before
+// it waits: kernels that wait fetch weights before, and what leads to them, which
+// no kernel of a layer writes.
+func (q *queue) dependsEarly(l runtime.Launch) bool {
+	for i, b := range l.Kernel.Bindings {
+		if b.Access != runtime.Read || b.Type == "float" || b.Type == "uint" {
+			continue
+		}
+		if slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
+			return true
+		}
+	}
+	return false
 }
 
 // enqueue calls put, which puts runs of kernels into the stream.

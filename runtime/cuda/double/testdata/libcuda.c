@@ -149,7 +149,7 @@ result cuCtxSetCurrent(context *c) {
 
 typedef struct { thing t; char *bytes; size_t size; } memory;
 typedef struct module { thing t; int n; struct function *functions; } module;
-typedef struct function { thing t; char name[128]; int n; size_t offsets[MAX_PARAMS], sizes[MAX_PARAMS]; long dynamic, shared; int loaded; } function;
+typedef struct function { thing t; char name[128]; int n; size_t offsets[MAX_PARAMS], sizes[MAX_PARAMS]; long dynamic, shared; int loaded, waits; } function;
 
 typedef struct event { thing t; struct stream *s; uint64_t at; int recorded, passed; double ms; } event;
 
@@ -512,6 +512,8 @@ result cuModuleLoadDataEx(module **out, const char *image, unsigned n, const int
 			r = INVALID_PTX;
 			break;
 		}
+		const char *next = strstr(e + 1, ".entry"), *wait = strstr(e, "griddepcontrol.wait");
+		f->waits = wait && (!next || wait < next);
 		m->functions = realloc(m->functions, (m->n + 1) * sizeof f);
 		((function **)m->functions)[m->n++] = f;
 	}
@@ -609,16 +611,26 @@ result cuFuncSetAttribute(function *p, int a, int v) {
 
 /* ---- launches and graphs */
 
-result cuLaunchKernel(function *p, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                      stream *q, void **params, void **extra) {
-	CALL(cuLaunchKernel)
-	FIND(f, function, FUNCTION, p) FIND(s, stream, STREAM, q) LOADED(f)
+typedef struct { unsigned id, pad, value[16]; } attribute;
+typedef struct { unsigned grid[3], block[3], shared; stream *s; attribute *attributes; unsigned n; } config;
+
+/* early reports whether a launch may begin before earlier ones have ended. */
+static int early(const config *c) { return c->n == 1 && c->attributes[0].id == 6 && c->attributes[0].value[0] == 1; }
+
+result cuLaunchKernelEx(const config *c, function *p, void **params, void **extra) {
+	CALL(cuLaunchKernelEx)
+	FIND(f, function, FUNCTION, p) FIND(s, stream, STREAM, c->s) LOADED(f)
+	const unsigned *g = c->grid, *b = c->block;
 	if (extra || !params) FAIL(INVALID_VALUE, "%s: extra options, or no parameters", call)
-	if (!gx || !gy || !gz || gx > 0x7fffffff || gy > 65535 || gz > 65535) FAIL(INVALID_VALUE, "%s: a grid of %u × %u × %u", call, gx, gy, gz)
-	if (!bx || !by || !bz || bz > 64 || (uint64_t)bx * by * bz > THREADS) FAIL(INVALID_VALUE, "%s: a block of %u × %u × %u", call, bx, by, bz)
-	if (registers * bx * by * bz > 65536) { r = OUT_OF_RESOURCES; break; }
-	if (shared + f->shared > f->dynamic) FAIL(INVALID_VALUE, "%s: %u bytes of shared memory; the function has leave for %ld", call, shared, f->dynamic)
-	op o = {.kind = LAUNCH, .f = f, .grid = {gx, gy, gz}, .block = {bx, by, bz}, .shared = shared};
+	if (c->n && !early(c)) FAIL(INVALID_VALUE, "%s: attributes that the double does not know", call)
+	if (c->n && !f->waits) FAIL(INVALID_VALUE, "%s: %s does not wait for earlier launches", call, f->name)
+	if (!g[0] || !g[1] || !g[2] || g[0] > 0x7fffffff || g[1] > 65535 || g[2] > 65535) FAIL(INVALID_VALUE, "%s: a grid of %u × %u × %u", call, g[0], g[1], g[2])
+	if (!b[0] || !b[1] || !b[2] || b[2] > 64 || (uint64_t)b[0] * b[1] * b[2] > THREADS) FAIL(INVALID_VALUE, "%s: a block of %u × %u × %u", call, b[0], b[1], b[2])
+	if (registers * b[0] * b[1] * b[2] > 65536) { r = OUT_OF_RESOURCES; break; }
+	if (c->shared + f->shared > f->dynamic) FAIL(INVALID_VALUE, "%s: %u bytes of shared memory; the function has leave for %ld", call, c->shared, f->dynamic)
+	op o = {.kind = LAUNCH, .f = f, .shared = c->shared};
+	memcpy(o.grid, g, sizeof o.grid);
+	memcpy(o.block, b, sizeof o.block);
 	for (int i = 0; i < f->n; i++) {
 		if (!params[i]) FAIL(INVALID_VALUE, "%s: parameter %d of %s has no address", call, i, f->name)
 		memcpy(o.params[i], params[i], f->sizes[i]);

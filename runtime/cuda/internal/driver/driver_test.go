@@ -147,16 +147,17 @@ func TestDoubleIsStrict(t *testing.T) {
 		"no event recorded": {func(h *handles) error { e, _ := h.a.NewEvent(); return h.a.WaitEvent(h.s, e) }, "recorded 0"},
 		"a function not loaded": {func(h *handles) error {
 			fs, _ := h.a.Functions(h.m)
-			return h.a.Launch(fs["two"], grid, 1, 0, h.s, with(1))
+			return h.a.Launch(fs["two"], grid, 1, 0, false, h.s, with(1))
 		}, "two is not loaded"},
-		"a grid of nothing":     {func(h *handles) error { return h.a.Launch(h.f, [3]uint32{1, 0, 1}, 1, 0, h.s, with(1)) }, "a grid of 1 × 0 × 1"},
-		"a grid too high":       {func(h *handles) error { return h.a.Launch(h.f, [3]uint32{1, 65536, 1}, 1, 0, h.s, with(1)) }, "a grid of 1 × 65536 × 1"},
-		"too many threads":      {func(h *handles) error { return h.a.Launch(h.f, grid, 1025, 0, h.s, with(1)) }, "a block of 1025 × 1 × 1"},
-		"shared memory unasked": {func(h *handles) error { return h.a.Launch(h.f, grid, 32, 49153, h.s, with(1)) }, "leave for 49152"},
+		"a grid of nothing":     {func(h *handles) error { return h.a.Launch(h.f, [3]uint32{1, 0, 1}, 1, 0, false, h.s, with(1)) }, "a grid of 1 × 0 × 1"},
+		"a grid too high":       {func(h *handles) error { return h.a.Launch(h.f, [3]uint32{1, 65536, 1}, 1, 0, false, h.s, with(1)) }, "a grid of 1 × 65536 × 1"},
+		"too many threads":      {func(h *handles) error { return h.a.Launch(h.f, grid, 1025, 0, false, h.s, with(1)) }, "a block of 1025 × 1 × 1"},
+		"shared memory unasked": {func(h *handles) error { return h.a.Launch(h.f, grid, 32, 49153, false, h.s, with(1)) }, "leave for 49152"},
 		"more than there is":    {func(h *handles) error { return h.a.SetFunctionAttribute(h.f, driver.FunctionDynamicShared, 232449) }, "8 = 232449"},
-		"no arguments":          {func(h *handles) error { return h.a.Launch(h.f, grid, 32, 0, h.s, with(0)) }, "parameter 0 of one has no address"},
+		"no arguments":          {func(h *handles) error { return h.a.Launch(h.f, grid, 32, 0, false, h.s, with(0)) }, "parameter 0 of one has no address"},
+		"begun early":           {func(h *handles) error { return h.a.Launch(h.f, grid, 32, 0, true, h.s, with(1)) }, "one does not wait for earlier launches"},
 		"unloaded with launches": {func(h *handles) error {
-			return errors.Join(h.a.Launch(h.f, grid, 32, 0, h.s, with(1)), h.a.Unload(h.m), errors.New("left"))
+			return errors.Join(h.a.Launch(h.f, grid, 32, 0, false, h.s, with(1)), h.a.Unload(h.m), errors.New("left"))
 		}, "a stream still has one"},
 		"a wait while capturing": {func(h *handles) error { return errors.Join(h.a.BeginCapture(h.s), h.a.Synchronize(h.s)) }, "a stream that captures"},
 		"memory while capturing": {func(h *handles) error {

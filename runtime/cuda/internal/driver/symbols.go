@@ -41,7 +41,7 @@ const (
 	cuModuleGetFunction
 	cuFuncGetAttribute
 	cuFuncSetAttribute
-	cuLaunchKernel
+	cuLaunchKernelEx
 	cuGetErrorName
 	cuGetErrorString
 	cuModuleGetFunctionCount
@@ -95,7 +95,7 @@ var names = [symbols]string{
 	cuModuleGetFunction:        "cuModuleGetFunction",
 	cuFuncGetAttribute:         "cuFuncGetAttribute",
 	cuFuncSetAttribute:         "cuFuncSetAttribute",
-	cuLaunchKernel:             "cuLaunchKernel",
+	cuLaunchKernelEx:           "cuLaunchKernelEx",
 	cuGetErrorName:             "cuGetErrorName",
 	cuGetErrorString:           "cuGetErrorString",
 	cuModuleGetFunctionCount:   "cuModuleGetFunctionCount",
