@@ -21,7 +21,7 @@ const experts = 7
 
 // countLaunch returns a launch that counts the assignments of each expert, one
 // slot to a token, all to expert 0.
-func countLaunch(t *testing.T, dev *cuda.Device, tokens int) runtime.Launch {
+func countLaunch(t testing.TB, dev *cuda.Device, tokens int) runtime.Launch {
 	t.Helper()
 	k := table.Kernel(generated.MoeCount)
 	shape := runtime.Shape{Tokens: uint32(tokens), Slots: 1, Experts: experts, Hidden: 16, Intermediate: 16, Rows: uint32(tokens)}
@@ -34,7 +34,7 @@ func countLaunch(t *testing.T, dev *cuda.Device, tokens int) runtime.Launch {
 	return l
 }
 
-func closeArgs(t *testing.T, l runtime.Launch) {
+func closeArgs(t testing.TB, l runtime.Launch) {
 	t.Helper()
 	for _, arg := range l.Args[1:] {
 		require.NoError(t, arg.Buffer.Close())
