@@ -78,6 +78,15 @@ func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
+// multipliers returns the functions for a width, by rows: without a panel and
+// with one.
+func (e engine) multipliers(bits uint8) ([]simd.Dotter, []simd.Multiplier) {
+	if e.exact {
+		return e.set.DotExact[bits], e.set.MultiplyExact[bits]
+	}
+	return e.set.Dot[bits], e.set.Multiply[bits]
+}
+
 // panelTiles is the number of tiles that are decoded at once.
 const panelTiles = 4 * simd.Group
 
@@ -87,13 +96,13 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	if s.rows == 1 && !e.exact {
-		e.set.Dot[m.bits](&y[0], w, &a.acts[0], &a.meta[0], steps, stride, tiles)
+	dots, multiply := e.multipliers(m.bits)
+	if (s.rows-1)/s.blocks+1 < len(dots) {
+		for i := range s.blocks {
+			b := a.block(e, s, i, m.in)
+			dots[b.rows](&y[s.firstOf(i)], w, &b.acts[0], &b.meta[0], steps, stride, tiles)
+		}
 		return
-	}
-	multiply := e.set.Multiply[m.bits]
-	if e.exact {
-		multiply = e.set.MultiplyExact[m.bits]
 	}
 	clear(y)
 	for t := 0; t < tiles; t += panelTiles {

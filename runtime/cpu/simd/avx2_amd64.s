@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func avx2Dot2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot2(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot2x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -218,9 +218,9 @@ DATA avx2Fields2From0At12<>+16(SB)/8, $0x0d0c0d0c0d0c0d0c
 DATA avx2Fields2From0At12<>+24(SB)/8, $0x0e0d0e0d0e0d0e0d
 GLOBL avx2Fields2From0At12<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot3(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot3x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -426,9 +426,9 @@ DATA avx2Fields3From0At10<>+16(SB)/8, $0x0c0b0b0a0b0a0b0a
 DATA avx2Fields3From0At10<>+24(SB)/8, $0x0d0c0d0c0c0b0c0b
 GLOBL avx2Fields3From0At10<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot4(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot4x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -634,9 +634,9 @@ DATA avx2Fields4From0At8<>+16(SB)/8, $0x0a090a0909080908
 DATA avx2Fields4From0At8<>+24(SB)/8, $0x0c0b0c0b0b0a0b0a
 GLOBL avx2Fields4From0At8<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot5(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot5x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -842,9 +842,9 @@ DATA avx2Fields5From0At6<>+16(SB)/8, $0x0807080707060706
 DATA avx2Fields5From0At6<>+24(SB)/8, $0x0b0a0a090a090908
 GLOBL avx2Fields5From0At6<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot6(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot6x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -1050,9 +1050,9 @@ DATA avx2Fields6From0At4<>+16(SB)/8, $0x0706060505040504
 DATA avx2Fields6From0At4<>+24(SB)/8, $0x0a09090808070807
 GLOBL avx2Fields6From0At4<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot7(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot7x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX
@@ -1258,9 +1258,9 @@ DATA avx2Fields7From0At2<>+16(SB)/8, $0x0504040303020302
 DATA avx2Fields7From0At2<>+24(SB)/8, $0x0908080707060605
 GLOBL avx2Fields7From0At2<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot8(SB), NOSPLIT, $0-56
+TEXT ·avx2Dot8x1(SB), NOSPLIT, $0-56
 	MOVQ  y+0(FP), AX
 	MOVQ  indices+8(FP), CX
 	MOVQ  acts+16(FP), DX

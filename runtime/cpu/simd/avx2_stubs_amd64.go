@@ -5,25 +5,25 @@
 package simd
 
 //go:noescape
-func avx2Dot2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
-func avx2Dot8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
 func avx2Spread2(panel *byte, indices *byte, tiles int)

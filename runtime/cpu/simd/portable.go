@@ -19,7 +19,7 @@ func portable() *Set {
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {
 			spreader.spread(unsafe.Slice((*[256]uint8)(unsafe.Pointer(panel)), tiles), unsafe.Slice(indices, tiles*32*bits))
 		}
-		s.Dot[bits] = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
+		s.Dot[bits] = []Dotter{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
 			*y = [16]float32{}
 			var panel [Group][256]uint8
 			for t := 0; t < tiles; t += Group {
@@ -27,7 +27,7 @@ func portable() *Set {
 				spreader.spread(panel[:n], unsafe.Slice(add(indices, t*32*bits), n*32*bits))
 				multiplyRow(bits, y, panel[:n], unsafe.Slice(add(acts, t*16), n*16), add(meta, t/Group*2), add(steps, t/Group*stride), sumFast)
 			}
-		}
+		}}
 		s.Multiply[bits], s.MultiplyExact[bits] = make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
 		for rows := 1; rows <= portableRows; rows++ {
 			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {

@@ -25,7 +25,7 @@ func avx2Set() *Set {
 		Name:          "avx2",
 		Quantize:      avx2Quantize,
 		QuantizeExact: avx2QuantizeExact,
-		Dot:           [9]Dotter{2: avx2Dot2, 3: avx2Dot3, 4: avx2Dot4, 5: avx2Dot5, 6: avx2Dot6, 7: avx2Dot7, 8: avx2Dot8},
+		Dot:           avx2Dots,
 		Spread: [9]func(panel, indices *byte, tiles int){
 			2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
 		},
@@ -41,21 +41,10 @@ func avx512Set() *Set {
 		Name:          "avx512",
 		Quantize:      avx512Quantize,
 		QuantizeExact: avx512QuantizeExact,
-		Dot:           [9]Dotter{2: avx512Dot2, 3: avx512Dot3, 4: avx512Dot4, 5: avx512Dot5, 6: avx512Dot6, 7: avx512Dot7, 8: avx512Dot8},
-		Spread: [9]func(panel, indices *byte, tiles int){
-			2: avx512Spread2, 3: avx512Spread3, 4: avx512Spread4, 5: avx512Spread5, 6: avx512Spread6, 7: avx512Spread7, 8: avx512Spread8,
-		},
-		Multiply: everyWidth([]Multiplier{
-			2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
-			7: avx512Multiply7, 8: avx512Multiply8, 9: avx512Multiply9, 10: avx512Multiply10, 11: avx512Multiply11,
-			12: avx512Multiply12, 13: avx512Multiply13, 14: avx512Multiply14, 15: avx512Multiply15, 16: avx512Multiply16,
-		}),
-		MultiplyExact: everyWidth([]Multiplier{
-			1: avx512MultiplyExact1, 2: avx512MultiplyExact2, 3: avx512MultiplyExact3,
-			4: avx512MultiplyExact4, 5: avx512MultiplyExact5, 6: avx512MultiplyExact6,
-		}),
-		Silu:  avx512Silu,
-		Scale: avx512Scale,
+		Dot:           avx512Dots,
+		DotExact:      avx512ExactDots,
+		Silu:          avx512Silu,
+		Scale:         avx512Scale,
 	}
 }
 

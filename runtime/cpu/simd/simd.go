@@ -40,16 +40,19 @@ type Set struct {
 	// 3·rows floats for each group.
 	Quantize, QuantizeExact Quantizer
 
-	// Dot sets y to the outputs of a strip for one row of 8-bit activations, by
-	// width.
-	Dot [9]Dotter
+	// Dot sets y to the outputs of a strip for 8-bit activations, by width and
+	// the number of rows, from 1 on; DotExact for four digits. Y holds 16 sums
+	// for each row.
+	Dot, DotExact [9][]Dotter
 
-	// Spread writes the indices of tiles to a panel of tiles·256 bytes, by width.
+	// A set that takes more rows at a time than its Dot or DotExact does so by
+	// way of a panel, which many rows share. Spread writes the indices of tiles
+	// to one of tiles·256 bytes, by width.
 	Spread [9]func(panel, indices *byte, tiles int)
 
 	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
 	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1
-	// on. Y holds 16 sums for each row. All widths take as many rows. Meanwhile
+	// on. All widths take as many rows. Meanwhile
 	// Ahead bytes for each tile are fetched into the caches, from ahead on.
 	Multiply, MultiplyExact [9][]Multiplier
 

@@ -54,10 +54,34 @@ func (p problem) strip(t testing.TB) (s strip) {
 
 func ptr[T any](b []byte) *T { return (*T)(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// run returns what set makes of a problem: y of Dot or Multiply, and h.
-func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) {
+// A way is one of the ways of a Set to multiply.
+type way struct{ exact, panel bool }
+
+func (w way) String() string { return fmt.Sprintf("exact=%v,panel=%v", w.exact, w.panel) }
+
+// of returns the functions of set for a width, by rows.
+func (w way) of(set *Set, bits int) ([]Dotter, []Multiplier) {
+	switch {
+	case w.exact && w.panel:
+		return nil, set.MultiplyExact[bits]
+	case w.exact:
+		return set.DotExact[bits], nil
+	case w.panel:
+		return nil, set.Multiply[bits]
+	}
+	return set.Dot[bits], nil
+}
+
+// can reports whether set multiplies rows of a width in this way.
+func (w way) can(set *Set, bits, rows int) bool {
+	dots, multiply := w.of(set, bits)
+	return rows < len(dots) || rows < len(multiply) && multiply[rows] != nil
+}
+
+// run returns what set makes of a problem: sums, and h.
+func (p problem) run(t testing.TB, set *Set, s strip, how way) (y, h []byte) {
 	digits, quantize, metas := 1, set.Quantize, 2
-	if exact {
+	if how.exact {
 		digits, quantize, metas = 4, set.QuantizeExact, 3
 	}
 	fresh := func(n int) []byte { return guarded(t, make([]byte, n), p.atEnd) }
@@ -66,20 +90,13 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
 	}
 	sums := fresh(64 * p.rows)
-	multiply := func(f Multiplier, panel []byte) {
-		ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
-		f(ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
-	}
-	if p.rows == 1 && !exact {
-		set.Dot[p.bits](ptr[[16]float32](sums), ptr[byte](s.indices), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
-	} else {
+	if dots, multiply := how.of(set, p.bits); how.panel {
 		panel := fresh(256 * p.tiles)
 		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
-		if exact {
-			multiply(set.MultiplyExact[p.bits][p.rows], panel)
-		} else {
-			multiply(set.Multiply[p.bits][p.rows], panel)
-		}
+		ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
+		multiply[p.rows](ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
+	} else {
+		dots[p.rows](ptr[[16]float32](sums), ptr[byte](s.indices), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
 	}
 	y, h = fresh(64*p.rows), fresh(64*p.rows)
 	set.Scale(ptr[float32](y), 64, ptr[[16]float32](sums), ptr[byte](s.sv), ptr[float32](s.prob), p.rows)
@@ -91,15 +108,18 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 func (p problem) check(t testing.TB) {
 	s := p.strip(t)
 	sets := Sets()
+	plain := sets[len(sets)-1]
 	for _, exact := range []bool{false, true} {
-		wantY, wantH := p.run(t, sets[len(sets)-1], s, exact)
-		for _, set := range sets[:len(sets)-1] {
-			if exact && p.rows >= len(set.MultiplyExact[p.bits]) || !exact && p.rows >= len(set.Multiply[p.bits]) {
-				continue
+		wantY, wantH := p.run(t, plain, s, way{exact, true})
+		for _, set := range sets {
+			for _, how := range []way{{exact, false}, {exact, true}} {
+				if !how.can(set, p.bits, p.rows) {
+					continue
+				}
+				y, h := p.run(t, set, s, how)
+				require.Equal(t, bitsOf(wantY), bitsOf(y), "%s, %v: %+v", set.Name, how, p)
+				require.Equal(t, bitsOf(wantH), bitsOf(h), "%s, %v, silu: %+v", set.Name, how, p)
 			}
-			y, h := p.run(t, set, s, exact)
-			require.Equal(t, bitsOf(wantY), bitsOf(y), "%s, exact %v: %+v", set.Name, exact, p)
-			require.Equal(t, bitsOf(wantH), bitsOf(h), "%s, exact %v, silu: %+v", set.Name, exact, p)
 		}
 	}
 }
@@ -137,7 +157,7 @@ func TestGolden(t *testing.T) {
 		p := problem{bits: bits, rows: 3, tiles: 19, seed: 1}
 		s := p.strip(t)
 		for _, exact := range []bool{false, true} {
-			y, silu := p.run(t, portable(), s, exact)
+			y, silu := p.run(t, portable(), s, way{exact, true})
 			h.Write(y)
 			h.Write(silu)
 		}

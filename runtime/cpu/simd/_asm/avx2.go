@@ -195,7 +195,7 @@ func (c *asm) groups(tiles reg.GPVirtual, body func(n reg.GPVirtual), end func()
 
 // dot writes the kernel of one row.
 func (k *y) dot(bits int) {
-	k.function(fmt.Sprint("Dot", bits), dotArgs)
+	k.function(dotName(bits, 1), dotArgs)
 	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	sum, acc := [2]reg.VecVirtual{k.zero(), k.zero()}, [2]reg.VecVirtual{k.YMM(), k.YMM()}
@@ -288,6 +288,8 @@ func suffix(wide bool) string {
 	}
 	return ""
 }
+
+const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
 // multiply writes the kernel that adds to y the products of a panel with rows
 // of 8-bit activations.

@@ -28,15 +28,12 @@ func avx512(c *asm) {
 	k.digits = c.data("Digits", digitOrders())
 	for _, bits := range widths {
 		k.dot(bits)
-	}
-	for _, bits := range widths {
-		k.spread(bits)
-	}
-	for n := 2; n <= 16; n++ {
-		k.multiply(n)
-	}
-	for n := 1; n <= 6; n++ {
-		k.multiplyExact(n)
+		for n := 2; n <= avx512Rows; n++ {
+			k.dotRows(bits, n)
+		}
+		for n := 1; n <= avx512ExactRows; n++ {
+			k.dotExact(bits, n)
+		}
 	}
 	k.quantize()
 	k.quantizeExact()
@@ -131,9 +128,9 @@ func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
 
 const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
 
-// dot writes the kernel of one row.
+// dot writes the kernel of one row of 8-bit activations.
 func (k *z) dot(bits int) {
-	k.function(fmt.Sprint("Dot", bits), dotArgs)
+	k.function(dotName(bits, 1), dotArgs)
 	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	lanes := k.constant(k.lanes)
@@ -252,17 +249,15 @@ func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual)
 	k.VADDPS(acc, sum, sum)
 }
 
-// spread writes the kernel that makes bytes of the indices of tiles: of each
-// tile four times 16 dwords, the four indices of each output, in the order of
-// lanes.
-func (k *z) spread(bits int) {
-	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
-	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
-	var tile func() [4]reg.VecVirtual
+// A decoder returns the indices of the tile at w as four times 16 dwords, the
+// four indices of each output, in the order of lanes.
+type decoder func(w reg.GPVirtual) [4]reg.VecVirtual
+
+func (k *z) decoder(bits int) decoder {
 	switch bits {
 	case 2:
 		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
-		tile = func() (c [4]reg.VecVirtual) {
+		return func(w reg.GPVirtual) (c [4]reg.VecVirtual) {
 			v := k.ZMM()
 			k.VPERMD(at(w, 0), lanes, v)
 			for s := range c {
@@ -278,7 +273,7 @@ func (k *z) spread(bits int) {
 		}
 	case 4:
 		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
-		tile = func() (c [4]reg.VecVirtual) {
+		return func(w reg.GPVirtual) (c [4]reg.VecVirtual) {
 			for half, places := range []reg.VecVirtual{evens, odds} {
 				v, high := k.ZMM(), k.ZMM()
 				k.VMOVDQU64(at(w, 0), v)
@@ -290,45 +285,39 @@ func (k *z) spread(bits int) {
 			}
 			return c
 		}
-	default:
-		u := k.unpacker(bits)
-		tile = func() [4]reg.VecVirtual {
-			var a, t, c [4]reg.VecVirtual
-			for j := range a {
-				a[j] = u.bytes(w, j)
-				t[j], c[j] = k.ZMM(), k.ZMM()
-			}
-			for j := range 2 {
-				k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
-				k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
-			}
-			for j := range 2 {
-				k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
-				k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
-			}
-			return c
-		}
 	}
-	k.loop(tiles, func() {
-		k.prefetchTile(bits, w)
-		for s, v := range tile() {
-			k.VMOVDQU64(v, at(panel, 64*s))
+	u := k.unpacker(bits)
+	return func(w reg.GPVirtual) [4]reg.VecVirtual {
+		var a, t, c [4]reg.VecVirtual
+		for j := range a {
+			a[j] = u.bytes(w, j)
+			t[j], c[j] = k.ZMM(), k.ZMM()
 		}
-		k.ADDQ(U32(32*bits), w)
-		k.ADDQ(U32(256), panel)
-	})
-	k.end()
+		for j := range 2 {
+			k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
+			k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
+		}
+		for j := range 2 {
+			k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
+			k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
+		}
+		return c
+	}
 }
 
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
+// The most rows that a kernel takes: the registers that hold their sums leave
+// what decoding takes.
+const (
+	avx512Rows      = 16
+	avx512ExactRows = 4
+)
 
-// products multiplies a group of a panel with planes of activations. It calls
-// end with the sums of each plane.
-func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
-	panel, acts := k.load("panel"), k.load("acts")
+// products multiplies the tiles of a strip with planes of activations. It calls
+// end with the sums of each plane over a group.
+func (k *z) products(bits, planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+	w, acts := k.load("indices"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	ahead := k.load("ahead")
-	lanes := k.constant(k.lanes)
+	decode := k.decoder(bits)
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
 	for sets < 4 && planes*sets < 10 {
@@ -343,15 +332,13 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			k.prefetch(ahead)
-			for s := range 4 {
-				v := k.ZMM()
-				k.VMOVDQU64(at(panel, 64*s), v)
+			k.prefetchTile(bits, w)
+			for s, v := range decode(w) {
 				for p := range planes {
 					k.VPDPBUSD_BCST(at(acts, 4*(s*planes+p)), v, acc[s%sets*planes+p])
 				}
 			}
-			k.ADDQ(U32(256), panel)
+			k.ADDQ(U32(32*bits), w)
 			k.ADDQ(U32(16*planes), acts)
 		})
 	}, func() {
@@ -360,17 +347,25 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 				k.VPADDD(acc[n+i], acc[i], acc[i])
 			}
 		}
-		end(acc[:planes], k.steps(steps, stride, lanes))
+		end(acc[:planes], k.steps(steps, stride, k.constant(k.lanes)))
 	})
 	k.end()
 }
 
-// multiply writes the kernel that adds to y the products of a panel with rows
-// of 8-bit activations.
-func (k *z) multiply(rows int) {
-	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
+// clear sets the sums of rows at y to 0.
+func (k *z) clear(y reg.GPVirtual, rows int) {
+	zero := k.zero()
+	for r := range rows {
+		k.VMOVUPS(zero, at(y, 64*r))
+	}
+}
+
+// dotRows writes the kernel of several rows of 8-bit activations.
+func (k *z) dotRows(bits, rows int) {
+	k.function(dotName(bits, rows), dotArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	k.clear(y, rows)
+	k.products(bits, rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
 		for r := range rows {
 			sum := k.ZMM()
 			k.VMOVUPS(at(y, 64*r), sum)
@@ -381,13 +376,13 @@ func (k *z) multiply(rows int) {
 	})
 }
 
-// multiplyExact writes the kernel that adds to y the products of a panel with
-// rows of activations in four digits.
-func (k *z) multiplyExact(rows int) {
-	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
+// dotExact writes the kernel of rows of activations in four digits.
+func (k *z) dotExact(bits, rows int) {
+	k.function(dotExactName(bits, rows), dotArgs)
 	y, meta := k.load("y"), k.load("meta")
-	low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
-	k.products(4*rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	k.clear(y, rows)
+	k.products(bits, 4*rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
 		for r := range rows {
 			d := acc[4*r : 4*r+4]
 			// d[2] and d[0] become the sum, in units of 2^16 and of 1.
