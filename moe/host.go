@@ -3,18 +3,17 @@ package moe
 import (
 	"context"
 	"math"
-	gort "runtime"
 	"sync"
 	"sync/atomic"
 )
 
 // host runs an expert in plain Go. Both x and the result are [rows, hidden];
 // the assignments' probabilities are not in it. Sums are in float64, and do not
-// depend on the number of processors.
-func host(ctx context.Context, codec Codec, data []byte, e *Expert, x []float32) ([]float32, error) {
+// depend on the number of workers.
+func host(ctx context.Context, workers int, codec Codec, data []byte, e *Expert, x []float32) ([]float32, error) {
 	rows := len(x) / e.Gate.In
 	h := make([]float32, rows*e.Gate.Out)
-	err := eachOutput(ctx, e.Gate.Out, func() func(int) {
+	err := eachOutput(ctx, workers, e.Gate.Out, func() func(int) {
 		gate, up := make([]float32, e.Gate.In), make([]float32, e.Up.In)
 		return func(o int) {
 			codec.Row(gate, data, e.Gate, o)
@@ -29,7 +28,7 @@ func host(ctx context.Context, codec Codec, data []byte, e *Expert, x []float32)
 		return nil, err
 	}
 	y := make([]float32, rows*e.Down.Out)
-	return y, eachOutput(ctx, e.Down.Out, func() func(int) {
+	return y, eachOutput(ctx, workers, e.Down.Out, func() func(int) {
 		down := make([]float32, e.Down.In)
 		return func(o int) {
 			codec.Row(down, data, e.Down, o)
@@ -45,11 +44,11 @@ func silu(x float64) float64 { return x / (1 + math.Exp(-x)) }
 
 // eachOutput calls a function that worker makes for each goroutine with every
 // o from 0 to n-1.
-func eachOutput(ctx context.Context, n int, worker func() func(o int)) error {
+func eachOutput(ctx context.Context, workers, n int, worker func() func(o int)) error {
 	const chunk = 16
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(gort.GOMAXPROCS(0), (n+chunk-1)/chunk) {
+	for range min(workers, (n+chunk-1)/chunk) {
 		wg.Go(func() {
 			f := worker()
 			for ctx.Err() == nil {

@@ -1,10 +1,12 @@
 package moe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	gort "runtime"
 	"slices"
 	"sync"
 
@@ -27,6 +29,10 @@ type Options struct {
 	KernelOverride string
 
 	Counters *Counters // nil for the layer's own
+
+	// Workers is the number of goroutines for what the host does itself:
+	// routing, and experts that no kernel runs. 0 stands for GOMAXPROCS.
+	Workers int
 }
 
 // A Layer is a mixture-of-experts layer on a device. Its methods may be called
@@ -35,6 +41,7 @@ type Layer struct {
 	weights  Weights
 	codecs   map[string]Codec
 	counters *Counters
+	workers  int
 	planner  planner
 
 	mu      sync.Mutex
@@ -56,6 +63,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		counters: o.Counters,
 		device:   o.Device,
 		library:  o.Library,
+		workers:  cmp.Or(o.Workers, gort.GOMAXPROCS(0)),
 		experts:  map[string]runtime.Buffer{},
 		scratch:  map[string]runtime.Buffer{},
 	}
@@ -73,7 +81,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts,
 		memory: newMemory(o.Table),
 	}
-	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}}
+	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, candidates: candidates{workers: l.workers}}
 	if err := l.check(); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,11 @@
 // sends the same token to the same experts.
 package logits
 
-import "unsafe"
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
 
 //go:generate go run -C _asm main.go -out ../lanes_amd64.s -stubs ../stubs_amd64.go -pkg logits
 
@@ -20,50 +24,89 @@ type lanes = [block][width]float64
 // A Multiplier multiplies; it holds the memory for that. The zero value is
 // ready.
 type Multiplier struct {
+	workers []*worker
+	group   sync.WaitGroup
+
+	// Of one call.
+	dst, x, w []float32
+	n         int
+	next      atomic.Int64 // block of tokens
+}
+
+// A worker is what one goroutine of a Multiplier multiplies with.
+type worker struct {
+	run  func()    // made once, so that go allocates nothing
 	x    []float64 // of a block of tokens
 	sums [block]lanes
 }
 
 // Times sets dst, [tokens, rows], to the products of x, [tokens, n], and w,
-// [rows, n].
-func (m *Multiplier) Times(dst, x, w []float32, n int) {
-	tokens, rows := len(x)/n, len(w)/n
-	for t := 0; t < tokens; t += block {
+// [rows, n], from up to the given number of goroutines.
+func (m *Multiplier) Times(dst, x, w []float32, n, workers int) {
+	m.dst, m.x, m.w, m.n = dst, x, w, n
+	m.next.Store(0)
+	blocks := (len(x)/n + block - 1) / block
+	workers = max(1, min(workers, blocks))
+	for len(m.workers) < workers {
+		k := new(worker)
+		k.run = func() {
+			defer m.group.Done()
+			k.blocks(m)
+		}
+		m.workers = append(m.workers, k)
+	}
+	for _, k := range m.workers[1:workers] {
+		m.group.Add(1)
+		go k.run()
+	}
+	m.workers[0].blocks(m)
+	m.group.Wait()
+	m.dst, m.x, m.w = nil, nil, nil
+}
+
+// blocks multiplies blocks of tokens while there are any.
+func (k *worker) blocks(m *Multiplier) {
+	n, tokens, rows := m.n, len(m.x)/m.n, len(m.w)/m.n
+	for {
+		t := int(m.next.Add(1)-1) * block
+		if t >= tokens {
+			return
+		}
 		some := min(block, tokens-t)
-		m.x = m.x[:0]
-		for _, v := range x[t*n:][:some*n] {
-			m.x = append(m.x, float64(v))
+		k.x = k.x[:0]
+		for _, v := range m.x[t*n:][:some*n] {
+			k.x = append(k.x, float64(v))
 		}
 		for r := 0; r < rows; r += block {
-			m.block(dst[t*rows+r:], rows, w[r*n:], some, min(block, rows-r), n)
+			k.block(m.dst[t*rows+r:], rows, m.w[r*n:], some, min(block, rows-r), n)
 		}
 	}
 }
 
-// block multiplies the tokens of m.x with a block of rows at w. dst has stride
+// block multiplies the tokens of k.x with a block of rows at w. dst has stride
 // elements for each token.
-func (m *Multiplier) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
+func (k *worker) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
 	whole := n / width * width
 	switch {
 	case whole == 0 || rows < block:
 		for t := range tokens {
-			m.sums[t] = lanes{}
+			k.sums[t] = lanes{}
 			for r := range rows {
-				row(&m.sums[t][r], w[r*n:][:whole], m.x[t*n:])
+				row(&k.sums[t][r], w[r*n:][:whole], k.x[t*n:])
 			}
 		}
 	case tokens == block && machine.four != nil:
-		machine.four(&m.sums, &w[0], &m.x[0], n, whole)
+		machine.four(&k.sums, &w[0], &k.x[0], n, whole)
 	default:
 		for t := range tokens {
-			machine.one((*[1][block][width]float64)(m.sums[t:t+1]), &w[0], &m.x[t*n], n, whole)
+			machine.one((*[1][block][width]float64)(k.sums[t:t+1]), &w[0], &k.x[t*n], n, whole)
 		}
 	}
 	for t := range tokens {
 		for r := range rows {
-			s := &m.sums[t][r]
+			s := &k.sums[t][r]
 			for i := whole; i < n; i++ {
-				s[i-whole] += float64(w[r*n+i]) * m.x[t*n+i]
+				s[i-whole] += float64(w[r*n+i]) * k.x[t*n+i]
 			}
 			a, b, c, d := s[0]+s[4], s[1]+s[5], s[2]+s[6], s[3]+s[7]
 			dst[t*stride+r] = float32((a + c) + (b + d))

@@ -32,7 +32,7 @@ type helper struct {
 	wake     chan struct{}
 }
 
-const lookout = 50 * time.Microsecond
+const lookout = time.Millisecond
 
 // workers is the pool of all devices.
 var workers pool

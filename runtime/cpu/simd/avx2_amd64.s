@@ -4688,3 +4688,25 @@ loop47:
 	JNZ          loop47
 	VZEROUPPER
 	RET
+
+// func avx2Add(sum *float32, y *float32, n int)
+// Requires: AVX
+TEXT ·avx2Add(SB), NOSPLIT, $0-24
+	MOVQ sum+0(FP), AX
+	MOVQ y+8(FP), CX
+	MOVQ n+16(FP), DX
+	SHRQ $0x04, DX
+
+loop48:
+	VMOVUPS (AX), Y0
+	VADDPS  (CX), Y0, Y0
+	VMOVUPS Y0, (AX)
+	VMOVUPS 32(AX), Y0
+	VADDPS  32(CX), Y0, Y0
+	VMOVUPS Y0, 32(AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	DECQ    DX
+	JNZ     loop48
+	VZEROUPPER
+	RET

@@ -81,3 +81,6 @@ func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV
 
 //go:noescape
 func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+
+//go:noescape
+func avx2Add(sum *float32, y *float32, n int)

@@ -25546,3 +25546,22 @@ loop290:
 	JNZ         loop290
 	VZEROUPPER
 	RET
+
+// func avx512Add(sum *float32, y *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·avx512Add(SB), NOSPLIT, $0-24
+	MOVQ sum+0(FP), AX
+	MOVQ y+8(FP), CX
+	MOVQ n+16(FP), DX
+	SHRQ $0x04, DX
+
+loop291:
+	VMOVUPS (AX), Z0
+	VADDPS  (CX), Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	DECQ    DX
+	JNZ     loop291
+	VZEROUPPER
+	RET

@@ -435,3 +435,6 @@ func avx512Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gate
 
 //go:noescape
 func avx512Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+
+//go:noescape
+func avx512Add(sum *float32, y *float32, n int)

@@ -13,7 +13,7 @@ import (
 const portableRows = 16
 
 func portable() *Set {
-	s := &Set{Name: "go", Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale}
+	s := &Set{Name: "go", Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
 		spreader, level := newSpreader(bits), &levels[bits]
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {
@@ -366,5 +366,12 @@ func portableScale(y *float32, stride int, sums *[16]float32, sv *byte, prob *fl
 		for i := range y {
 			y[i] = sum[i] * factors[i] * p
 		}
+	}
+}
+
+func portableAdd(sum, y *float32, n int) {
+	s, v := unsafe.Slice(sum, n), unsafe.Slice(y, n)
+	for i := range s {
+		s[i] += v[i]
 	}
 }

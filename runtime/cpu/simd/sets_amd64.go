@@ -33,6 +33,7 @@ func avx2Set() *Set {
 		MultiplyExact: exact,
 		Silu:          avx2Silu,
 		Scale:         avx2Scale,
+		Add:           avx2Add,
 	}
 }
 
@@ -45,6 +46,7 @@ func avx512Set() *Set {
 		DotExact:      avx512ExactDots,
 		Silu:          avx512Silu,
 		Scale:         avx512Scale,
+		Add:           avx512Add,
 	}
 }
 

@@ -60,6 +60,9 @@ type Set struct {
 	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.
 	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)
 
+	// Add adds the n floats at y to those at sum. N is a multiple of 16.
+	Add func(sum, y *float32, n int)
+
 	// Scale sets 16 elements of each row of y, stride bytes apart, to
 	// sums·sv·prob. Prob has an element for each row.
 	Scale func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)

@@ -150,6 +150,29 @@ func TestSets(t *testing.T) {
 	}
 }
 
+func TestAdd(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{16, 32, 48, 2048} {
+		for _, atEnd := range []bool{false, true} {
+			var sum, y []byte
+			for range n {
+				sum = binary.LittleEndian.AppendUint32(sum, math.Float32bits(float32(r.NormFloat64())))
+				y = binary.LittleEndian.AppendUint32(y, math.Float32bits(float32(r.NormFloat64())))
+			}
+			y = guarded(t, y, atEnd)
+			want := make([]uint32, n)
+			for i := range want {
+				want[i] = math.Float32bits(math.Float32frombits(bitsOf(sum)[i]) + math.Float32frombits(bitsOf(y)[i]))
+			}
+			for _, set := range Sets() {
+				got := guarded(t, sum, atEnd)
+				set.Add(ptr[float32](got), ptr[float32](y), n)
+				require.Equal(t, want, bitsOf(got), set.Name)
+			}
+		}
+	}
+}
+
 // TestGolden shows that other architectures compute the same bits.
 func TestGolden(t *testing.T) {
 	h := fnv.New64a()

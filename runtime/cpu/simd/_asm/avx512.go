@@ -39,6 +39,7 @@ func avx512(c *asm) {
 	k.quantizeExact()
 	k.silu()
 	k.scale()
+	k.addFloats()
 }
 
 func (k *z) constant(m Mem) reg.VecVirtual {
@@ -722,6 +723,24 @@ func (k *z) scale() {
 		k.ADDQ(stride, y)
 		k.ADDQ(U32(64), sums)
 		k.ADDQ(U32(4), prob)
+	})
+	k.end()
+}
+
+const addArgs = "func(sum, y *float32, n int)"
+
+// addFloats writes the kernel that adds floats to others.
+func (k *z) addFloats() {
+	k.function("Add", addArgs)
+	sum, y, n := k.load("sum"), k.load("y"), k.load("n")
+	k.SHRQ(U8(4), n)
+	k.loop(n, func() {
+		v := k.ZMM()
+		k.VMOVUPS(at(sum, 0), v)
+		k.VADDPS(at(y, 0), v, v)
+		k.VMOVUPS(v, at(sum, 0))
+		k.ADDQ(U32(64), sum)
+		k.ADDQ(U32(64), y)
 	})
 	k.end()
 }
