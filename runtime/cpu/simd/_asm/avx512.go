@@ -65,9 +65,9 @@ func (k *z) zero() reg.VecVirtual {
 // An unpacker makes bytes of 64 indices: of 4 outputs by 16 inputs.
 type unpacker struct {
 	*z
-	bits                int
-	quads               reg.OpmaskVirtual // the bits quadwords that hold 64 indices
-	permute, shift, and reg.VecVirtual
+	bits       int
+	permute    [4]reg.VecVirtual // by quarter of a tile
+	shift, and reg.VecVirtual
 }
 
 // unpacker returns the unpacker of a width that is not 2 or 4.
@@ -76,20 +76,37 @@ func (k *z) unpacker(bits int) *unpacker {
 	if bits == 8 {
 		return u
 	}
-	g := k.GP64()
-	u.quads = k.K()
-	k.MOVQ(U64(1<<bits-1), g)
-	k.KMOVQ(g, u.quads)
-	var permute, shift []byte
-	for q := range 8 {
+	var shift []byte
+	for range 8 {
 		for i := range 8 {
-			permute = append(permute, byte(min(q*bits+i, 63)))
 			shift = append(shift, byte(i*bits))
 		}
 	}
-	u.permute, u.shift = k.constant(k.once("Permute", bits, permute)), k.constant(k.once("Shift", bits, shift))
+	of := map[int]reg.VecVirtual{}
+	for j := range u.permute {
+		_, skip := u.quarter(j)
+		if of[skip] == nil {
+			var permute []byte
+			for q := range 8 {
+				for i := range 8 {
+					permute = append(permute, byte(min(skip+q*bits+i, 63)))
+				}
+			}
+			of[skip] = k.constant(k.once(fmt.Sprintf("Permute%dSkip", bits), skip, permute))
+		}
+		u.permute[j] = of[skip]
+	}
+	u.shift = k.constant(k.once("Shift", bits, shift))
 	u.and = k.dwordsOf(0x01010101 * (1<<bits - 1))
 	return u
+}
+
+// quarter returns where in a tile to load the 64 bytes that begin with, or after
+// some bytes to skip hold, the indices of outputs 4·j to 4·j+3. They are all of
+// the tile.
+func (u *unpacker) quarter(j int) (from, skip int) {
+	from = min(8*u.bits*j, 32*u.bits-64)
+	return from, 8*u.bits*j - from
 }
 
 var made = map[string]Mem{}
@@ -106,13 +123,12 @@ func (k *z) once(name string, bits int, b []byte) Mem {
 // bytes returns the indices of outputs 4·j to 4·j+3 of the tile at w.
 func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 	v := u.ZMM()
-	m := at(w, 8*u.bits*j)
 	if u.bits == 8 {
-		u.VMOVDQU64(m, v)
+		u.VMOVDQU64(at(w, 64*j), v)
 		return v
 	}
-	u.VMOVDQU64_Z(m, u.quads, v)
-	u.VPERMB(v, u.permute, v)
+	from, _ := u.quarter(j)
+	u.VPERMB(at(w, from), u.permute[j], v)
 	u.VPMULTISHIFTQB(v, u.shift, v)
 	u.VPANDD(u.and, v, v)
 	return v
