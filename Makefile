@@ -8,7 +8,7 @@ PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
 CALIBRATION := testdata/calibration.txt
 
-.PHONY: run build test race clang generate check prove testdata quality bench microbench lint fuzz
+.PHONY: run build test race arm64 clang generate check prove testdata quality bench microbench lint fuzz
 
 run: build
 	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
@@ -25,6 +25,13 @@ test: clang
 
 race: clang
 	go test -race ./...
+
+# The tests of 64-bit Arm's assembly, under emulation where the machine is another.
+arm64:
+	@if [ "$$(go env GOHOSTARCH)" = arm64 ]; then run=; \
+	elif command -v qemu-aarch64-static >/dev/null; then run="-exec qemu-aarch64-static"; \
+	else echo "no qemu-aarch64-static; apt install qemu-user-static"; exit 1; fi; \
+	GOARCH=arm64 CGO_ENABLED=0 go test $$run ./runtime/cpu/simd ./runtime/cpu/limits ./moe/logits
 
 # The tests of Metal text need clang 17 or newer, and are skipped without it.
 # Where Debian's packages can be installed without asking, it is.

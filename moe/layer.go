@@ -1,12 +1,10 @@
 package moe
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	gort "runtime"
 	"slices"
 	"sync"
 
@@ -29,10 +27,6 @@ type Options struct {
 	KernelOverride string
 
 	Counters *Counters // nil for the layer's own
-
-	// Workers is the number of goroutines for what the host does itself:
-	// routing, and experts that no kernel runs. 0 stands for GOMAXPROCS.
-	Workers int
 }
 
 // A Layer is a mixture-of-experts layer on a device. Its methods may be called
@@ -41,7 +35,7 @@ type Layer struct {
 	weights  Weights
 	codecs   map[string]Codec
 	counters *Counters
-	workers  int
+	workers  runtime.Workers
 	planner  planner
 
 	mu      sync.Mutex
@@ -63,7 +57,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		counters: o.Counters,
 		device:   o.Device,
 		library:  o.Library,
-		workers:  cmp.Or(o.Workers, gort.GOMAXPROCS(0)),
+		workers:  workersOf(o.Device),
 		experts:  map[string]runtime.Buffer{},
 		scratch:  map[string]runtime.Buffer{},
 	}

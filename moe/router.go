@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
+	gort "runtime"
 	"slices"
 
 	"github.com/marlingen/marlingen/moe/logits"
+	"github.com/marlingen/marlingen/runtime"
 )
 
 // A Router chooses the experts of each token, as the glm4_moe_lite, glm4_moe
@@ -55,7 +56,7 @@ func (r *Router) Check(hidden int) error {
 // token whose scores are not finite is an error.
 func (r *Router) Route(x []float32, hidden int) (*Routing, error) {
 	routing := new(Routing)
-	if err := r.route(routing, &candidates{workers: runtime.GOMAXPROCS(0)}, x, hidden); err != nil {
+	if err := r.route(routing, &candidates{workers: newGoroutines(gort.GOMAXPROCS(0))}, x, hidden); err != nil {
 		return nil, err
 	}
 	return routing, nil
@@ -64,7 +65,7 @@ func (r *Router) Route(x []float32, hidden int) (*Routing, error) {
 // candidates are what a router chooses from, for one token. It keeps its memory
 // from token to token.
 type candidates struct {
-	workers        int
+	workers        runtime.Workers
 	times          logits.Multiplier
 	scores, choice []float32 // [experts]; the choice is with the bias
 	experts        []int     // of the groups that are kept

@@ -26,7 +26,7 @@ func newStack(o Options, v *Variant, weights []moe.Weights, ks []known) (*stack,
 	s := &stack{table: o.Table, weights: weights, counters: new(moe.Counters), knowns: ks}
 	for _, w := range weights {
 		l, err := moe.NewLayer(w, moe.Options{
-			Device: v.Device, Library: v.Library, Table: o.Table, Codecs: o.Codecs, Counters: s.counters, Workers: v.Threads,
+			Device: v.Device, Library: v.Library, Table: o.Table, Codecs: o.Codecs, Counters: s.counters,
 		})
 		if err != nil {
 			s.close()

@@ -5,9 +5,9 @@ package logits
 
 import (
 	"slices"
-	"sync"
-	"sync/atomic"
 	"unsafe"
+
+	"github.com/marlingen/marlingen/runtime"
 )
 
 //go:generate go run -C _asm main.go -out ../lanes_amd64.s -stubs ../stubs_amd64.go -pkg logits
@@ -25,60 +25,49 @@ type lanes = [block][width]float64
 // A Multiplier multiplies; it holds the memory for that. The zero value is
 // ready.
 type Multiplier struct {
-	workers []*worker
-	group   sync.WaitGroup
+	workers []worker
+	task    func(worker, i int) // made once, so that a call allocates nothing
 
 	// Of one call.
 	dst, x, w []float32
 	n         int
-	next      atomic.Int64 // block of tokens
+	parts     int // of the rows, each a task for every block of tokens
 }
 
 // A worker is what one goroutine of a Multiplier multiplies with.
 type worker struct {
-	run  func()    // made once, so that go allocates nothing
 	x    []float64 // of a block of tokens
 	sums [block]lanes
 }
 
 // Times sets dst, [tokens, rows], to the products of x, [tokens, n], and w,
-// [rows, n], from up to the given number of goroutines.
-func (m *Multiplier) Times(dst, x, w []float32, n, workers int) {
+// [rows, n].
+func (m *Multiplier) Times(dst, x, w []float32, n int, workers runtime.Workers) {
 	m.dst, m.x, m.w, m.n = dst, x, w, n
-	m.next.Store(0)
-	blocks := (len(x)/n + block - 1) / block
-	workers = max(1, min(workers, blocks))
-	for len(m.workers) < workers {
-		k := new(worker)
-		k.run = func() {
-			defer m.group.Done()
-			k.blocks(m)
-		}
-		m.workers = append(m.workers, k)
+	for len(m.workers) < workers.Workers() {
+		m.workers = append(m.workers, worker{})
 	}
-	for _, k := range m.workers[1:workers] {
-		m.group.Add(1)
-		go k.run()
+	if m.task == nil {
+		m.task = func(worker, i int) { m.workers[worker].multiply(m, i/m.parts*block, i%m.parts) }
 	}
-	m.workers[0].blocks(m)
-	m.group.Wait()
+	tokens, rows := blocks(len(x)/n), blocks(len(w)/n)
+	// A task is to be worth the handing over, and there are to be enough.
+	m.parts = min(max(1, rows/8), (2*workers.Workers()+tokens-1)/tokens)
+	workers.Each(tokens*m.parts, m.task)
 	m.dst, m.x, m.w = nil, nil, nil
 }
 
-// blocks multiplies blocks of tokens while there are any.
-func (k *worker) blocks(m *Multiplier) {
+func blocks(n int) int { return (n + block - 1) / block }
+
+// multiply multiplies a block of tokens from token t on with a part of the rows.
+func (k *worker) multiply(m *Multiplier, t, part int) {
 	n, tokens, rows := m.n, len(m.x)/m.n, len(m.w)/m.n
-	for {
-		t := int(m.next.Add(1)-1) * block
-		if t >= tokens {
-			return
-		}
-		some := min(block, tokens-t)
-		k.x = slices.Grow(k.x[:0], block*n)[:some*n]
-		widen(k.x, m.x[t*n:])
-		for r := 0; r < rows; r += block {
-			k.block(m.dst[t*rows+r:], rows, m.w[r*n:], some, min(block, rows-r), n)
-		}
+	some := min(block, tokens-t)
+	k.x = slices.Grow(k.x[:0], block*n)[:some*n]
+	widen(k.x, m.x[t*n:])
+	end := min(rows, (part+1)*blocks(rows)/m.parts*block)
+	for r := part * blocks(rows) / m.parts * block; r < end; r += block {
+		k.block(m.dst[t*rows+r:], rows, m.w[r*n:], some, min(block, rows-r), n)
 	}
 }
 

@@ -222,8 +222,10 @@ func (e *expertJob) multiply() error {
 
 // blocks returns into how many blocks to divide rows.
 func (e engine) blocks(rows int) int {
-	dots, multiply := e.multipliers(8)
-	most := max(len(dots), len(multiply)) - 1
+	most := len(e.multipliers(8)) - 1
+	if rows < e.panelRows() {
+		most = len(e.dots(8)) - 1
+	}
 	return (rows + most - 1) / most
 }
 

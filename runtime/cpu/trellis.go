@@ -78,13 +78,28 @@ func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
-// multipliers returns the functions for a width, by rows: without a panel and
-// with one.
-func (e engine) multipliers(bits uint8) ([]simd.Dotter, []simd.Multiplier) {
+// panelRows returns the number of rows from which on they share a panel.
+func (e engine) panelRows() int {
 	if e.exact {
-		return e.set.DotExact[bits], e.set.MultiplyExact[bits]
+		return e.set.PanelRowsExact
 	}
-	return e.set.Dot[bits], e.set.Multiply[bits]
+	return e.set.PanelRows
+}
+
+// dots returns the functions without a panel for a width, by rows.
+func (e engine) dots(bits uint8) []simd.Dotter {
+	if e.exact {
+		return e.set.DotExact[bits]
+	}
+	return e.set.Dot[bits]
+}
+
+// multipliers returns the functions with a panel for a width, by rows.
+func (e engine) multipliers(bits uint8) []simd.Multiplier {
+	if e.exact {
+		return e.set.MultiplyExact[bits]
+	}
+	return e.set.Multiply[bits]
 }
 
 // panelTiles is the number of tiles that are decoded at once.
@@ -96,14 +111,15 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	dots, multiply := e.multipliers(m.bits)
-	if (s.rows-1)/s.blocks+1 < len(dots) {
+	if s.rows < e.panelRows() {
+		dots := e.dots(m.bits)
 		for i := range s.blocks {
 			b := a.block(e, s, i, m.in)
 			dots[b.rows](&y[s.firstOf(i)], w, &b.acts[0], &b.meta[0], steps, stride, tiles)
 		}
 		return
 	}
+	multiply := e.multipliers(m.bits)
 	clear(y)
 	for t := 0; t < tiles; t += panelTiles {
 		n, g := min(panelTiles, tiles-t), t/simd.Group

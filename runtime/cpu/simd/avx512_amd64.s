@@ -161,7 +161,7 @@ group1:
 	VPXORD  Z5, Z5, Z5
 
 loop2:
-	PREFETCHT1    16384(CX)
+	PREFETCHT1    8192(CX)
 	PREFETCHT0    2048(CX)
 	VMOVDQU64     (CX), Z10
 	VPANDD        Z6, Z10, Z11
@@ -207,13 +207,13 @@ TEXT ·avx512Dot2x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z9
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
 group3:
@@ -231,7 +231,7 @@ group3:
 	VPXORD  Z8, Z8, Z8
 
 loop4:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z10
 	VPANDD        Z9, Z10, Z11
@@ -241,6 +241,7 @@ loop4:
 	VPANDD        Z9, Z13, Z13
 	VPSRLD        $0x06, Z10, Z10
 	VPANDD        Z9, Z10, Z10
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
 	VPDPBUSD.BCST 8(BX), Z12, Z3
@@ -249,7 +250,6 @@ loop4:
 	VPDPBUSD.BCST 20(BX), Z13, Z6
 	VPDPBUSD.BCST 24(BX), Z10, Z7
 	VPDPBUSD.BCST 28(BX), Z10, Z8
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R9
 	JNZ           loop4
@@ -293,13 +293,13 @@ TEXT ·avx512Dot2x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
 group5:
@@ -321,7 +321,7 @@ group5:
 	VPXORD  Z12, Z12, Z12
 
 loop6:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z14
 	VPANDD        Z13, Z14, Z15
@@ -331,6 +331,7 @@ loop6:
 	VPANDD        Z13, Z17, Z17
 	VPSRLD        $0x06, Z14, Z14
 	VPANDD        Z13, Z14, Z14
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -343,7 +344,6 @@ loop6:
 	VPDPBUSD.BCST 36(BX), Z14, Z10
 	VPDPBUSD.BCST 40(BX), Z14, Z11
 	VPDPBUSD.BCST 44(BX), Z14, Z12
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000030, BX
 	DECQ          R9
 	JNZ           loop6
@@ -398,13 +398,13 @@ TEXT ·avx512Dot2x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group7:
@@ -430,7 +430,7 @@ group7:
 	VPXORD  Z16, Z16, Z16
 
 loop8:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -440,6 +440,7 @@ loop8:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -456,7 +457,6 @@ loop8:
 	VPDPBUSD.BCST 52(BX), Z18, Z14
 	VPDPBUSD.BCST 56(BX), Z18, Z15
 	VPDPBUSD.BCST 60(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
 	JNZ           loop8
@@ -522,13 +522,13 @@ TEXT ·avx512Dot2x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z11
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z11
 	MOVQ         $0x00000008, R10
 
 group9:
@@ -548,7 +548,7 @@ group9:
 	VPXORD  Z10, Z10, Z10
 
 loop10:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z12
 	VPANDD        Z11, Z12, Z13
@@ -558,6 +558,7 @@ loop10:
 	VPANDD        Z11, Z15, Z15
 	VPSRLD        $0x06, Z12, Z12
 	VPANDD        Z11, Z12, Z12
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -578,7 +579,6 @@ loop10:
 	VPDPBUSD.BCST 68(BX), Z12, Z8
 	VPDPBUSD.BCST 72(BX), Z12, Z9
 	VPDPBUSD.BCST 76(BX), Z12, Z10
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000050, BX
 	DECQ          R9
 	JNZ           loop10
@@ -645,13 +645,13 @@ TEXT ·avx512Dot2x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
 group11:
@@ -673,7 +673,7 @@ group11:
 	VPXORD  Z12, Z12, Z12
 
 loop12:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z14
 	VPANDD        Z13, Z14, Z15
@@ -683,6 +683,7 @@ loop12:
 	VPANDD        Z13, Z17, Z17
 	VPSRLD        $0x06, Z14, Z14
 	VPANDD        Z13, Z14, Z14
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -707,7 +708,6 @@ loop12:
 	VPDPBUSD.BCST 84(BX), Z14, Z10
 	VPDPBUSD.BCST 88(BX), Z14, Z11
 	VPDPBUSD.BCST 92(BX), Z14, Z12
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000060, BX
 	DECQ          R9
 	JNZ           loop12
@@ -783,13 +783,13 @@ TEXT ·avx512Dot2x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
 group13:
@@ -813,7 +813,7 @@ group13:
 	VPXORD  Z14, Z14, Z14
 
 loop14:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z16
 	VPANDD        Z15, Z16, Z17
@@ -823,6 +823,7 @@ loop14:
 	VPANDD        Z15, Z19, Z19
 	VPSRLD        $0x06, Z16, Z16
 	VPANDD        Z15, Z16, Z16
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -851,7 +852,6 @@ loop14:
 	VPDPBUSD.BCST 100(BX), Z16, Z12
 	VPDPBUSD.BCST 104(BX), Z16, Z13
 	VPDPBUSD.BCST 108(BX), Z16, Z14
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000070, BX
 	DECQ          R9
 	JNZ           loop14
@@ -936,13 +936,13 @@ TEXT ·avx512Dot2x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group15:
@@ -968,7 +968,7 @@ group15:
 	VPXORD  Z16, Z16, Z16
 
 loop16:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -978,6 +978,7 @@ loop16:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -1010,7 +1011,6 @@ loop16:
 	VPDPBUSD.BCST 116(BX), Z18, Z14
 	VPDPBUSD.BCST 120(BX), Z18, Z15
 	VPDPBUSD.BCST 124(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
 	JNZ           loop16
@@ -1104,13 +1104,13 @@ TEXT ·avx512Dot2x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
 group17:
@@ -1138,7 +1138,7 @@ group17:
 	VPXORD  Z18, Z18, Z18
 
 loop18:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z20
 	VPANDD        Z19, Z20, Z21
@@ -1148,6 +1148,7 @@ loop18:
 	VPANDD        Z19, Z23, Z23
 	VPSRLD        $0x06, Z20, Z20
 	VPANDD        Z19, Z20, Z20
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z21, Z1
 	VPDPBUSD.BCST 4(BX), Z21, Z2
 	VPDPBUSD.BCST 8(BX), Z21, Z3
@@ -1184,7 +1185,6 @@ loop18:
 	VPDPBUSD.BCST 132(BX), Z20, Z16
 	VPDPBUSD.BCST 136(BX), Z20, Z17
 	VPDPBUSD.BCST 140(BX), Z20, Z18
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000090, BX
 	DECQ          R9
 	JNZ           loop18
@@ -1287,13 +1287,13 @@ TEXT ·avx512Dot2x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z11
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z11
 	MOVQ         $0x00000008, R10
 
 group19:
@@ -1313,7 +1313,7 @@ group19:
 	VPXORD  Z10, Z10, Z10
 
 loop20:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z12
 	VPANDD        Z11, Z12, Z13
@@ -1323,6 +1323,7 @@ loop20:
 	VPANDD        Z11, Z15, Z15
 	VPSRLD        $0x06, Z12, Z12
 	VPANDD        Z11, Z12, Z12
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -1363,7 +1364,6 @@ loop20:
 	VPDPBUSD.BCST 148(BX), Z12, Z8
 	VPDPBUSD.BCST 152(BX), Z12, Z9
 	VPDPBUSD.BCST 156(BX), Z12, Z10
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000a0, BX
 	DECQ          R9
 	JNZ           loop20
@@ -1465,13 +1465,13 @@ TEXT ·avx512Dot2x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z12
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z12
 	MOVQ         $0x00000008, R10
 
 group21:
@@ -1492,7 +1492,7 @@ group21:
 	VPXORD  Z11, Z11, Z11
 
 loop22:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z13
 	VPANDD        Z12, Z13, Z14
@@ -1502,6 +1502,7 @@ loop22:
 	VPANDD        Z12, Z16, Z16
 	VPSRLD        $0x06, Z13, Z13
 	VPANDD        Z12, Z13, Z13
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z14, Z1
 	VPDPBUSD.BCST 4(BX), Z14, Z2
 	VPDPBUSD.BCST 8(BX), Z14, Z3
@@ -1546,7 +1547,6 @@ loop22:
 	VPDPBUSD.BCST 164(BX), Z13, Z9
 	VPDPBUSD.BCST 168(BX), Z13, Z10
 	VPDPBUSD.BCST 172(BX), Z13, Z11
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000b0, BX
 	DECQ          R9
 	JNZ           loop22
@@ -1656,13 +1656,13 @@ TEXT ·avx512Dot2x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
 group23:
@@ -1684,7 +1684,7 @@ group23:
 	VPXORD  Z12, Z12, Z12
 
 loop24:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z14
 	VPANDD        Z13, Z14, Z15
@@ -1694,6 +1694,7 @@ loop24:
 	VPANDD        Z13, Z17, Z17
 	VPSRLD        $0x06, Z14, Z14
 	VPANDD        Z13, Z14, Z14
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -1742,7 +1743,6 @@ loop24:
 	VPDPBUSD.BCST 180(BX), Z14, Z10
 	VPDPBUSD.BCST 184(BX), Z14, Z11
 	VPDPBUSD.BCST 188(BX), Z14, Z12
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
 	JNZ           loop24
@@ -1860,13 +1860,13 @@ TEXT ·avx512Dot2x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
 group25:
@@ -1889,7 +1889,7 @@ group25:
 	VPXORD  Z13, Z13, Z13
 
 loop26:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z15
 	VPANDD        Z14, Z15, Z16
@@ -1899,6 +1899,7 @@ loop26:
 	VPANDD        Z14, Z18, Z18
 	VPSRLD        $0x06, Z15, Z15
 	VPANDD        Z14, Z15, Z15
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z16, Z1
 	VPDPBUSD.BCST 4(BX), Z16, Z2
 	VPDPBUSD.BCST 8(BX), Z16, Z3
@@ -1951,7 +1952,6 @@ loop26:
 	VPDPBUSD.BCST 196(BX), Z15, Z11
 	VPDPBUSD.BCST 200(BX), Z15, Z12
 	VPDPBUSD.BCST 204(BX), Z15, Z13
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000d0, BX
 	DECQ          R9
 	JNZ           loop26
@@ -2077,13 +2077,13 @@ TEXT ·avx512Dot2x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
 group27:
@@ -2107,7 +2107,7 @@ group27:
 	VPXORD  Z14, Z14, Z14
 
 loop28:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z16
 	VPANDD        Z15, Z16, Z17
@@ -2117,6 +2117,7 @@ loop28:
 	VPANDD        Z15, Z19, Z19
 	VPSRLD        $0x06, Z16, Z16
 	VPANDD        Z15, Z16, Z16
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -2173,7 +2174,6 @@ loop28:
 	VPDPBUSD.BCST 212(BX), Z16, Z12
 	VPDPBUSD.BCST 216(BX), Z16, Z13
 	VPDPBUSD.BCST 220(BX), Z16, Z14
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000e0, BX
 	DECQ          R9
 	JNZ           loop28
@@ -2307,13 +2307,13 @@ TEXT ·avx512Dot2x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
 group29:
@@ -2338,7 +2338,7 @@ group29:
 	VPXORD  Z15, Z15, Z15
 
 loop30:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z17
 	VPANDD        Z16, Z17, Z18
@@ -2348,6 +2348,7 @@ loop30:
 	VPANDD        Z16, Z20, Z20
 	VPSRLD        $0x06, Z17, Z17
 	VPANDD        Z16, Z17, Z17
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z18, Z1
 	VPDPBUSD.BCST 4(BX), Z18, Z2
 	VPDPBUSD.BCST 8(BX), Z18, Z3
@@ -2408,7 +2409,6 @@ loop30:
 	VPDPBUSD.BCST 228(BX), Z17, Z13
 	VPDPBUSD.BCST 232(BX), Z17, Z14
 	VPDPBUSD.BCST 236(BX), Z17, Z15
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000f0, BX
 	DECQ          R9
 	JNZ           loop30
@@ -2550,13 +2550,13 @@ TEXT ·avx512Dot2x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group31:
@@ -2582,7 +2582,7 @@ group31:
 	VPXORD  Z16, Z16, Z16
 
 loop32:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -2592,6 +2592,7 @@ loop32:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -2656,7 +2657,6 @@ loop32:
 	VPDPBUSD.BCST 244(BX), Z18, Z14
 	VPDPBUSD.BCST 248(BX), Z18, Z15
 	VPDPBUSD.BCST 252(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
 	JNZ           loop32
@@ -2790,13 +2790,13 @@ TEXT ·avx512DotExact2x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group33:
@@ -2822,7 +2822,7 @@ group33:
 	VPXORD  Z16, Z16, Z16
 
 loop34:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -2832,6 +2832,7 @@ loop34:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -2848,7 +2849,6 @@ loop34:
 	VPDPBUSD.BCST 52(BX), Z18, Z14
 	VPDPBUSD.BCST 56(BX), Z18, Z15
 	VPDPBUSD.BCST 60(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
 	JNZ           loop34
@@ -2904,13 +2904,13 @@ TEXT ·avx512DotExact2x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group35:
@@ -2936,7 +2936,7 @@ group35:
 	VPXORD  Z16, Z16, Z16
 
 loop36:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -2946,6 +2946,7 @@ loop36:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -2978,7 +2979,6 @@ loop36:
 	VPDPBUSD.BCST 116(BX), Z18, Z14
 	VPDPBUSD.BCST 120(BX), Z18, Z15
 	VPDPBUSD.BCST 124(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
 	JNZ           loop36
@@ -3048,13 +3048,13 @@ TEXT ·avx512DotExact2x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
 group37:
@@ -3076,7 +3076,7 @@ group37:
 	VPXORD  Z12, Z12, Z12
 
 loop38:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z14
 	VPANDD        Z13, Z14, Z15
@@ -3086,6 +3086,7 @@ loop38:
 	VPANDD        Z13, Z17, Z17
 	VPSRLD        $0x06, Z14, Z14
 	VPANDD        Z13, Z14, Z14
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -3134,7 +3135,6 @@ loop38:
 	VPDPBUSD.BCST 180(BX), Z14, Z10
 	VPDPBUSD.BCST 184(BX), Z14, Z11
 	VPDPBUSD.BCST 188(BX), Z14, Z12
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
 	JNZ           loop38
@@ -3214,13 +3214,13 @@ TEXT ·avx512DotExact2x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
 group39:
@@ -3246,7 +3246,7 @@ group39:
 	VPXORD  Z16, Z16, Z16
 
 loop40:
-	PREFETCHT1    16384(DX)
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
 	VPERMD        (DX), Z0, Z18
 	VPANDD        Z17, Z18, Z19
@@ -3256,6 +3256,7 @@ loop40:
 	VPANDD        Z17, Z21, Z21
 	VPSRLD        $0x06, Z18, Z18
 	VPANDD        Z17, Z18, Z18
+	ADDQ          $0x00000040, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -3320,7 +3321,6 @@ loop40:
 	VPDPBUSD.BCST 244(BX), Z18, Z14
 	VPDPBUSD.BCST 248(BX), Z18, Z15
 	VPDPBUSD.BCST 252(BX), Z18, Z16
-	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
 	JNZ           loop40
@@ -3406,6 +3406,38 @@ loop40:
 	VZEROUPPER
 	RET
 
+// func avx512Spread2(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Spread2(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+
+loop41:
+	PREFETCHT1 8192(CX)
+	PREFETCHT0 2048(CX)
+	VPERMD     (CX), Z0, Z2
+	VPANDD     Z1, Z2, Z3
+	VPSRLD     $0x02, Z2, Z4
+	VPANDD     Z1, Z4, Z4
+	VPSRLD     $0x04, Z2, Z5
+	VPANDD     Z1, Z5, Z5
+	VPSRLD     $0x06, Z2, Z2
+	VPANDD     Z1, Z2, Z2
+	ADDQ       $0x00000040, CX
+	VMOVDQU64  Z3, (AX)
+	VMOVDQU64  Z4, 64(AX)
+	VMOVDQU64  Z5, 128(AX)
+	VMOVDQU64  Z2, 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        loop41
+	VZEROUPPER
+	RET
+
 // func avx512Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-56
@@ -3426,7 +3458,7 @@ TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-56
 	VPBROADCASTD R9, Z10
 	MOVQ         $0x00000008, R10
 
-group41:
+group42:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -3436,10 +3468,10 @@ group41:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop42:
-	PREFETCHT1      16384(CX)
+loop43:
+	PREFETCHT1      8192(CX)
 	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
+	PREFETCHT1      8256(CX)
 	PREFETCHT0      2112(CX)
 	VBROADCASTI32X4 (DX), Z11
 	VPERMB          (CX), Z6, Z12
@@ -3461,7 +3493,7 @@ loop42:
 	ADDQ            $0x00000060, CX
 	ADDQ            $0x00000010, DX
 	DECQ            R9
-	JNZ             loop42
+	JNZ             loop43
 	VPUNPCKLDQ      Z3, Z2, Z11
 	VPUNPCKHDQ      Z3, Z2, Z2
 	VPADDD          Z2, Z11, Z11
@@ -3481,7 +3513,7 @@ loop42:
 	VADDPS          Z2, Z1, Z1
 	ADDQ            $0x00000008, BX
 	TESTQ           R8, R8
-	JNZ             group41
+	JNZ             group42
 	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
@@ -3535,19 +3567,19 @@ TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z9
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z10
 	VMOVDQU64    avx512Shift3<>+0(SB), Z11
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z12
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z12
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group43:
+group44:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -3561,10 +3593,10 @@ group43:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop44:
-	PREFETCHT1     16384(DX)
+loop45:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z13
 	VPMULTISHIFTQB Z13, Z11, Z13
@@ -3586,6 +3618,7 @@ loop44:
 	VPUNPCKHQDQ    Z15, Z14, Z14
 	VPUNPCKLQDQ    Z17, Z13, Z15
 	VPUNPCKHQDQ    Z17, Z13, Z13
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z16, Z1
 	VPDPBUSD.BCST  4(BX), Z16, Z2
 	VPDPBUSD.BCST  8(BX), Z14, Z3
@@ -3594,10 +3627,9 @@ loop44:
 	VPDPBUSD.BCST  20(BX), Z15, Z6
 	VPDPBUSD.BCST  24(BX), Z13, Z7
 	VPDPBUSD.BCST  28(BX), Z13, Z8
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000020, BX
 	DECQ           R9
-	JNZ            loop44
+	JNZ            loop45
 	VPADDD         Z5, Z1, Z1
 	VPADDD         Z6, Z2, Z2
 	VPADDD         Z7, Z3, Z3
@@ -3624,7 +3656,7 @@ loop44:
 	VMOVUPS        Z13, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R8, R8
-	JNZ            group43
+	JNZ            group44
 	VZEROUPPER
 	RET
 
@@ -3638,19 +3670,19 @@ TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z13
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z14
 	VMOVDQU64    avx512Shift3<>+0(SB), Z15
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z16
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z16
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group45:
+group46:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -3668,10 +3700,10 @@ group45:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop46:
-	PREFETCHT1     16384(DX)
+loop47:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -3693,6 +3725,7 @@ loop46:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -3705,10 +3738,9 @@ loop46:
 	VPDPBUSD.BCST  36(BX), Z17, Z10
 	VPDPBUSD.BCST  40(BX), Z17, Z11
 	VPDPBUSD.BCST  44(BX), Z17, Z12
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000030, BX
 	DECQ           R9
-	JNZ            loop46
+	JNZ            loop47
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -3745,7 +3777,7 @@ loop46:
 	VMOVUPS        Z17, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group45
+	JNZ            group46
 	VZEROUPPER
 	RET
 
@@ -3760,19 +3792,19 @@ TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group47:
+group48:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -3794,10 +3826,10 @@ group47:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop48:
-	PREFETCHT1     16384(DX)
+loop49:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -3819,6 +3851,7 @@ loop48:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -3835,10 +3868,9 @@ loop48:
 	VPDPBUSD.BCST  52(BX), Z21, Z14
 	VPDPBUSD.BCST  56(BX), Z21, Z15
 	VPDPBUSD.BCST  60(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop48
+	JNZ            loop49
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -3885,7 +3917,7 @@ loop48:
 	VMOVUPS        Z21, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R8, R8
-	JNZ            group47
+	JNZ            group48
 	VZEROUPPER
 	RET
 
@@ -3901,19 +3933,19 @@ TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z11
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z12
 	VMOVDQU64    avx512Shift3<>+0(SB), Z13
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z14
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z14
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group49:
+group50:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -3929,10 +3961,10 @@ group49:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop50:
-	PREFETCHT1     16384(DX)
+loop51:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z15
 	VPMULTISHIFTQB Z15, Z13, Z15
@@ -3954,6 +3986,7 @@ loop50:
 	VPUNPCKHQDQ    Z17, Z16, Z16
 	VPUNPCKLQDQ    Z19, Z15, Z17
 	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z18, Z1
 	VPDPBUSD.BCST  4(BX), Z18, Z2
 	VPDPBUSD.BCST  8(BX), Z18, Z3
@@ -3974,10 +4007,9 @@ loop50:
 	VPDPBUSD.BCST  68(BX), Z15, Z8
 	VPDPBUSD.BCST  72(BX), Z15, Z9
 	VPDPBUSD.BCST  76(BX), Z15, Z10
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000050, BX
 	DECQ           R9
-	JNZ            loop50
+	JNZ            loop51
 	VPADDD         Z6, Z1, Z1
 	VPADDD         Z7, Z2, Z2
 	VPADDD         Z8, Z3, Z3
@@ -4024,7 +4056,7 @@ loop50:
 	VMOVUPS        Z15, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R8, R8
-	JNZ            group49
+	JNZ            group50
 	VZEROUPPER
 	RET
 
@@ -4041,19 +4073,19 @@ TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z13
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z14
 	VMOVDQU64    avx512Shift3<>+0(SB), Z15
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z16
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z16
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group51:
+group52:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4071,10 +4103,10 @@ group51:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop52:
-	PREFETCHT1     16384(DX)
+loop53:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -4096,6 +4128,7 @@ loop52:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -4120,10 +4153,9 @@ loop52:
 	VPDPBUSD.BCST  84(BX), Z17, Z10
 	VPDPBUSD.BCST  88(BX), Z17, Z11
 	VPDPBUSD.BCST  92(BX), Z17, Z12
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000060, BX
 	DECQ           R9
-	JNZ            loop52
+	JNZ            loop53
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -4178,7 +4210,7 @@ loop52:
 	VMOVUPS        Z17, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group51
+	JNZ            group52
 	VZEROUPPER
 	RET
 
@@ -4196,19 +4228,19 @@ TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z15
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z16
 	VMOVDQU64    avx512Shift3<>+0(SB), Z17
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z18
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z18
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group53:
+group54:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4228,10 +4260,10 @@ group53:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop54:
-	PREFETCHT1     16384(DX)
+loop55:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z19
 	VPMULTISHIFTQB Z19, Z17, Z19
@@ -4253,6 +4285,7 @@ loop54:
 	VPUNPCKHQDQ    Z21, Z20, Z20
 	VPUNPCKLQDQ    Z23, Z19, Z21
 	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z22, Z1
 	VPDPBUSD.BCST  4(BX), Z22, Z2
 	VPDPBUSD.BCST  8(BX), Z22, Z3
@@ -4281,10 +4314,9 @@ loop54:
 	VPDPBUSD.BCST  100(BX), Z19, Z12
 	VPDPBUSD.BCST  104(BX), Z19, Z13
 	VPDPBUSD.BCST  108(BX), Z19, Z14
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000070, BX
 	DECQ           R9
-	JNZ            loop54
+	JNZ            loop55
 	VPADDD         Z8, Z1, Z1
 	VPADDD         Z9, Z2, Z2
 	VPADDD         Z10, Z3, Z3
@@ -4347,7 +4379,7 @@ loop54:
 	VMOVUPS        Z19, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R8, R8
-	JNZ            group53
+	JNZ            group54
 	VZEROUPPER
 	RET
 
@@ -4366,19 +4398,19 @@ TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group55:
+group56:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4400,10 +4432,10 @@ group55:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop56:
-	PREFETCHT1     16384(DX)
+loop57:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -4425,6 +4457,7 @@ loop56:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -4457,10 +4490,9 @@ loop56:
 	VPDPBUSD.BCST  116(BX), Z21, Z14
 	VPDPBUSD.BCST  120(BX), Z21, Z15
 	VPDPBUSD.BCST  124(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop56
+	JNZ            loop57
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -4531,7 +4563,7 @@ loop56:
 	VMOVUPS        Z21, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R8, R8
-	JNZ            group55
+	JNZ            group56
 	VZEROUPPER
 	RET
 
@@ -4551,19 +4583,19 @@ TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z19
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z20
 	VMOVDQU64    avx512Shift3<>+0(SB), Z21
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z22
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z22
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group57:
+group58:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4587,10 +4619,10 @@ group57:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop58:
-	PREFETCHT1     16384(DX)
+loop59:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z23
 	VPMULTISHIFTQB Z23, Z21, Z23
@@ -4612,6 +4644,7 @@ loop58:
 	VPUNPCKHQDQ    Z25, Z24, Z24
 	VPUNPCKLQDQ    Z27, Z23, Z25
 	VPUNPCKHQDQ    Z27, Z23, Z23
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z26, Z1
 	VPDPBUSD.BCST  4(BX), Z26, Z2
 	VPDPBUSD.BCST  8(BX), Z26, Z3
@@ -4648,10 +4681,9 @@ loop58:
 	VPDPBUSD.BCST  132(BX), Z23, Z16
 	VPDPBUSD.BCST  136(BX), Z23, Z17
 	VPDPBUSD.BCST  140(BX), Z23, Z18
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000090, BX
 	DECQ           R9
-	JNZ            loop58
+	JNZ            loop59
 	VPADDD         Z10, Z1, Z1
 	VPADDD         Z11, Z2, Z2
 	VPADDD         Z12, Z3, Z3
@@ -4730,7 +4762,7 @@ loop58:
 	VMOVUPS        Z23, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R8, R8
-	JNZ            group57
+	JNZ            group58
 	VZEROUPPER
 	RET
 
@@ -4751,19 +4783,19 @@ TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z11
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z12
 	VMOVDQU64    avx512Shift3<>+0(SB), Z13
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z14
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z14
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group59:
+group60:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4779,10 +4811,10 @@ group59:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop60:
-	PREFETCHT1     16384(DX)
+loop61:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z15
 	VPMULTISHIFTQB Z15, Z13, Z15
@@ -4804,6 +4836,7 @@ loop60:
 	VPUNPCKHQDQ    Z17, Z16, Z16
 	VPUNPCKLQDQ    Z19, Z15, Z17
 	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z18, Z1
 	VPDPBUSD.BCST  4(BX), Z18, Z2
 	VPDPBUSD.BCST  8(BX), Z18, Z3
@@ -4844,10 +4877,9 @@ loop60:
 	VPDPBUSD.BCST  148(BX), Z15, Z8
 	VPDPBUSD.BCST  152(BX), Z15, Z9
 	VPDPBUSD.BCST  156(BX), Z15, Z10
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000a0, BX
 	DECQ           R9
-	JNZ            loop60
+	JNZ            loop61
 	VMOVDQU64      avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS      (SI), Z16
 	VPERMPS        Z16, Z15, Z16
@@ -4924,7 +4956,7 @@ loop60:
 	VMOVUPS        Z15, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R8, R8
-	JNZ            group59
+	JNZ            group60
 	VZEROUPPER
 	RET
 
@@ -4946,19 +4978,19 @@ TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z12
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z13
 	VMOVDQU64    avx512Shift3<>+0(SB), Z14
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z15
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z15
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group61:
+group62:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -4975,10 +5007,10 @@ group61:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop62:
-	PREFETCHT1     16384(DX)
+loop63:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -5000,6 +5032,7 @@ loop62:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -5044,10 +5077,9 @@ loop62:
 	VPDPBUSD.BCST  164(BX), Z16, Z9
 	VPDPBUSD.BCST  168(BX), Z16, Z10
 	VPDPBUSD.BCST  172(BX), Z16, Z11
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000b0, BX
 	DECQ           R9
-	JNZ            loop62
+	JNZ            loop63
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -5131,7 +5163,7 @@ loop62:
 	VMOVUPS        Z16, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R8, R8
-	JNZ            group61
+	JNZ            group62
 	VZEROUPPER
 	RET
 
@@ -5154,19 +5186,19 @@ TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z13
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z14
 	VMOVDQU64    avx512Shift3<>+0(SB), Z15
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z16
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z16
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group63:
+group64:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -5184,10 +5216,10 @@ group63:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop64:
-	PREFETCHT1     16384(DX)
+loop65:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -5209,6 +5241,7 @@ loop64:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -5257,10 +5290,9 @@ loop64:
 	VPDPBUSD.BCST  180(BX), Z17, Z10
 	VPDPBUSD.BCST  184(BX), Z17, Z11
 	VPDPBUSD.BCST  188(BX), Z17, Z12
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop64
+	JNZ            loop65
 	VMOVDQU64      avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS      (SI), Z18
 	VPERMPS        Z18, Z17, Z18
@@ -5351,7 +5383,7 @@ loop64:
 	VMOVUPS        Z17, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R8, R8
-	JNZ            group63
+	JNZ            group64
 	VZEROUPPER
 	RET
 
@@ -5375,19 +5407,19 @@ TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z14
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z15
 	VMOVDQU64    avx512Shift3<>+0(SB), Z16
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z17
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z17
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group65:
+group66:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -5406,10 +5438,10 @@ group65:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop66:
-	PREFETCHT1     16384(DX)
+loop67:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -5431,6 +5463,7 @@ loop66:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -5483,10 +5516,9 @@ loop66:
 	VPDPBUSD.BCST  196(BX), Z18, Z11
 	VPDPBUSD.BCST  200(BX), Z18, Z12
 	VPDPBUSD.BCST  204(BX), Z18, Z13
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000d0, BX
 	DECQ           R9
-	JNZ            loop66
+	JNZ            loop67
 	VMOVDQU64      avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS      (SI), Z19
 	VPERMPS        Z19, Z18, Z19
@@ -5584,7 +5616,7 @@ loop66:
 	VMOVUPS        Z18, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R8, R8
-	JNZ            group65
+	JNZ            group66
 	VZEROUPPER
 	RET
 
@@ -5609,19 +5641,19 @@ TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z15
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z16
 	VMOVDQU64    avx512Shift3<>+0(SB), Z17
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z18
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z18
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group67:
+group68:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -5641,10 +5673,10 @@ group67:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop68:
-	PREFETCHT1     16384(DX)
+loop69:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z19
 	VPMULTISHIFTQB Z19, Z17, Z19
@@ -5666,6 +5698,7 @@ loop68:
 	VPUNPCKHQDQ    Z21, Z20, Z20
 	VPUNPCKLQDQ    Z23, Z19, Z21
 	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z22, Z1
 	VPDPBUSD.BCST  4(BX), Z22, Z2
 	VPDPBUSD.BCST  8(BX), Z22, Z3
@@ -5722,10 +5755,9 @@ loop68:
 	VPDPBUSD.BCST  212(BX), Z19, Z12
 	VPDPBUSD.BCST  216(BX), Z19, Z13
 	VPDPBUSD.BCST  220(BX), Z19, Z14
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000e0, BX
 	DECQ           R9
-	JNZ            loop68
+	JNZ            loop69
 	VMOVDQU64      avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS      (SI), Z20
 	VPERMPS        Z20, Z19, Z20
@@ -5830,7 +5862,7 @@ loop68:
 	VMOVUPS        Z19, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R8, R8
-	JNZ            group67
+	JNZ            group68
 	VZEROUPPER
 	RET
 
@@ -5856,19 +5888,19 @@ TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z16
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z17
 	VMOVDQU64    avx512Shift3<>+0(SB), Z18
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z19
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z19
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group69:
+group70:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -5889,10 +5921,10 @@ group69:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop70:
-	PREFETCHT1     16384(DX)
+loop71:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -5914,6 +5946,7 @@ loop70:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -5974,10 +6007,9 @@ loop70:
 	VPDPBUSD.BCST  228(BX), Z20, Z13
 	VPDPBUSD.BCST  232(BX), Z20, Z14
 	VPDPBUSD.BCST  236(BX), Z20, Z15
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000f0, BX
 	DECQ           R9
-	JNZ            loop70
+	JNZ            loop71
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -6089,7 +6121,7 @@ loop70:
 	VMOVUPS        Z20, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R8, R8
-	JNZ            group69
+	JNZ            group70
 	VZEROUPPER
 	RET
 
@@ -6116,19 +6148,19 @@ TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group71:
+group72:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -6150,10 +6182,10 @@ group71:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop72:
-	PREFETCHT1     16384(DX)
+loop73:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -6175,6 +6207,7 @@ loop72:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -6239,10 +6272,9 @@ loop72:
 	VPDPBUSD.BCST  244(BX), Z21, Z14
 	VPDPBUSD.BCST  248(BX), Z21, Z15
 	VPDPBUSD.BCST  252(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop72
+	JNZ            loop73
 	VMOVDQU64      avx512Lanes<>+0(SB), Z21
 	VCVTPH2PS      (SI), Z22
 	VPERMPS        Z22, Z21, Z22
@@ -6361,7 +6393,7 @@ loop72:
 	VMOVUPS        Z21, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R8, R8
-	JNZ            group71
+	JNZ            group72
 	VZEROUPPER
 	RET
 
@@ -6373,19 +6405,19 @@ TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group73:
+group74:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -6407,10 +6439,10 @@ group73:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop74:
-	PREFETCHT1     16384(DX)
+loop75:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -6432,6 +6464,7 @@ loop74:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -6448,10 +6481,9 @@ loop74:
 	VPDPBUSD.BCST  52(BX), Z21, Z14
 	VPDPBUSD.BCST  56(BX), Z21, Z15
 	VPDPBUSD.BCST  60(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop74
+	JNZ            loop75
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -6491,7 +6523,7 @@ loop74:
 	VMOVUPS        Z1, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R8, R8
-	JNZ            group73
+	JNZ            group74
 	VZEROUPPER
 	RET
 
@@ -6504,19 +6536,19 @@ TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group75:
+group76:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -6538,10 +6570,10 @@ group75:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop76:
-	PREFETCHT1     16384(DX)
+loop77:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -6563,6 +6595,7 @@ loop76:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -6595,10 +6628,9 @@ loop76:
 	VPDPBUSD.BCST  116(BX), Z21, Z14
 	VPDPBUSD.BCST  120(BX), Z21, Z15
 	VPDPBUSD.BCST  124(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop76
+	JNZ            loop77
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -6651,7 +6683,7 @@ loop76:
 	VMOVUPS        Z5, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group75
+	JNZ            group76
 	VZEROUPPER
 	RET
 
@@ -6665,19 +6697,19 @@ TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z13
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z14
 	VMOVDQU64    avx512Shift3<>+0(SB), Z15
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z16
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z16
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group77:
+group78:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -6695,10 +6727,10 @@ group77:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop78:
-	PREFETCHT1     16384(DX)
+loop79:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -6720,6 +6752,7 @@ loop78:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -6768,10 +6801,9 @@ loop78:
 	VPDPBUSD.BCST  180(BX), Z17, Z10
 	VPDPBUSD.BCST  184(BX), Z17, Z11
 	VPDPBUSD.BCST  188(BX), Z17, Z12
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop78
+	JNZ            loop79
 	VMOVDQU64      avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS      (SI), Z18
 	VPERMPS        Z18, Z17, Z18
@@ -6833,7 +6865,7 @@ loop78:
 	VMOVUPS        Z9, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R8, R8
-	JNZ            group77
+	JNZ            group78
 	VZEROUPPER
 	RET
 
@@ -6848,19 +6880,19 @@ TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z17
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z18
 	VMOVDQU64    avx512Shift3<>+0(SB), Z19
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z20
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z20
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
 	MOVQ         $0x00000008, R10
 
-group79:
+group80:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -6882,10 +6914,10 @@ group79:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop80:
-	PREFETCHT1     16384(DX)
+loop81:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z0, Z21
 	VPMULTISHIFTQB Z21, Z19, Z21
@@ -6907,6 +6939,7 @@ loop80:
 	VPUNPCKHQDQ    Z23, Z22, Z22
 	VPUNPCKLQDQ    Z25, Z21, Z23
 	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
 	VPDPBUSD.BCST  (BX), Z24, Z1
 	VPDPBUSD.BCST  4(BX), Z24, Z2
 	VPDPBUSD.BCST  8(BX), Z24, Z3
@@ -6971,10 +7004,9 @@ loop80:
 	VPDPBUSD.BCST  244(BX), Z21, Z14
 	VPDPBUSD.BCST  248(BX), Z21, Z15
 	VPDPBUSD.BCST  252(BX), Z21, Z16
-	ADDQ           $0x00000060, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop80
+	JNZ            loop81
 	VMOVDQU64      avx512Lanes<>+0(SB), Z21
 	VCVTPH2PS      (SI), Z22
 	VPERMPS        Z22, Z21, Z22
@@ -7053,7 +7085,56 @@ loop80:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group79
+	JNZ            group80
+	VZEROUPPER
+	RET
+
+// func avx512Spread3(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread3(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+
+loop82:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	VPERMB         (CX), Z0, Z5
+	VPMULTISHIFTQB Z5, Z3, Z5
+	VPANDD         Z4, Z5, Z5
+	VPERMB         24(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z3, Z7
+	VPANDD         Z4, Z7, Z7
+	VPERMB         32(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z3, Z8
+	VPANDD         Z4, Z8, Z8
+	VPERMB         32(CX), Z2, Z9
+	VPMULTISHIFTQB Z9, Z3, Z9
+	VPANDD         Z4, Z9, Z9
+	VPUNPCKLDQ     Z7, Z5, Z6
+	VPUNPCKHDQ     Z7, Z5, Z5
+	VPUNPCKLDQ     Z9, Z8, Z7
+	VPUNPCKHDQ     Z9, Z8, Z9
+	VPUNPCKLQDQ    Z7, Z6, Z8
+	VPUNPCKHQDQ    Z7, Z6, Z6
+	VPUNPCKLQDQ    Z9, Z5, Z7
+	VPUNPCKHQDQ    Z9, Z5, Z5
+	ADDQ           $0x00000060, CX
+	VMOVDQU64      Z8, (AX)
+	VMOVDQU64      Z6, 64(AX)
+	VMOVDQU64      Z7, 128(AX)
+	VMOVDQU64      Z5, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop82
 	VZEROUPPER
 	RET
 
@@ -7077,7 +7158,7 @@ TEXT ·avx512Dot4x1(SB), NOSPLIT, $0-56
 	VMOVDQU64    avx512Odds<>+0(SB), Z9
 	MOVQ         $0x00000008, R10
 
-group81:
+group83:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7087,10 +7168,10 @@ group81:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop82:
-	PREFETCHT1   16384(CX)
+loop84:
+	PREFETCHT1   8192(CX)
 	PREFETCHT0   2048(CX)
-	PREFETCHT1   16448(CX)
+	PREFETCHT1   8256(CX)
 	PREFETCHT0   2112(CX)
 	VPBROADCASTQ (DX), Z10
 	VPANDD       (CX), Z6, Z11
@@ -7105,7 +7186,7 @@ loop82:
 	ADDQ         $0x00000080, CX
 	ADDQ         $0x00000010, DX
 	DECQ         R9
-	JNZ          loop82
+	JNZ          loop84
 	VPSRAD       $0x04, Z4, Z4
 	VPADDD       Z4, Z2, Z2
 	VPSRAD       $0x04, Z5, Z5
@@ -7124,7 +7205,7 @@ loop82:
 	VADDPS       Z2, Z1, Z1
 	ADDQ         $0x00000008, BX
 	TESTQ        R8, R8
-	JNZ          group81
+	JNZ          group83
 	VMOVUPS      Z1, (AX)
 	VZEROUPPER
 	RET
@@ -7138,17 +7219,17 @@ TEXT ·avx512Dot4x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z9
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z10
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z9
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z10
 	MOVQ         $0x00000008, R10
 
-group83:
+group85:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7162,10 +7243,10 @@ group83:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop84:
-	PREFETCHT1    16384(DX)
+loop86:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z11
 	VPERMT2D      64(DX), Z0, Z11
@@ -7177,6 +7258,7 @@ loop84:
 	VPSRLD        $0x04, Z13, Z14
 	VPANDD        Z10, Z13, Z13
 	VPANDD        Z10, Z14, Z14
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -7185,10 +7267,9 @@ loop84:
 	VPDPBUSD.BCST 20(BX), Z12, Z6
 	VPDPBUSD.BCST 24(BX), Z14, Z7
 	VPDPBUSD.BCST 28(BX), Z14, Z8
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R9
-	JNZ           loop84
+	JNZ           loop86
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
 	VPADDD        Z7, Z3, Z3
@@ -7215,7 +7296,7 @@ loop84:
 	VMOVUPS       Z11, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R8, R8
-	JNZ           group83
+	JNZ           group85
 	VZEROUPPER
 	RET
 
@@ -7229,17 +7310,17 @@ TEXT ·avx512Dot4x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z13
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z13
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group85:
+group87:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7257,10 +7338,10 @@ group85:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop86:
-	PREFETCHT1    16384(DX)
+loop88:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z15
 	VPERMT2D      64(DX), Z0, Z15
@@ -7272,6 +7353,7 @@ loop86:
 	VPSRLD        $0x04, Z17, Z18
 	VPANDD        Z14, Z17, Z17
 	VPANDD        Z14, Z18, Z18
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -7284,10 +7366,9 @@ loop86:
 	VPDPBUSD.BCST 36(BX), Z18, Z10
 	VPDPBUSD.BCST 40(BX), Z18, Z11
 	VPDPBUSD.BCST 44(BX), Z18, Z12
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000030, BX
 	DECQ          R9
-	JNZ           loop86
+	JNZ           loop88
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
 	VPADDD        Z9, Z3, Z3
@@ -7324,7 +7405,7 @@ loop86:
 	VMOVUPS       Z15, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group85
+	JNZ           group87
 	VZEROUPPER
 	RET
 
@@ -7339,17 +7420,17 @@ TEXT ·avx512Dot4x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group87:
+group89:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7371,10 +7452,10 @@ group87:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop88:
-	PREFETCHT1    16384(DX)
+loop90:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -7386,6 +7467,7 @@ loop88:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -7402,10 +7484,9 @@ loop88:
 	VPDPBUSD.BCST 52(BX), Z22, Z14
 	VPDPBUSD.BCST 56(BX), Z22, Z15
 	VPDPBUSD.BCST 60(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
-	JNZ           loop88
+	JNZ           loop90
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -7452,7 +7533,7 @@ loop88:
 	VMOVUPS       Z19, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R8, R8
-	JNZ           group87
+	JNZ           group89
 	VZEROUPPER
 	RET
 
@@ -7468,17 +7549,17 @@ TEXT ·avx512Dot4x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z11
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z12
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z11
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z12
 	MOVQ         $0x00000008, R10
 
-group89:
+group91:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7494,10 +7575,10 @@ group89:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop90:
-	PREFETCHT1    16384(DX)
+loop92:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z13
 	VPERMT2D      64(DX), Z0, Z13
@@ -7509,6 +7590,7 @@ loop90:
 	VPSRLD        $0x04, Z15, Z16
 	VPANDD        Z12, Z15, Z15
 	VPANDD        Z12, Z16, Z16
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -7529,10 +7611,9 @@ loop90:
 	VPDPBUSD.BCST 68(BX), Z16, Z8
 	VPDPBUSD.BCST 72(BX), Z16, Z9
 	VPDPBUSD.BCST 76(BX), Z16, Z10
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000050, BX
 	DECQ          R9
-	JNZ           loop90
+	JNZ           loop92
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
 	VPADDD        Z8, Z3, Z3
@@ -7579,7 +7660,7 @@ loop90:
 	VMOVUPS       Z13, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R8, R8
-	JNZ           group89
+	JNZ           group91
 	VZEROUPPER
 	RET
 
@@ -7596,17 +7677,17 @@ TEXT ·avx512Dot4x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z13
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z13
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group91:
+group93:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7624,10 +7705,10 @@ group91:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop92:
-	PREFETCHT1    16384(DX)
+loop94:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z15
 	VPERMT2D      64(DX), Z0, Z15
@@ -7639,6 +7720,7 @@ loop92:
 	VPSRLD        $0x04, Z17, Z18
 	VPANDD        Z14, Z17, Z17
 	VPANDD        Z14, Z18, Z18
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -7663,10 +7745,9 @@ loop92:
 	VPDPBUSD.BCST 84(BX), Z18, Z10
 	VPDPBUSD.BCST 88(BX), Z18, Z11
 	VPDPBUSD.BCST 92(BX), Z18, Z12
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000060, BX
 	DECQ          R9
-	JNZ           loop92
+	JNZ           loop94
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
 	VPADDD        Z9, Z3, Z3
@@ -7721,7 +7802,7 @@ loop92:
 	VMOVUPS       Z15, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group91
+	JNZ           group93
 	VZEROUPPER
 	RET
 
@@ -7739,17 +7820,17 @@ TEXT ·avx512Dot4x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z15
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z15
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
-group93:
+group95:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7769,10 +7850,10 @@ group93:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop94:
-	PREFETCHT1    16384(DX)
+loop96:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z17
 	VPERMT2D      64(DX), Z0, Z17
@@ -7784,6 +7865,7 @@ loop94:
 	VPSRLD        $0x04, Z19, Z20
 	VPANDD        Z16, Z19, Z19
 	VPANDD        Z16, Z20, Z20
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -7812,10 +7894,9 @@ loop94:
 	VPDPBUSD.BCST 100(BX), Z20, Z12
 	VPDPBUSD.BCST 104(BX), Z20, Z13
 	VPDPBUSD.BCST 108(BX), Z20, Z14
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000070, BX
 	DECQ          R9
-	JNZ           loop94
+	JNZ           loop96
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
 	VPADDD        Z10, Z3, Z3
@@ -7878,7 +7959,7 @@ loop94:
 	VMOVUPS       Z17, 384(AX)
 	ADDQ          $0x00000038, CX
 	TESTQ         R8, R8
-	JNZ           group93
+	JNZ           group95
 	VZEROUPPER
 	RET
 
@@ -7897,17 +7978,17 @@ TEXT ·avx512Dot4x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group95:
+group97:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -7929,10 +8010,10 @@ group95:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop96:
-	PREFETCHT1    16384(DX)
+loop98:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -7944,6 +8025,7 @@ loop96:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -7976,10 +8058,9 @@ loop96:
 	VPDPBUSD.BCST 116(BX), Z22, Z14
 	VPDPBUSD.BCST 120(BX), Z22, Z15
 	VPDPBUSD.BCST 124(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
-	JNZ           loop96
+	JNZ           loop98
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -8050,7 +8131,7 @@ loop96:
 	VMOVUPS       Z19, 448(AX)
 	ADDQ          $0x00000040, CX
 	TESTQ         R8, R8
-	JNZ           group95
+	JNZ           group97
 	VZEROUPPER
 	RET
 
@@ -8070,17 +8151,17 @@ TEXT ·avx512Dot4x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z19
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z20
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z19
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z20
 	MOVQ         $0x00000008, R10
 
-group97:
+group99:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -8104,10 +8185,10 @@ group97:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop98:
-	PREFETCHT1    16384(DX)
+loop100:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z21
 	VPERMT2D      64(DX), Z0, Z21
@@ -8119,6 +8200,7 @@ loop98:
 	VPSRLD        $0x04, Z23, Z24
 	VPANDD        Z20, Z23, Z23
 	VPANDD        Z20, Z24, Z24
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z21, Z1
 	VPDPBUSD.BCST 4(BX), Z21, Z2
 	VPDPBUSD.BCST 8(BX), Z21, Z3
@@ -8155,10 +8237,9 @@ loop98:
 	VPDPBUSD.BCST 132(BX), Z24, Z16
 	VPDPBUSD.BCST 136(BX), Z24, Z17
 	VPDPBUSD.BCST 140(BX), Z24, Z18
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000090, BX
 	DECQ          R9
-	JNZ           loop98
+	JNZ           loop100
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
 	VPADDD        Z12, Z3, Z3
@@ -8237,7 +8318,7 @@ loop98:
 	VMOVUPS       Z21, 512(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group97
+	JNZ           group99
 	VZEROUPPER
 	RET
 
@@ -8258,17 +8339,17 @@ TEXT ·avx512Dot4x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z11
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z12
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z11
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z12
 	MOVQ         $0x00000008, R10
 
-group99:
+group101:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -8284,10 +8365,10 @@ group99:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop100:
-	PREFETCHT1    16384(DX)
+loop102:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z13
 	VPERMT2D      64(DX), Z0, Z13
@@ -8299,6 +8380,7 @@ loop100:
 	VPSRLD        $0x04, Z15, Z16
 	VPANDD        Z12, Z15, Z15
 	VPANDD        Z12, Z16, Z16
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -8339,10 +8421,9 @@ loop100:
 	VPDPBUSD.BCST 148(BX), Z16, Z8
 	VPDPBUSD.BCST 152(BX), Z16, Z9
 	VPDPBUSD.BCST 156(BX), Z16, Z10
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000a0, BX
 	DECQ          R9
-	JNZ           loop100
+	JNZ           loop102
 	VMOVDQU64     avx512Lanes<>+0(SB), Z13
 	VCVTPH2PS     (SI), Z14
 	VPERMPS       Z14, Z13, Z14
@@ -8419,7 +8500,7 @@ loop100:
 	VMOVUPS       Z13, 576(AX)
 	ADDQ          $0x00000050, CX
 	TESTQ         R8, R8
-	JNZ           group99
+	JNZ           group101
 	VZEROUPPER
 	RET
 
@@ -8441,17 +8522,17 @@ TEXT ·avx512Dot4x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z12
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z12
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group101:
+group103:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -8468,10 +8549,10 @@ group101:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop102:
-	PREFETCHT1    16384(DX)
+loop104:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z14
 	VPERMT2D      64(DX), Z0, Z14
@@ -8483,6 +8564,7 @@ loop102:
 	VPSRLD        $0x04, Z16, Z17
 	VPANDD        Z13, Z16, Z16
 	VPANDD        Z13, Z17, Z17
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z14, Z1
 	VPDPBUSD.BCST 4(BX), Z14, Z2
 	VPDPBUSD.BCST 8(BX), Z14, Z3
@@ -8527,10 +8609,9 @@ loop102:
 	VPDPBUSD.BCST 164(BX), Z17, Z9
 	VPDPBUSD.BCST 168(BX), Z17, Z10
 	VPDPBUSD.BCST 172(BX), Z17, Z11
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000b0, BX
 	DECQ          R9
-	JNZ           loop102
+	JNZ           loop104
 	VMOVDQU64     avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z14, Z15
@@ -8614,7 +8695,7 @@ loop102:
 	VMOVUPS       Z14, 640(AX)
 	ADDQ          $0x00000058, CX
 	TESTQ         R8, R8
-	JNZ           group101
+	JNZ           group103
 	VZEROUPPER
 	RET
 
@@ -8637,17 +8718,17 @@ TEXT ·avx512Dot4x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z13
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z13
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group103:
+group105:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -8665,10 +8746,10 @@ group103:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop104:
-	PREFETCHT1    16384(DX)
+loop106:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z15
 	VPERMT2D      64(DX), Z0, Z15
@@ -8680,6 +8761,7 @@ loop104:
 	VPSRLD        $0x04, Z17, Z18
 	VPANDD        Z14, Z17, Z17
 	VPANDD        Z14, Z18, Z18
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -8728,10 +8810,9 @@ loop104:
 	VPDPBUSD.BCST 180(BX), Z18, Z10
 	VPDPBUSD.BCST 184(BX), Z18, Z11
 	VPDPBUSD.BCST 188(BX), Z18, Z12
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
-	JNZ           loop104
+	JNZ           loop106
 	VMOVDQU64     avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS     (SI), Z16
 	VPERMPS       Z16, Z15, Z16
@@ -8822,7 +8903,7 @@ loop104:
 	VMOVUPS       Z15, 704(AX)
 	ADDQ          $0x00000060, CX
 	TESTQ         R8, R8
-	JNZ           group103
+	JNZ           group105
 	VZEROUPPER
 	RET
 
@@ -8846,17 +8927,17 @@ TEXT ·avx512Dot4x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z14
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z14
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group105:
+group107:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -8875,10 +8956,10 @@ group105:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop106:
-	PREFETCHT1    16384(DX)
+loop108:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z16
 	VPERMT2D      64(DX), Z0, Z16
@@ -8890,6 +8971,7 @@ loop106:
 	VPSRLD        $0x04, Z18, Z19
 	VPANDD        Z15, Z18, Z18
 	VPANDD        Z15, Z19, Z19
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z16, Z1
 	VPDPBUSD.BCST 4(BX), Z16, Z2
 	VPDPBUSD.BCST 8(BX), Z16, Z3
@@ -8942,10 +9024,9 @@ loop106:
 	VPDPBUSD.BCST 196(BX), Z19, Z11
 	VPDPBUSD.BCST 200(BX), Z19, Z12
 	VPDPBUSD.BCST 204(BX), Z19, Z13
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000d0, BX
 	DECQ          R9
-	JNZ           loop106
+	JNZ           loop108
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (SI), Z17
 	VPERMPS       Z17, Z16, Z17
@@ -9043,7 +9124,7 @@ loop106:
 	VMOVUPS       Z16, 768(AX)
 	ADDQ          $0x00000068, CX
 	TESTQ         R8, R8
-	JNZ           group105
+	JNZ           group107
 	VZEROUPPER
 	RET
 
@@ -9068,17 +9149,17 @@ TEXT ·avx512Dot4x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z15
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z15
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
-group107:
+group109:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -9098,10 +9179,10 @@ group107:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop108:
-	PREFETCHT1    16384(DX)
+loop110:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z17
 	VPERMT2D      64(DX), Z0, Z17
@@ -9113,6 +9194,7 @@ loop108:
 	VPSRLD        $0x04, Z19, Z20
 	VPANDD        Z16, Z19, Z19
 	VPANDD        Z16, Z20, Z20
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -9169,10 +9251,9 @@ loop108:
 	VPDPBUSD.BCST 212(BX), Z20, Z12
 	VPDPBUSD.BCST 216(BX), Z20, Z13
 	VPDPBUSD.BCST 220(BX), Z20, Z14
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000e0, BX
 	DECQ          R9
-	JNZ           loop108
+	JNZ           loop110
 	VMOVDQU64     avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS     (SI), Z18
 	VPERMPS       Z18, Z17, Z18
@@ -9277,7 +9358,7 @@ loop108:
 	VMOVUPS       Z17, 832(AX)
 	ADDQ          $0x00000070, CX
 	TESTQ         R8, R8
-	JNZ           group107
+	JNZ           group109
 	VZEROUPPER
 	RET
 
@@ -9303,17 +9384,17 @@ TEXT ·avx512Dot4x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z16
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z16
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group109:
+group111:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -9334,10 +9415,10 @@ group109:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop110:
-	PREFETCHT1    16384(DX)
+loop112:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z18
 	VPERMT2D      64(DX), Z0, Z18
@@ -9349,6 +9430,7 @@ loop110:
 	VPSRLD        $0x04, Z20, Z21
 	VPANDD        Z17, Z20, Z20
 	VPANDD        Z17, Z21, Z21
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z18, Z1
 	VPDPBUSD.BCST 4(BX), Z18, Z2
 	VPDPBUSD.BCST 8(BX), Z18, Z3
@@ -9409,10 +9491,9 @@ loop110:
 	VPDPBUSD.BCST 228(BX), Z21, Z13
 	VPDPBUSD.BCST 232(BX), Z21, Z14
 	VPDPBUSD.BCST 236(BX), Z21, Z15
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000f0, BX
 	DECQ          R9
-	JNZ           loop110
+	JNZ           loop112
 	VMOVDQU64     avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS     (SI), Z19
 	VPERMPS       Z19, Z18, Z19
@@ -9524,7 +9605,7 @@ loop110:
 	VMOVUPS       Z18, 896(AX)
 	ADDQ          $0x00000078, CX
 	TESTQ         R8, R8
-	JNZ           group109
+	JNZ           group111
 	VZEROUPPER
 	RET
 
@@ -9551,17 +9632,17 @@ TEXT ·avx512Dot4x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group111:
+group113:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -9583,10 +9664,10 @@ group111:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop112:
-	PREFETCHT1    16384(DX)
+loop114:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -9598,6 +9679,7 @@ loop112:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -9662,10 +9744,9 @@ loop112:
 	VPDPBUSD.BCST 244(BX), Z22, Z14
 	VPDPBUSD.BCST 248(BX), Z22, Z15
 	VPDPBUSD.BCST 252(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
-	JNZ           loop112
+	JNZ           loop114
 	VMOVDQU64     avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS     (SI), Z20
 	VPERMPS       Z20, Z19, Z20
@@ -9784,7 +9865,7 @@ loop112:
 	VMOVUPS       Z19, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R8, R8
-	JNZ           group111
+	JNZ           group113
 	VZEROUPPER
 	RET
 
@@ -9796,17 +9877,17 @@ TEXT ·avx512DotExact4x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group113:
+group115:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -9828,10 +9909,10 @@ group113:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop114:
-	PREFETCHT1    16384(DX)
+loop116:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -9843,6 +9924,7 @@ loop114:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -9859,10 +9941,9 @@ loop114:
 	VPDPBUSD.BCST 52(BX), Z22, Z14
 	VPDPBUSD.BCST 56(BX), Z22, Z15
 	VPDPBUSD.BCST 60(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
-	JNZ           loop114
+	JNZ           loop116
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -9902,7 +9983,7 @@ loop114:
 	VMOVUPS       Z1, (AX)
 	ADDQ          $0x0000000c, CX
 	TESTQ         R8, R8
-	JNZ           group113
+	JNZ           group115
 	VZEROUPPER
 	RET
 
@@ -9915,17 +9996,17 @@ TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group115:
+group117:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -9947,10 +10028,10 @@ group115:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop116:
-	PREFETCHT1    16384(DX)
+loop118:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -9962,6 +10043,7 @@ loop116:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -9994,10 +10076,9 @@ loop116:
 	VPDPBUSD.BCST 116(BX), Z22, Z14
 	VPDPBUSD.BCST 120(BX), Z22, Z15
 	VPDPBUSD.BCST 124(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
-	JNZ           loop116
+	JNZ           loop118
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -10050,7 +10131,7 @@ loop116:
 	VMOVUPS       Z5, 64(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group115
+	JNZ           group117
 	VZEROUPPER
 	RET
 
@@ -10064,17 +10145,17 @@ TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z13
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z13
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group117:
+group119:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10092,10 +10173,10 @@ group117:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop118:
-	PREFETCHT1    16384(DX)
+loop120:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z15
 	VPERMT2D      64(DX), Z0, Z15
@@ -10107,6 +10188,7 @@ loop118:
 	VPSRLD        $0x04, Z17, Z18
 	VPANDD        Z14, Z17, Z17
 	VPANDD        Z14, Z18, Z18
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -10155,10 +10237,9 @@ loop118:
 	VPDPBUSD.BCST 180(BX), Z18, Z10
 	VPDPBUSD.BCST 184(BX), Z18, Z11
 	VPDPBUSD.BCST 188(BX), Z18, Z12
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
-	JNZ           loop118
+	JNZ           loop120
 	VMOVDQU64     avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS     (SI), Z16
 	VPERMPS       Z16, Z15, Z16
@@ -10220,7 +10301,7 @@ loop118:
 	VMOVUPS       Z9, 128(AX)
 	ADDQ          $0x00000024, CX
 	TESTQ         R8, R8
-	JNZ           group117
+	JNZ           group119
 	VZEROUPPER
 	RET
 
@@ -10235,17 +10316,17 @@ TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z17
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z17
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group119:
+group121:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10267,10 +10348,10 @@ group119:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop120:
-	PREFETCHT1    16384(DX)
+loop122:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
 	VMOVDQU64     (DX), Z19
 	VPERMT2D      64(DX), Z0, Z19
@@ -10282,6 +10363,7 @@ loop120:
 	VPSRLD        $0x04, Z21, Z22
 	VPANDD        Z18, Z21, Z21
 	VPANDD        Z18, Z22, Z22
+	ADDQ          $0x00000080, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -10346,10 +10428,9 @@ loop120:
 	VPDPBUSD.BCST 244(BX), Z22, Z14
 	VPDPBUSD.BCST 248(BX), Z22, Z15
 	VPDPBUSD.BCST 252(BX), Z22, Z16
-	ADDQ          $0x00000080, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
-	JNZ           loop120
+	JNZ           loop122
 	VMOVDQU64     avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS     (SI), Z20
 	VPERMPS       Z20, Z19, Z20
@@ -10428,7 +10509,44 @@ loop120:
 	VMOVUPS       Z13, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group119
+	JNZ           group121
+	VZEROUPPER
+	RET
+
+// func avx512Spread4(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Spread4(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+
+loop123:
+	PREFETCHT1 8192(CX)
+	PREFETCHT0 2048(CX)
+	PREFETCHT1 8256(CX)
+	PREFETCHT0 2112(CX)
+	VMOVDQU64  (CX), Z3
+	VPERMT2D   64(CX), Z0, Z3
+	VPSRLD     $0x04, Z3, Z4
+	VPANDD     Z2, Z3, Z3
+	VPANDD     Z2, Z4, Z4
+	VMOVDQU64  (CX), Z5
+	VPERMT2D   64(CX), Z1, Z5
+	VPSRLD     $0x04, Z5, Z6
+	VPANDD     Z2, Z5, Z5
+	VPANDD     Z2, Z6, Z6
+	ADDQ       $0x00000080, CX
+	VMOVDQU64  Z3, (AX)
+	VMOVDQU64  Z5, 64(AX)
+	VMOVDQU64  Z4, 128(AX)
+	VMOVDQU64  Z6, 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        loop123
 	VZEROUPPER
 	RET
 
@@ -10451,7 +10569,7 @@ TEXT ·avx512Dot5x1(SB), NOSPLIT, $0-56
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
-group121:
+group124:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10461,12 +10579,12 @@ group121:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop122:
-	PREFETCHT1      16384(CX)
+loop125:
+	PREFETCHT1      8192(CX)
 	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
+	PREFETCHT1      8256(CX)
 	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
+	PREFETCHT1      8320(CX)
 	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -10488,7 +10606,7 @@ loop122:
 	ADDQ            $0x000000a0, CX
 	ADDQ            $0x00000010, DX
 	DECQ            R9
-	JNZ             loop122
+	JNZ             loop125
 	VPUNPCKLDQ      Z3, Z2, Z10
 	VPUNPCKHDQ      Z3, Z2, Z2
 	VPADDD          Z2, Z10, Z10
@@ -10508,7 +10626,7 @@ loop122:
 	VADDPS          Z2, Z1, Z1
 	ADDQ            $0x00000008, BX
 	TESTQ           R8, R8
-	JNZ             group121
+	JNZ             group124
 	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
@@ -10552,18 +10670,18 @@ TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z9
+	VMOVDQU64    avx512Shift5<>+0(SB), Z10
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z11
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z9
-	VMOVDQU64    avx512Shift5<>+0(SB), Z10
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z11
 	MOVQ         $0x00000008, R10
 
-group123:
+group126:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10577,12 +10695,12 @@ group123:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop124:
-	PREFETCHT1     16384(DX)
+loop127:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z12
 	VPMULTISHIFTQB Z12, Z10, Z12
@@ -10604,6 +10722,7 @@ loop124:
 	VPUNPCKHQDQ    Z14, Z13, Z13
 	VPUNPCKLQDQ    Z16, Z12, Z14
 	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z15, Z1
 	VPDPBUSD.BCST  4(BX), Z15, Z2
 	VPDPBUSD.BCST  8(BX), Z13, Z3
@@ -10612,10 +10731,9 @@ loop124:
 	VPDPBUSD.BCST  20(BX), Z14, Z6
 	VPDPBUSD.BCST  24(BX), Z12, Z7
 	VPDPBUSD.BCST  28(BX), Z12, Z8
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000020, BX
 	DECQ           R9
-	JNZ            loop124
+	JNZ            loop127
 	VPADDD         Z5, Z1, Z1
 	VPADDD         Z6, Z2, Z2
 	VPADDD         Z7, Z3, Z3
@@ -10642,7 +10760,7 @@ loop124:
 	VMOVUPS        Z12, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R8, R8
-	JNZ            group123
+	JNZ            group126
 	VZEROUPPER
 	RET
 
@@ -10656,18 +10774,18 @@ TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
+	VMOVDQU64    avx512Shift5<>+0(SB), Z14
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
-	VMOVDQU64    avx512Shift5<>+0(SB), Z14
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group125:
+group128:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10685,12 +10803,12 @@ group125:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop126:
-	PREFETCHT1     16384(DX)
+loop129:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -10712,6 +10830,7 @@ loop126:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -10724,10 +10843,9 @@ loop126:
 	VPDPBUSD.BCST  36(BX), Z16, Z10
 	VPDPBUSD.BCST  40(BX), Z16, Z11
 	VPDPBUSD.BCST  44(BX), Z16, Z12
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000030, BX
 	DECQ           R9
-	JNZ            loop126
+	JNZ            loop129
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -10764,7 +10882,7 @@ loop126:
 	VMOVUPS        Z16, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group125
+	JNZ            group128
 	VZEROUPPER
 	RET
 
@@ -10779,18 +10897,18 @@ TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group127:
+group130:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10812,12 +10930,12 @@ group127:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop128:
-	PREFETCHT1     16384(DX)
+loop131:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -10839,6 +10957,7 @@ loop128:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -10855,10 +10974,9 @@ loop128:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop128
+	JNZ            loop131
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -10905,7 +11023,7 @@ loop128:
 	VMOVUPS        Z20, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R8, R8
-	JNZ            group127
+	JNZ            group130
 	VZEROUPPER
 	RET
 
@@ -10921,18 +11039,18 @@ TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z11
+	VMOVDQU64    avx512Shift5<>+0(SB), Z12
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z11
-	VMOVDQU64    avx512Shift5<>+0(SB), Z12
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group129:
+group132:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -10948,12 +11066,12 @@ group129:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop130:
-	PREFETCHT1     16384(DX)
+loop133:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -10975,6 +11093,7 @@ loop130:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -10995,10 +11114,9 @@ loop130:
 	VPDPBUSD.BCST  68(BX), Z14, Z8
 	VPDPBUSD.BCST  72(BX), Z14, Z9
 	VPDPBUSD.BCST  76(BX), Z14, Z10
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000050, BX
 	DECQ           R9
-	JNZ            loop130
+	JNZ            loop133
 	VPADDD         Z6, Z1, Z1
 	VPADDD         Z7, Z2, Z2
 	VPADDD         Z8, Z3, Z3
@@ -11045,7 +11163,7 @@ loop130:
 	VMOVUPS        Z14, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R8, R8
-	JNZ            group129
+	JNZ            group132
 	VZEROUPPER
 	RET
 
@@ -11062,18 +11180,18 @@ TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
+	VMOVDQU64    avx512Shift5<>+0(SB), Z14
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
-	VMOVDQU64    avx512Shift5<>+0(SB), Z14
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group131:
+group134:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -11091,12 +11209,12 @@ group131:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop132:
-	PREFETCHT1     16384(DX)
+loop135:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -11118,6 +11236,7 @@ loop132:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -11142,10 +11261,9 @@ loop132:
 	VPDPBUSD.BCST  84(BX), Z16, Z10
 	VPDPBUSD.BCST  88(BX), Z16, Z11
 	VPDPBUSD.BCST  92(BX), Z16, Z12
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000060, BX
 	DECQ           R9
-	JNZ            loop132
+	JNZ            loop135
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -11200,7 +11318,7 @@ loop132:
 	VMOVUPS        Z16, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group131
+	JNZ            group134
 	VZEROUPPER
 	RET
 
@@ -11218,18 +11336,18 @@ TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z15
+	VMOVDQU64    avx512Shift5<>+0(SB), Z16
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z15
-	VMOVDQU64    avx512Shift5<>+0(SB), Z16
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group133:
+group136:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -11249,12 +11367,12 @@ group133:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop134:
-	PREFETCHT1     16384(DX)
+loop137:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -11276,6 +11394,7 @@ loop134:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -11304,10 +11423,9 @@ loop134:
 	VPDPBUSD.BCST  100(BX), Z18, Z12
 	VPDPBUSD.BCST  104(BX), Z18, Z13
 	VPDPBUSD.BCST  108(BX), Z18, Z14
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000070, BX
 	DECQ           R9
-	JNZ            loop134
+	JNZ            loop137
 	VPADDD         Z8, Z1, Z1
 	VPADDD         Z9, Z2, Z2
 	VPADDD         Z10, Z3, Z3
@@ -11370,7 +11488,7 @@ loop134:
 	VMOVUPS        Z18, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R8, R8
-	JNZ            group133
+	JNZ            group136
 	VZEROUPPER
 	RET
 
@@ -11389,18 +11507,18 @@ TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group135:
+group138:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -11422,12 +11540,12 @@ group135:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop136:
-	PREFETCHT1     16384(DX)
+loop139:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -11449,6 +11567,7 @@ loop136:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -11481,10 +11600,9 @@ loop136:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop136
+	JNZ            loop139
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -11555,7 +11673,7 @@ loop136:
 	VMOVUPS        Z20, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R8, R8
-	JNZ            group135
+	JNZ            group138
 	VZEROUPPER
 	RET
 
@@ -11575,18 +11693,18 @@ TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z19
+	VMOVDQU64    avx512Shift5<>+0(SB), Z20
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z21
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z19
-	VMOVDQU64    avx512Shift5<>+0(SB), Z20
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z21
 	MOVQ         $0x00000008, R10
 
-group137:
+group140:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -11610,12 +11728,12 @@ group137:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop138:
-	PREFETCHT1     16384(DX)
+loop141:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z22
 	VPMULTISHIFTQB Z22, Z20, Z22
@@ -11637,6 +11755,7 @@ loop138:
 	VPUNPCKHQDQ    Z24, Z23, Z23
 	VPUNPCKLQDQ    Z26, Z22, Z24
 	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z25, Z1
 	VPDPBUSD.BCST  4(BX), Z25, Z2
 	VPDPBUSD.BCST  8(BX), Z25, Z3
@@ -11673,10 +11792,9 @@ loop138:
 	VPDPBUSD.BCST  132(BX), Z22, Z16
 	VPDPBUSD.BCST  136(BX), Z22, Z17
 	VPDPBUSD.BCST  140(BX), Z22, Z18
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000090, BX
 	DECQ           R9
-	JNZ            loop138
+	JNZ            loop141
 	VPADDD         Z10, Z1, Z1
 	VPADDD         Z11, Z2, Z2
 	VPADDD         Z12, Z3, Z3
@@ -11755,7 +11873,7 @@ loop138:
 	VMOVUPS        Z22, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R8, R8
-	JNZ            group137
+	JNZ            group140
 	VZEROUPPER
 	RET
 
@@ -11776,18 +11894,18 @@ TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z11
+	VMOVDQU64    avx512Shift5<>+0(SB), Z12
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z11
-	VMOVDQU64    avx512Shift5<>+0(SB), Z12
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group139:
+group142:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -11803,12 +11921,12 @@ group139:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop140:
-	PREFETCHT1     16384(DX)
+loop143:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -11830,6 +11948,7 @@ loop140:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -11870,10 +11989,9 @@ loop140:
 	VPDPBUSD.BCST  148(BX), Z14, Z8
 	VPDPBUSD.BCST  152(BX), Z14, Z9
 	VPDPBUSD.BCST  156(BX), Z14, Z10
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000a0, BX
 	DECQ           R9
-	JNZ            loop140
+	JNZ            loop143
 	VMOVDQU64      avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS      (SI), Z15
 	VPERMPS        Z15, Z14, Z15
@@ -11950,7 +12068,7 @@ loop140:
 	VMOVUPS        Z14, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R8, R8
-	JNZ            group139
+	JNZ            group142
 	VZEROUPPER
 	RET
 
@@ -11972,18 +12090,18 @@ TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z12
+	VMOVDQU64    avx512Shift5<>+0(SB), Z13
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z12
-	VMOVDQU64    avx512Shift5<>+0(SB), Z13
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group141:
+group144:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -12000,12 +12118,12 @@ group141:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop142:
-	PREFETCHT1     16384(DX)
+loop145:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z15
 	VPMULTISHIFTQB Z15, Z13, Z15
@@ -12027,6 +12145,7 @@ loop142:
 	VPUNPCKHQDQ    Z17, Z16, Z16
 	VPUNPCKLQDQ    Z19, Z15, Z17
 	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z18, Z1
 	VPDPBUSD.BCST  4(BX), Z18, Z2
 	VPDPBUSD.BCST  8(BX), Z18, Z3
@@ -12071,10 +12190,9 @@ loop142:
 	VPDPBUSD.BCST  164(BX), Z15, Z9
 	VPDPBUSD.BCST  168(BX), Z15, Z10
 	VPDPBUSD.BCST  172(BX), Z15, Z11
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000b0, BX
 	DECQ           R9
-	JNZ            loop142
+	JNZ            loop145
 	VMOVDQU64      avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS      (SI), Z16
 	VPERMPS        Z16, Z15, Z16
@@ -12158,7 +12276,7 @@ loop142:
 	VMOVUPS        Z15, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R8, R8
-	JNZ            group141
+	JNZ            group144
 	VZEROUPPER
 	RET
 
@@ -12181,18 +12299,18 @@ TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
+	VMOVDQU64    avx512Shift5<>+0(SB), Z14
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
-	VMOVDQU64    avx512Shift5<>+0(SB), Z14
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group143:
+group146:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -12210,12 +12328,12 @@ group143:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop144:
-	PREFETCHT1     16384(DX)
+loop147:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -12237,6 +12355,7 @@ loop144:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -12285,10 +12404,9 @@ loop144:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop144
+	JNZ            loop147
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -12379,7 +12497,7 @@ loop144:
 	VMOVUPS        Z16, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R8, R8
-	JNZ            group143
+	JNZ            group146
 	VZEROUPPER
 	RET
 
@@ -12403,18 +12521,18 @@ TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z14
+	VMOVDQU64    avx512Shift5<>+0(SB), Z15
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z14
-	VMOVDQU64    avx512Shift5<>+0(SB), Z15
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
-group145:
+group148:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -12433,12 +12551,12 @@ group145:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop146:
-	PREFETCHT1     16384(DX)
+loop149:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -12460,6 +12578,7 @@ loop146:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -12512,10 +12631,9 @@ loop146:
 	VPDPBUSD.BCST  196(BX), Z17, Z11
 	VPDPBUSD.BCST  200(BX), Z17, Z12
 	VPDPBUSD.BCST  204(BX), Z17, Z13
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000d0, BX
 	DECQ           R9
-	JNZ            loop146
+	JNZ            loop149
 	VMOVDQU64      avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS      (SI), Z18
 	VPERMPS        Z18, Z17, Z18
@@ -12613,7 +12731,7 @@ loop146:
 	VMOVUPS        Z17, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R8, R8
-	JNZ            group145
+	JNZ            group148
 	VZEROUPPER
 	RET
 
@@ -12638,18 +12756,18 @@ TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z15
+	VMOVDQU64    avx512Shift5<>+0(SB), Z16
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z15
-	VMOVDQU64    avx512Shift5<>+0(SB), Z16
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group147:
+group150:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -12669,12 +12787,12 @@ group147:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop148:
-	PREFETCHT1     16384(DX)
+loop151:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -12696,6 +12814,7 @@ loop148:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -12752,10 +12871,9 @@ loop148:
 	VPDPBUSD.BCST  212(BX), Z18, Z12
 	VPDPBUSD.BCST  216(BX), Z18, Z13
 	VPDPBUSD.BCST  220(BX), Z18, Z14
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000e0, BX
 	DECQ           R9
-	JNZ            loop148
+	JNZ            loop151
 	VMOVDQU64      avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS      (SI), Z19
 	VPERMPS        Z19, Z18, Z19
@@ -12860,7 +12978,7 @@ loop148:
 	VMOVUPS        Z18, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R8, R8
-	JNZ            group147
+	JNZ            group150
 	VZEROUPPER
 	RET
 
@@ -12886,18 +13004,18 @@ TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z16
+	VMOVDQU64    avx512Shift5<>+0(SB), Z17
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z16
-	VMOVDQU64    avx512Shift5<>+0(SB), Z17
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group149:
+group152:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -12918,12 +13036,12 @@ group149:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop150:
-	PREFETCHT1     16384(DX)
+loop153:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z19
 	VPMULTISHIFTQB Z19, Z17, Z19
@@ -12945,6 +13063,7 @@ loop150:
 	VPUNPCKHQDQ    Z21, Z20, Z20
 	VPUNPCKLQDQ    Z23, Z19, Z21
 	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z22, Z1
 	VPDPBUSD.BCST  4(BX), Z22, Z2
 	VPDPBUSD.BCST  8(BX), Z22, Z3
@@ -13005,10 +13124,9 @@ loop150:
 	VPDPBUSD.BCST  228(BX), Z19, Z13
 	VPDPBUSD.BCST  232(BX), Z19, Z14
 	VPDPBUSD.BCST  236(BX), Z19, Z15
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000f0, BX
 	DECQ           R9
-	JNZ            loop150
+	JNZ            loop153
 	VMOVDQU64      avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS      (SI), Z20
 	VPERMPS        Z20, Z19, Z20
@@ -13120,7 +13238,7 @@ loop150:
 	VMOVUPS        Z19, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R8, R8
-	JNZ            group149
+	JNZ            group152
 	VZEROUPPER
 	RET
 
@@ -13147,18 +13265,18 @@ TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group151:
+group154:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -13180,12 +13298,12 @@ group151:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop152:
-	PREFETCHT1     16384(DX)
+loop155:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -13207,6 +13325,7 @@ loop152:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -13271,10 +13390,9 @@ loop152:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop152
+	JNZ            loop155
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -13393,7 +13511,7 @@ loop152:
 	VMOVUPS        Z20, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R8, R8
-	JNZ            group151
+	JNZ            group154
 	VZEROUPPER
 	RET
 
@@ -13405,18 +13523,18 @@ TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group153:
+group156:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -13438,12 +13556,12 @@ group153:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop154:
-	PREFETCHT1     16384(DX)
+loop157:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -13465,6 +13583,7 @@ loop154:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -13481,10 +13600,9 @@ loop154:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop154
+	JNZ            loop157
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -13524,7 +13642,7 @@ loop154:
 	VMOVUPS        Z1, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R8, R8
-	JNZ            group153
+	JNZ            group156
 	VZEROUPPER
 	RET
 
@@ -13537,18 +13655,18 @@ TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group155:
+group158:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -13570,12 +13688,12 @@ group155:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop156:
-	PREFETCHT1     16384(DX)
+loop159:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -13597,6 +13715,7 @@ loop156:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -13629,10 +13748,9 @@ loop156:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop156
+	JNZ            loop159
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -13685,7 +13803,7 @@ loop156:
 	VMOVUPS        Z5, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group155
+	JNZ            group158
 	VZEROUPPER
 	RET
 
@@ -13699,18 +13817,18 @@ TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
+	VMOVDQU64    avx512Shift5<>+0(SB), Z14
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z13
-	VMOVDQU64    avx512Shift5<>+0(SB), Z14
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group157:
+group160:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -13728,12 +13846,12 @@ group157:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop158:
-	PREFETCHT1     16384(DX)
+loop161:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -13755,6 +13873,7 @@ loop158:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -13803,10 +13922,9 @@ loop158:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop158
+	JNZ            loop161
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -13868,7 +13986,7 @@ loop158:
 	VMOVUPS        Z9, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R8, R8
-	JNZ            group157
+	JNZ            group160
 	VZEROUPPER
 	RET
 
@@ -13883,18 +14001,18 @@ TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
+	VMOVDQU64    avx512Shift5<>+0(SB), Z18
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z17
-	VMOVDQU64    avx512Shift5<>+0(SB), Z18
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group159:
+group162:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -13916,12 +14034,12 @@ group159:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop160:
-	PREFETCHT1     16384(DX)
+loop163:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -13943,6 +14061,7 @@ loop160:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -14007,10 +14126,9 @@ loop160:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000a0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop160
+	JNZ            loop163
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -14089,7 +14207,57 @@ loop160:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group159
+	JNZ            group162
+	VZEROUPPER
+	RET
+
+// func avx512Spread5(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread5(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+
+loop164:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         40(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         80(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         96(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000a0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop164
 	VZEROUPPER
 	RET
 
@@ -14112,7 +14280,7 @@ TEXT ·avx512Dot6x1(SB), NOSPLIT, $0-56
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
-group161:
+group165:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14122,12 +14290,12 @@ group161:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop162:
-	PREFETCHT1      16384(CX)
+loop166:
+	PREFETCHT1      8192(CX)
 	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
+	PREFETCHT1      8256(CX)
 	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
+	PREFETCHT1      8320(CX)
 	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -14149,7 +14317,7 @@ loop162:
 	ADDQ            $0x000000c0, CX
 	ADDQ            $0x00000010, DX
 	DECQ            R9
-	JNZ             loop162
+	JNZ             loop166
 	VPUNPCKLDQ      Z3, Z2, Z10
 	VPUNPCKHDQ      Z3, Z2, Z2
 	VPADDD          Z2, Z10, Z10
@@ -14169,7 +14337,7 @@ loop162:
 	VADDPS          Z2, Z1, Z1
 	ADDQ            $0x00000008, BX
 	TESTQ           R8, R8
-	JNZ             group161
+	JNZ             group165
 	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
@@ -14213,18 +14381,18 @@ TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z9
+	VMOVDQU64    avx512Shift6<>+0(SB), Z10
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z11
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z9
-	VMOVDQU64    avx512Shift6<>+0(SB), Z10
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z11
 	MOVQ         $0x00000008, R10
 
-group163:
+group167:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14238,12 +14406,12 @@ group163:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop164:
-	PREFETCHT1     16384(DX)
+loop168:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z12
 	VPMULTISHIFTQB Z12, Z10, Z12
@@ -14265,6 +14433,7 @@ loop164:
 	VPUNPCKHQDQ    Z14, Z13, Z13
 	VPUNPCKLQDQ    Z16, Z12, Z14
 	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z15, Z1
 	VPDPBUSD.BCST  4(BX), Z15, Z2
 	VPDPBUSD.BCST  8(BX), Z13, Z3
@@ -14273,10 +14442,9 @@ loop164:
 	VPDPBUSD.BCST  20(BX), Z14, Z6
 	VPDPBUSD.BCST  24(BX), Z12, Z7
 	VPDPBUSD.BCST  28(BX), Z12, Z8
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000020, BX
 	DECQ           R9
-	JNZ            loop164
+	JNZ            loop168
 	VPADDD         Z5, Z1, Z1
 	VPADDD         Z6, Z2, Z2
 	VPADDD         Z7, Z3, Z3
@@ -14303,7 +14471,7 @@ loop164:
 	VMOVUPS        Z12, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R8, R8
-	JNZ            group163
+	JNZ            group167
 	VZEROUPPER
 	RET
 
@@ -14317,18 +14485,18 @@ TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
+	VMOVDQU64    avx512Shift6<>+0(SB), Z14
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
-	VMOVDQU64    avx512Shift6<>+0(SB), Z14
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group165:
+group169:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14346,12 +14514,12 @@ group165:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop166:
-	PREFETCHT1     16384(DX)
+loop170:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -14373,6 +14541,7 @@ loop166:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -14385,10 +14554,9 @@ loop166:
 	VPDPBUSD.BCST  36(BX), Z16, Z10
 	VPDPBUSD.BCST  40(BX), Z16, Z11
 	VPDPBUSD.BCST  44(BX), Z16, Z12
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000030, BX
 	DECQ           R9
-	JNZ            loop166
+	JNZ            loop170
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -14425,7 +14593,7 @@ loop166:
 	VMOVUPS        Z16, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group165
+	JNZ            group169
 	VZEROUPPER
 	RET
 
@@ -14440,18 +14608,18 @@ TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group167:
+group171:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14473,12 +14641,12 @@ group167:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop168:
-	PREFETCHT1     16384(DX)
+loop172:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -14500,6 +14668,7 @@ loop168:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -14516,10 +14685,9 @@ loop168:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop168
+	JNZ            loop172
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -14566,7 +14734,7 @@ loop168:
 	VMOVUPS        Z20, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R8, R8
-	JNZ            group167
+	JNZ            group171
 	VZEROUPPER
 	RET
 
@@ -14582,18 +14750,18 @@ TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z11
+	VMOVDQU64    avx512Shift6<>+0(SB), Z12
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z11
-	VMOVDQU64    avx512Shift6<>+0(SB), Z12
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group169:
+group173:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14609,12 +14777,12 @@ group169:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop170:
-	PREFETCHT1     16384(DX)
+loop174:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -14636,6 +14804,7 @@ loop170:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -14656,10 +14825,9 @@ loop170:
 	VPDPBUSD.BCST  68(BX), Z14, Z8
 	VPDPBUSD.BCST  72(BX), Z14, Z9
 	VPDPBUSD.BCST  76(BX), Z14, Z10
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000050, BX
 	DECQ           R9
-	JNZ            loop170
+	JNZ            loop174
 	VPADDD         Z6, Z1, Z1
 	VPADDD         Z7, Z2, Z2
 	VPADDD         Z8, Z3, Z3
@@ -14706,7 +14874,7 @@ loop170:
 	VMOVUPS        Z14, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R8, R8
-	JNZ            group169
+	JNZ            group173
 	VZEROUPPER
 	RET
 
@@ -14723,18 +14891,18 @@ TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
+	VMOVDQU64    avx512Shift6<>+0(SB), Z14
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
-	VMOVDQU64    avx512Shift6<>+0(SB), Z14
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group171:
+group175:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14752,12 +14920,12 @@ group171:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop172:
-	PREFETCHT1     16384(DX)
+loop176:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -14779,6 +14947,7 @@ loop172:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -14803,10 +14972,9 @@ loop172:
 	VPDPBUSD.BCST  84(BX), Z16, Z10
 	VPDPBUSD.BCST  88(BX), Z16, Z11
 	VPDPBUSD.BCST  92(BX), Z16, Z12
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000060, BX
 	DECQ           R9
-	JNZ            loop172
+	JNZ            loop176
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -14861,7 +15029,7 @@ loop172:
 	VMOVUPS        Z16, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group171
+	JNZ            group175
 	VZEROUPPER
 	RET
 
@@ -14879,18 +15047,18 @@ TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z15
+	VMOVDQU64    avx512Shift6<>+0(SB), Z16
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z15
-	VMOVDQU64    avx512Shift6<>+0(SB), Z16
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group173:
+group177:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -14910,12 +15078,12 @@ group173:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop174:
-	PREFETCHT1     16384(DX)
+loop178:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -14937,6 +15105,7 @@ loop174:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -14965,10 +15134,9 @@ loop174:
 	VPDPBUSD.BCST  100(BX), Z18, Z12
 	VPDPBUSD.BCST  104(BX), Z18, Z13
 	VPDPBUSD.BCST  108(BX), Z18, Z14
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000070, BX
 	DECQ           R9
-	JNZ            loop174
+	JNZ            loop178
 	VPADDD         Z8, Z1, Z1
 	VPADDD         Z9, Z2, Z2
 	VPADDD         Z10, Z3, Z3
@@ -15031,7 +15199,7 @@ loop174:
 	VMOVUPS        Z18, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R8, R8
-	JNZ            group173
+	JNZ            group177
 	VZEROUPPER
 	RET
 
@@ -15050,18 +15218,18 @@ TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group175:
+group179:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -15083,12 +15251,12 @@ group175:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop176:
-	PREFETCHT1     16384(DX)
+loop180:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -15110,6 +15278,7 @@ loop176:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -15142,10 +15311,9 @@ loop176:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop176
+	JNZ            loop180
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -15216,7 +15384,7 @@ loop176:
 	VMOVUPS        Z20, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R8, R8
-	JNZ            group175
+	JNZ            group179
 	VZEROUPPER
 	RET
 
@@ -15236,18 +15404,18 @@ TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z19
+	VMOVDQU64    avx512Shift6<>+0(SB), Z20
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z21
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z19
-	VMOVDQU64    avx512Shift6<>+0(SB), Z20
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z21
 	MOVQ         $0x00000008, R10
 
-group177:
+group181:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -15271,12 +15439,12 @@ group177:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop178:
-	PREFETCHT1     16384(DX)
+loop182:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z22
 	VPMULTISHIFTQB Z22, Z20, Z22
@@ -15298,6 +15466,7 @@ loop178:
 	VPUNPCKHQDQ    Z24, Z23, Z23
 	VPUNPCKLQDQ    Z26, Z22, Z24
 	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z25, Z1
 	VPDPBUSD.BCST  4(BX), Z25, Z2
 	VPDPBUSD.BCST  8(BX), Z25, Z3
@@ -15334,10 +15503,9 @@ loop178:
 	VPDPBUSD.BCST  132(BX), Z22, Z16
 	VPDPBUSD.BCST  136(BX), Z22, Z17
 	VPDPBUSD.BCST  140(BX), Z22, Z18
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000090, BX
 	DECQ           R9
-	JNZ            loop178
+	JNZ            loop182
 	VPADDD         Z10, Z1, Z1
 	VPADDD         Z11, Z2, Z2
 	VPADDD         Z12, Z3, Z3
@@ -15416,7 +15584,7 @@ loop178:
 	VMOVUPS        Z22, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R8, R8
-	JNZ            group177
+	JNZ            group181
 	VZEROUPPER
 	RET
 
@@ -15437,18 +15605,18 @@ TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z11
+	VMOVDQU64    avx512Shift6<>+0(SB), Z12
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z11
-	VMOVDQU64    avx512Shift6<>+0(SB), Z12
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group179:
+group183:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -15464,12 +15632,12 @@ group179:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop180:
-	PREFETCHT1     16384(DX)
+loop184:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -15491,6 +15659,7 @@ loop180:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -15531,10 +15700,9 @@ loop180:
 	VPDPBUSD.BCST  148(BX), Z14, Z8
 	VPDPBUSD.BCST  152(BX), Z14, Z9
 	VPDPBUSD.BCST  156(BX), Z14, Z10
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000a0, BX
 	DECQ           R9
-	JNZ            loop180
+	JNZ            loop184
 	VMOVDQU64      avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS      (SI), Z15
 	VPERMPS        Z15, Z14, Z15
@@ -15611,7 +15779,7 @@ loop180:
 	VMOVUPS        Z14, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R8, R8
-	JNZ            group179
+	JNZ            group183
 	VZEROUPPER
 	RET
 
@@ -15633,18 +15801,18 @@ TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z12
+	VMOVDQU64    avx512Shift6<>+0(SB), Z13
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z12
-	VMOVDQU64    avx512Shift6<>+0(SB), Z13
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group181:
+group185:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -15661,12 +15829,12 @@ group181:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop182:
-	PREFETCHT1     16384(DX)
+loop186:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z15
 	VPMULTISHIFTQB Z15, Z13, Z15
@@ -15688,6 +15856,7 @@ loop182:
 	VPUNPCKHQDQ    Z17, Z16, Z16
 	VPUNPCKLQDQ    Z19, Z15, Z17
 	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z18, Z1
 	VPDPBUSD.BCST  4(BX), Z18, Z2
 	VPDPBUSD.BCST  8(BX), Z18, Z3
@@ -15732,10 +15901,9 @@ loop182:
 	VPDPBUSD.BCST  164(BX), Z15, Z9
 	VPDPBUSD.BCST  168(BX), Z15, Z10
 	VPDPBUSD.BCST  172(BX), Z15, Z11
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000b0, BX
 	DECQ           R9
-	JNZ            loop182
+	JNZ            loop186
 	VMOVDQU64      avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS      (SI), Z16
 	VPERMPS        Z16, Z15, Z16
@@ -15819,7 +15987,7 @@ loop182:
 	VMOVUPS        Z15, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R8, R8
-	JNZ            group181
+	JNZ            group185
 	VZEROUPPER
 	RET
 
@@ -15842,18 +16010,18 @@ TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
+	VMOVDQU64    avx512Shift6<>+0(SB), Z14
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
-	VMOVDQU64    avx512Shift6<>+0(SB), Z14
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group183:
+group187:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -15871,12 +16039,12 @@ group183:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop184:
-	PREFETCHT1     16384(DX)
+loop188:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -15898,6 +16066,7 @@ loop184:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -15946,10 +16115,9 @@ loop184:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop184
+	JNZ            loop188
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -16040,7 +16208,7 @@ loop184:
 	VMOVUPS        Z16, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R8, R8
-	JNZ            group183
+	JNZ            group187
 	VZEROUPPER
 	RET
 
@@ -16064,18 +16232,18 @@ TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z14
+	VMOVDQU64    avx512Shift6<>+0(SB), Z15
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z14
-	VMOVDQU64    avx512Shift6<>+0(SB), Z15
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
-group185:
+group189:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -16094,12 +16262,12 @@ group185:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop186:
-	PREFETCHT1     16384(DX)
+loop190:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -16121,6 +16289,7 @@ loop186:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -16173,10 +16342,9 @@ loop186:
 	VPDPBUSD.BCST  196(BX), Z17, Z11
 	VPDPBUSD.BCST  200(BX), Z17, Z12
 	VPDPBUSD.BCST  204(BX), Z17, Z13
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000d0, BX
 	DECQ           R9
-	JNZ            loop186
+	JNZ            loop190
 	VMOVDQU64      avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS      (SI), Z18
 	VPERMPS        Z18, Z17, Z18
@@ -16274,7 +16442,7 @@ loop186:
 	VMOVUPS        Z17, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R8, R8
-	JNZ            group185
+	JNZ            group189
 	VZEROUPPER
 	RET
 
@@ -16299,18 +16467,18 @@ TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z15
+	VMOVDQU64    avx512Shift6<>+0(SB), Z16
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z15
-	VMOVDQU64    avx512Shift6<>+0(SB), Z16
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group187:
+group191:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -16330,12 +16498,12 @@ group187:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop188:
-	PREFETCHT1     16384(DX)
+loop192:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -16357,6 +16525,7 @@ loop188:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -16413,10 +16582,9 @@ loop188:
 	VPDPBUSD.BCST  212(BX), Z18, Z12
 	VPDPBUSD.BCST  216(BX), Z18, Z13
 	VPDPBUSD.BCST  220(BX), Z18, Z14
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000e0, BX
 	DECQ           R9
-	JNZ            loop188
+	JNZ            loop192
 	VMOVDQU64      avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS      (SI), Z19
 	VPERMPS        Z19, Z18, Z19
@@ -16521,7 +16689,7 @@ loop188:
 	VMOVUPS        Z18, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R8, R8
-	JNZ            group187
+	JNZ            group191
 	VZEROUPPER
 	RET
 
@@ -16547,18 +16715,18 @@ TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z16
+	VMOVDQU64    avx512Shift6<>+0(SB), Z17
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z16
-	VMOVDQU64    avx512Shift6<>+0(SB), Z17
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group189:
+group193:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -16579,12 +16747,12 @@ group189:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop190:
-	PREFETCHT1     16384(DX)
+loop194:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z19
 	VPMULTISHIFTQB Z19, Z17, Z19
@@ -16606,6 +16774,7 @@ loop190:
 	VPUNPCKHQDQ    Z21, Z20, Z20
 	VPUNPCKLQDQ    Z23, Z19, Z21
 	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z22, Z1
 	VPDPBUSD.BCST  4(BX), Z22, Z2
 	VPDPBUSD.BCST  8(BX), Z22, Z3
@@ -16666,10 +16835,9 @@ loop190:
 	VPDPBUSD.BCST  228(BX), Z19, Z13
 	VPDPBUSD.BCST  232(BX), Z19, Z14
 	VPDPBUSD.BCST  236(BX), Z19, Z15
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000f0, BX
 	DECQ           R9
-	JNZ            loop190
+	JNZ            loop194
 	VMOVDQU64      avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS      (SI), Z20
 	VPERMPS        Z20, Z19, Z20
@@ -16781,7 +16949,7 @@ loop190:
 	VMOVUPS        Z19, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R8, R8
-	JNZ            group189
+	JNZ            group193
 	VZEROUPPER
 	RET
 
@@ -16808,18 +16976,18 @@ TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group191:
+group195:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -16841,12 +17009,12 @@ group191:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop192:
-	PREFETCHT1     16384(DX)
+loop196:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -16868,6 +17036,7 @@ loop192:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -16932,10 +17101,9 @@ loop192:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop192
+	JNZ            loop196
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -17054,7 +17222,7 @@ loop192:
 	VMOVUPS        Z20, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R8, R8
-	JNZ            group191
+	JNZ            group195
 	VZEROUPPER
 	RET
 
@@ -17066,18 +17234,18 @@ TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group193:
+group197:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17099,12 +17267,12 @@ group193:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop194:
-	PREFETCHT1     16384(DX)
+loop198:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -17126,6 +17294,7 @@ loop194:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -17142,10 +17311,9 @@ loop194:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop194
+	JNZ            loop198
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -17185,7 +17353,7 @@ loop194:
 	VMOVUPS        Z1, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R8, R8
-	JNZ            group193
+	JNZ            group197
 	VZEROUPPER
 	RET
 
@@ -17198,18 +17366,18 @@ TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group195:
+group199:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17231,12 +17399,12 @@ group195:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop196:
-	PREFETCHT1     16384(DX)
+loop200:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -17258,6 +17426,7 @@ loop196:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -17290,10 +17459,9 @@ loop196:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop196
+	JNZ            loop200
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -17346,7 +17514,7 @@ loop196:
 	VMOVUPS        Z5, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group195
+	JNZ            group199
 	VZEROUPPER
 	RET
 
@@ -17360,18 +17528,18 @@ TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
+	VMOVDQU64    avx512Shift6<>+0(SB), Z14
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z13
-	VMOVDQU64    avx512Shift6<>+0(SB), Z14
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group197:
+group201:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17389,12 +17557,12 @@ group197:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop198:
-	PREFETCHT1     16384(DX)
+loop202:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -17416,6 +17584,7 @@ loop198:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -17464,10 +17633,9 @@ loop198:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop198
+	JNZ            loop202
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -17529,7 +17697,7 @@ loop198:
 	VMOVUPS        Z9, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R8, R8
-	JNZ            group197
+	JNZ            group201
 	VZEROUPPER
 	RET
 
@@ -17544,18 +17712,18 @@ TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
+	VMOVDQU64    avx512Shift6<>+0(SB), Z18
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z17
-	VMOVDQU64    avx512Shift6<>+0(SB), Z18
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group199:
+group203:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17577,12 +17745,12 @@ group199:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop200:
-	PREFETCHT1     16384(DX)
+loop204:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -17604,6 +17772,7 @@ loop200:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -17668,10 +17837,9 @@ loop200:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000c0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop200
+	JNZ            loop204
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -17750,7 +17918,57 @@ loop200:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group199
+	JNZ            group203
+	VZEROUPPER
+	RET
+
+// func avx512Spread6(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread6(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+
+loop205:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         48(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         96(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         128(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000c0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop205
 	VZEROUPPER
 	RET
 
@@ -17773,7 +17991,7 @@ TEXT ·avx512Dot7x1(SB), NOSPLIT, $0-56
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
-group201:
+group206:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17783,14 +18001,14 @@ group201:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop202:
-	PREFETCHT1      16384(CX)
+loop207:
+	PREFETCHT1      8192(CX)
 	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
+	PREFETCHT1      8256(CX)
 	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
+	PREFETCHT1      8320(CX)
 	PREFETCHT0      2176(CX)
-	PREFETCHT1      16576(CX)
+	PREFETCHT1      8384(CX)
 	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -17812,7 +18030,7 @@ loop202:
 	ADDQ            $0x000000e0, CX
 	ADDQ            $0x00000010, DX
 	DECQ            R9
-	JNZ             loop202
+	JNZ             loop207
 	VPUNPCKLDQ      Z3, Z2, Z10
 	VPUNPCKHDQ      Z3, Z2, Z2
 	VPADDD          Z2, Z10, Z10
@@ -17832,7 +18050,7 @@ loop202:
 	VADDPS          Z2, Z1, Z1
 	ADDQ            $0x00000008, BX
 	TESTQ           R8, R8
-	JNZ             group201
+	JNZ             group206
 	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
@@ -17876,18 +18094,18 @@ TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z9
+	VMOVDQU64    avx512Shift7<>+0(SB), Z10
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z11
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z9
-	VMOVDQU64    avx512Shift7<>+0(SB), Z10
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z11
 	MOVQ         $0x00000008, R10
 
-group203:
+group208:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -17901,14 +18119,14 @@ group203:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop204:
-	PREFETCHT1     16384(DX)
+loop209:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z12
 	VPMULTISHIFTQB Z12, Z10, Z12
@@ -17930,6 +18148,7 @@ loop204:
 	VPUNPCKHQDQ    Z14, Z13, Z13
 	VPUNPCKLQDQ    Z16, Z12, Z14
 	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z15, Z1
 	VPDPBUSD.BCST  4(BX), Z15, Z2
 	VPDPBUSD.BCST  8(BX), Z13, Z3
@@ -17938,10 +18157,9 @@ loop204:
 	VPDPBUSD.BCST  20(BX), Z14, Z6
 	VPDPBUSD.BCST  24(BX), Z12, Z7
 	VPDPBUSD.BCST  28(BX), Z12, Z8
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000020, BX
 	DECQ           R9
-	JNZ            loop204
+	JNZ            loop209
 	VPADDD         Z5, Z1, Z1
 	VPADDD         Z6, Z2, Z2
 	VPADDD         Z7, Z3, Z3
@@ -17968,7 +18186,7 @@ loop204:
 	VMOVUPS        Z12, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R8, R8
-	JNZ            group203
+	JNZ            group208
 	VZEROUPPER
 	RET
 
@@ -17982,18 +18200,18 @@ TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
+	VMOVDQU64    avx512Shift7<>+0(SB), Z14
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
-	VMOVDQU64    avx512Shift7<>+0(SB), Z14
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group205:
+group210:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18011,14 +18229,14 @@ group205:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop206:
-	PREFETCHT1     16384(DX)
+loop211:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -18040,6 +18258,7 @@ loop206:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -18052,10 +18271,9 @@ loop206:
 	VPDPBUSD.BCST  36(BX), Z16, Z10
 	VPDPBUSD.BCST  40(BX), Z16, Z11
 	VPDPBUSD.BCST  44(BX), Z16, Z12
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000030, BX
 	DECQ           R9
-	JNZ            loop206
+	JNZ            loop211
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -18092,7 +18310,7 @@ loop206:
 	VMOVUPS        Z16, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group205
+	JNZ            group210
 	VZEROUPPER
 	RET
 
@@ -18107,18 +18325,18 @@ TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group207:
+group212:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18140,14 +18358,14 @@ group207:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop208:
-	PREFETCHT1     16384(DX)
+loop213:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -18169,6 +18387,7 @@ loop208:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -18185,10 +18404,9 @@ loop208:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop208
+	JNZ            loop213
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -18235,7 +18453,7 @@ loop208:
 	VMOVUPS        Z20, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R8, R8
-	JNZ            group207
+	JNZ            group212
 	VZEROUPPER
 	RET
 
@@ -18251,18 +18469,18 @@ TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 192(AX)
 	VMOVUPS      Z0, 256(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z11
+	VMOVDQU64    avx512Shift7<>+0(SB), Z12
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z11
-	VMOVDQU64    avx512Shift7<>+0(SB), Z12
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group209:
+group214:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18278,14 +18496,14 @@ group209:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop210:
-	PREFETCHT1     16384(DX)
+loop215:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -18307,6 +18525,7 @@ loop210:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -18327,10 +18546,9 @@ loop210:
 	VPDPBUSD.BCST  68(BX), Z14, Z8
 	VPDPBUSD.BCST  72(BX), Z14, Z9
 	VPDPBUSD.BCST  76(BX), Z14, Z10
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000050, BX
 	DECQ           R9
-	JNZ            loop210
+	JNZ            loop215
 	VPADDD         Z6, Z1, Z1
 	VPADDD         Z7, Z2, Z2
 	VPADDD         Z8, Z3, Z3
@@ -18377,7 +18595,7 @@ loop210:
 	VMOVUPS        Z14, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R8, R8
-	JNZ            group209
+	JNZ            group214
 	VZEROUPPER
 	RET
 
@@ -18394,18 +18612,18 @@ TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 256(AX)
 	VMOVUPS      Z0, 320(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
+	VMOVDQU64    avx512Shift7<>+0(SB), Z14
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
-	VMOVDQU64    avx512Shift7<>+0(SB), Z14
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group211:
+group216:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18423,14 +18641,14 @@ group211:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop212:
-	PREFETCHT1     16384(DX)
+loop217:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -18452,6 +18670,7 @@ loop212:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -18476,10 +18695,9 @@ loop212:
 	VPDPBUSD.BCST  84(BX), Z16, Z10
 	VPDPBUSD.BCST  88(BX), Z16, Z11
 	VPDPBUSD.BCST  92(BX), Z16, Z12
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000060, BX
 	DECQ           R9
-	JNZ            loop212
+	JNZ            loop217
 	VPADDD         Z7, Z1, Z1
 	VPADDD         Z8, Z2, Z2
 	VPADDD         Z9, Z3, Z3
@@ -18534,7 +18752,7 @@ loop212:
 	VMOVUPS        Z16, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group211
+	JNZ            group216
 	VZEROUPPER
 	RET
 
@@ -18552,18 +18770,18 @@ TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 320(AX)
 	VMOVUPS      Z0, 384(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z15
+	VMOVDQU64    avx512Shift7<>+0(SB), Z16
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z15
-	VMOVDQU64    avx512Shift7<>+0(SB), Z16
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group213:
+group218:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18583,14 +18801,14 @@ group213:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop214:
-	PREFETCHT1     16384(DX)
+loop219:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -18612,6 +18830,7 @@ loop214:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -18640,10 +18859,9 @@ loop214:
 	VPDPBUSD.BCST  100(BX), Z18, Z12
 	VPDPBUSD.BCST  104(BX), Z18, Z13
 	VPDPBUSD.BCST  108(BX), Z18, Z14
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000070, BX
 	DECQ           R9
-	JNZ            loop214
+	JNZ            loop219
 	VPADDD         Z8, Z1, Z1
 	VPADDD         Z9, Z2, Z2
 	VPADDD         Z10, Z3, Z3
@@ -18706,7 +18924,7 @@ loop214:
 	VMOVUPS        Z18, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R8, R8
-	JNZ            group213
+	JNZ            group218
 	VZEROUPPER
 	RET
 
@@ -18725,18 +18943,18 @@ TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 384(AX)
 	VMOVUPS      Z0, 448(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group215:
+group220:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18758,14 +18976,14 @@ group215:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop216:
-	PREFETCHT1     16384(DX)
+loop221:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -18787,6 +19005,7 @@ loop216:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -18819,10 +19038,9 @@ loop216:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop216
+	JNZ            loop221
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -18893,7 +19111,7 @@ loop216:
 	VMOVUPS        Z20, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R8, R8
-	JNZ            group215
+	JNZ            group220
 	VZEROUPPER
 	RET
 
@@ -18913,18 +19131,18 @@ TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 448(AX)
 	VMOVUPS      Z0, 512(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z19
+	VMOVDQU64    avx512Shift7<>+0(SB), Z20
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z21
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z19
-	VMOVDQU64    avx512Shift7<>+0(SB), Z20
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z21
 	MOVQ         $0x00000008, R10
 
-group217:
+group222:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -18948,14 +19166,14 @@ group217:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop218:
-	PREFETCHT1     16384(DX)
+loop223:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z22
 	VPMULTISHIFTQB Z22, Z20, Z22
@@ -18977,6 +19195,7 @@ loop218:
 	VPUNPCKHQDQ    Z24, Z23, Z23
 	VPUNPCKLQDQ    Z26, Z22, Z24
 	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z25, Z1
 	VPDPBUSD.BCST  4(BX), Z25, Z2
 	VPDPBUSD.BCST  8(BX), Z25, Z3
@@ -19013,10 +19232,9 @@ loop218:
 	VPDPBUSD.BCST  132(BX), Z22, Z16
 	VPDPBUSD.BCST  136(BX), Z22, Z17
 	VPDPBUSD.BCST  140(BX), Z22, Z18
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000090, BX
 	DECQ           R9
-	JNZ            loop218
+	JNZ            loop223
 	VPADDD         Z10, Z1, Z1
 	VPADDD         Z11, Z2, Z2
 	VPADDD         Z12, Z3, Z3
@@ -19095,7 +19313,7 @@ loop218:
 	VMOVUPS        Z22, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R8, R8
-	JNZ            group217
+	JNZ            group222
 	VZEROUPPER
 	RET
 
@@ -19116,18 +19334,18 @@ TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 512(AX)
 	VMOVUPS      Z0, 576(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z11
+	VMOVDQU64    avx512Shift7<>+0(SB), Z12
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z13
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z11
-	VMOVDQU64    avx512Shift7<>+0(SB), Z12
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z13
 	MOVQ         $0x00000008, R10
 
-group219:
+group224:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -19143,14 +19361,14 @@ group219:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop220:
-	PREFETCHT1     16384(DX)
+loop225:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z14
 	VPMULTISHIFTQB Z14, Z12, Z14
@@ -19172,6 +19390,7 @@ loop220:
 	VPUNPCKHQDQ    Z16, Z15, Z15
 	VPUNPCKLQDQ    Z18, Z14, Z16
 	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z17, Z1
 	VPDPBUSD.BCST  4(BX), Z17, Z2
 	VPDPBUSD.BCST  8(BX), Z17, Z3
@@ -19212,10 +19431,9 @@ loop220:
 	VPDPBUSD.BCST  148(BX), Z14, Z8
 	VPDPBUSD.BCST  152(BX), Z14, Z9
 	VPDPBUSD.BCST  156(BX), Z14, Z10
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000a0, BX
 	DECQ           R9
-	JNZ            loop220
+	JNZ            loop225
 	VMOVDQU64      avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS      (SI), Z15
 	VPERMPS        Z15, Z14, Z15
@@ -19292,7 +19510,7 @@ loop220:
 	VMOVUPS        Z14, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R8, R8
-	JNZ            group219
+	JNZ            group224
 	VZEROUPPER
 	RET
 
@@ -19314,18 +19532,18 @@ TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 576(AX)
 	VMOVUPS      Z0, 640(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z12
+	VMOVDQU64    avx512Shift7<>+0(SB), Z13
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z14
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z12
-	VMOVDQU64    avx512Shift7<>+0(SB), Z13
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z14
 	MOVQ         $0x00000008, R10
 
-group221:
+group226:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -19342,14 +19560,14 @@ group221:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop222:
-	PREFETCHT1     16384(DX)
+loop227:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z15
 	VPMULTISHIFTQB Z15, Z13, Z15
@@ -19371,6 +19589,7 @@ loop222:
 	VPUNPCKHQDQ    Z17, Z16, Z16
 	VPUNPCKLQDQ    Z19, Z15, Z17
 	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z18, Z1
 	VPDPBUSD.BCST  4(BX), Z18, Z2
 	VPDPBUSD.BCST  8(BX), Z18, Z3
@@ -19415,10 +19634,9 @@ loop222:
 	VPDPBUSD.BCST  164(BX), Z15, Z9
 	VPDPBUSD.BCST  168(BX), Z15, Z10
 	VPDPBUSD.BCST  172(BX), Z15, Z11
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000b0, BX
 	DECQ           R9
-	JNZ            loop222
+	JNZ            loop227
 	VMOVDQU64      avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS      (SI), Z16
 	VPERMPS        Z16, Z15, Z16
@@ -19502,7 +19720,7 @@ loop222:
 	VMOVUPS        Z15, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R8, R8
-	JNZ            group221
+	JNZ            group226
 	VZEROUPPER
 	RET
 
@@ -19525,18 +19743,18 @@ TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 640(AX)
 	VMOVUPS      Z0, 704(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
+	VMOVDQU64    avx512Shift7<>+0(SB), Z14
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
-	VMOVDQU64    avx512Shift7<>+0(SB), Z14
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group223:
+group228:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -19554,14 +19772,14 @@ group223:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop224:
-	PREFETCHT1     16384(DX)
+loop229:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -19583,6 +19801,7 @@ loop224:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -19631,10 +19850,9 @@ loop224:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop224
+	JNZ            loop229
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -19725,7 +19943,7 @@ loop224:
 	VMOVUPS        Z16, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R8, R8
-	JNZ            group223
+	JNZ            group228
 	VZEROUPPER
 	RET
 
@@ -19749,18 +19967,18 @@ TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 704(AX)
 	VMOVUPS      Z0, 768(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z14
+	VMOVDQU64    avx512Shift7<>+0(SB), Z15
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z16
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z14
-	VMOVDQU64    avx512Shift7<>+0(SB), Z15
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z16
 	MOVQ         $0x00000008, R10
 
-group225:
+group230:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -19779,14 +19997,14 @@ group225:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop226:
-	PREFETCHT1     16384(DX)
+loop231:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z17
 	VPMULTISHIFTQB Z17, Z15, Z17
@@ -19808,6 +20026,7 @@ loop226:
 	VPUNPCKHQDQ    Z19, Z18, Z18
 	VPUNPCKLQDQ    Z21, Z17, Z19
 	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z20, Z1
 	VPDPBUSD.BCST  4(BX), Z20, Z2
 	VPDPBUSD.BCST  8(BX), Z20, Z3
@@ -19860,10 +20079,9 @@ loop226:
 	VPDPBUSD.BCST  196(BX), Z17, Z11
 	VPDPBUSD.BCST  200(BX), Z17, Z12
 	VPDPBUSD.BCST  204(BX), Z17, Z13
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000d0, BX
 	DECQ           R9
-	JNZ            loop226
+	JNZ            loop231
 	VMOVDQU64      avx512Lanes<>+0(SB), Z17
 	VCVTPH2PS      (SI), Z18
 	VPERMPS        Z18, Z17, Z18
@@ -19961,7 +20179,7 @@ loop226:
 	VMOVUPS        Z17, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R8, R8
-	JNZ            group225
+	JNZ            group230
 	VZEROUPPER
 	RET
 
@@ -19986,18 +20204,18 @@ TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 768(AX)
 	VMOVUPS      Z0, 832(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z15
+	VMOVDQU64    avx512Shift7<>+0(SB), Z16
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z17
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z15
-	VMOVDQU64    avx512Shift7<>+0(SB), Z16
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z17
 	MOVQ         $0x00000008, R10
 
-group227:
+group232:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -20017,14 +20235,14 @@ group227:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop228:
-	PREFETCHT1     16384(DX)
+loop233:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z18
 	VPMULTISHIFTQB Z18, Z16, Z18
@@ -20046,6 +20264,7 @@ loop228:
 	VPUNPCKHQDQ    Z20, Z19, Z19
 	VPUNPCKLQDQ    Z22, Z18, Z20
 	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z21, Z1
 	VPDPBUSD.BCST  4(BX), Z21, Z2
 	VPDPBUSD.BCST  8(BX), Z21, Z3
@@ -20102,10 +20321,9 @@ loop228:
 	VPDPBUSD.BCST  212(BX), Z18, Z12
 	VPDPBUSD.BCST  216(BX), Z18, Z13
 	VPDPBUSD.BCST  220(BX), Z18, Z14
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000e0, BX
 	DECQ           R9
-	JNZ            loop228
+	JNZ            loop233
 	VMOVDQU64      avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS      (SI), Z19
 	VPERMPS        Z19, Z18, Z19
@@ -20210,7 +20428,7 @@ loop228:
 	VMOVUPS        Z18, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R8, R8
-	JNZ            group227
+	JNZ            group232
 	VZEROUPPER
 	RET
 
@@ -20236,18 +20454,18 @@ TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 832(AX)
 	VMOVUPS      Z0, 896(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z16
+	VMOVDQU64    avx512Shift7<>+0(SB), Z17
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z18
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z16
-	VMOVDQU64    avx512Shift7<>+0(SB), Z17
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z18
 	MOVQ         $0x00000008, R10
 
-group229:
+group234:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -20268,14 +20486,14 @@ group229:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop230:
-	PREFETCHT1     16384(DX)
+loop235:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z19
 	VPMULTISHIFTQB Z19, Z17, Z19
@@ -20297,6 +20515,7 @@ loop230:
 	VPUNPCKHQDQ    Z21, Z20, Z20
 	VPUNPCKLQDQ    Z23, Z19, Z21
 	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z22, Z1
 	VPDPBUSD.BCST  4(BX), Z22, Z2
 	VPDPBUSD.BCST  8(BX), Z22, Z3
@@ -20357,10 +20576,9 @@ loop230:
 	VPDPBUSD.BCST  228(BX), Z19, Z13
 	VPDPBUSD.BCST  232(BX), Z19, Z14
 	VPDPBUSD.BCST  236(BX), Z19, Z15
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000f0, BX
 	DECQ           R9
-	JNZ            loop230
+	JNZ            loop235
 	VMOVDQU64      avx512Lanes<>+0(SB), Z19
 	VCVTPH2PS      (SI), Z20
 	VPERMPS        Z20, Z19, Z20
@@ -20472,7 +20690,7 @@ loop230:
 	VMOVUPS        Z19, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R8, R8
-	JNZ            group229
+	JNZ            group234
 	VZEROUPPER
 	RET
 
@@ -20499,18 +20717,18 @@ TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 896(AX)
 	VMOVUPS      Z0, 960(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group231:
+group236:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -20532,14 +20750,14 @@ group231:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop232:
-	PREFETCHT1     16384(DX)
+loop237:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -20561,6 +20779,7 @@ loop232:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -20625,10 +20844,9 @@ loop232:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop232
+	JNZ            loop237
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -20747,7 +20965,7 @@ loop232:
 	VMOVUPS        Z20, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R8, R8
-	JNZ            group231
+	JNZ            group236
 	VZEROUPPER
 	RET
 
@@ -20759,18 +20977,18 @@ TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-56
 	VPXORD       Z0, Z0, Z0
 	VMOVUPS      Z0, (AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group233:
+group238:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -20792,14 +21010,14 @@ group233:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop234:
-	PREFETCHT1     16384(DX)
+loop239:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -20821,6 +21039,7 @@ loop234:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -20837,10 +21056,9 @@ loop234:
 	VPDPBUSD.BCST  52(BX), Z20, Z14
 	VPDPBUSD.BCST  56(BX), Z20, Z15
 	VPDPBUSD.BCST  60(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000040, BX
 	DECQ           R9
-	JNZ            loop234
+	JNZ            loop239
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -20880,7 +21098,7 @@ loop234:
 	VMOVUPS        Z1, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R8, R8
-	JNZ            group233
+	JNZ            group238
 	VZEROUPPER
 	RET
 
@@ -20893,18 +21111,18 @@ TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, (AX)
 	VMOVUPS      Z0, 64(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group235:
+group240:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -20926,14 +21144,14 @@ group235:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop236:
-	PREFETCHT1     16384(DX)
+loop241:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -20955,6 +21173,7 @@ loop236:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -20987,10 +21206,9 @@ loop236:
 	VPDPBUSD.BCST  116(BX), Z20, Z14
 	VPDPBUSD.BCST  120(BX), Z20, Z15
 	VPDPBUSD.BCST  124(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000080, BX
 	DECQ           R9
-	JNZ            loop236
+	JNZ            loop241
 	VPADDD         Z9, Z1, Z1
 	VPADDD         Z10, Z2, Z2
 	VPADDD         Z11, Z3, Z3
@@ -21043,7 +21261,7 @@ loop236:
 	VMOVUPS        Z5, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R8, R8
-	JNZ            group235
+	JNZ            group240
 	VZEROUPPER
 	RET
 
@@ -21057,18 +21275,18 @@ TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 64(AX)
 	VMOVUPS      Z0, 128(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
+	VMOVDQU64    avx512Shift7<>+0(SB), Z14
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z15
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z13
-	VMOVDQU64    avx512Shift7<>+0(SB), Z14
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z15
 	MOVQ         $0x00000008, R10
 
-group237:
+group242:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21086,14 +21304,14 @@ group237:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop238:
-	PREFETCHT1     16384(DX)
+loop243:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z16
 	VPMULTISHIFTQB Z16, Z14, Z16
@@ -21115,6 +21333,7 @@ loop238:
 	VPUNPCKHQDQ    Z18, Z17, Z17
 	VPUNPCKLQDQ    Z20, Z16, Z18
 	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z19, Z1
 	VPDPBUSD.BCST  4(BX), Z19, Z2
 	VPDPBUSD.BCST  8(BX), Z19, Z3
@@ -21163,10 +21382,9 @@ loop238:
 	VPDPBUSD.BCST  180(BX), Z16, Z10
 	VPDPBUSD.BCST  184(BX), Z16, Z11
 	VPDPBUSD.BCST  188(BX), Z16, Z12
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x000000c0, BX
 	DECQ           R9
-	JNZ            loop238
+	JNZ            loop243
 	VMOVDQU64      avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS      (SI), Z17
 	VPERMPS        Z17, Z16, Z17
@@ -21228,7 +21446,7 @@ loop238:
 	VMOVUPS        Z9, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R8, R8
-	JNZ            group237
+	JNZ            group242
 	VZEROUPPER
 	RET
 
@@ -21243,18 +21461,18 @@ TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-56
 	VMOVUPS      Z0, 128(AX)
 	VMOVUPS      Z0, 192(AX)
 	MOVQ         indices+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
+	VMOVDQU64    avx512Shift7<>+0(SB), Z18
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z19
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z17
-	VMOVDQU64    avx512Shift7<>+0(SB), Z18
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z19
 	MOVQ         $0x00000008, R10
 
-group239:
+group244:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21276,14 +21494,14 @@ group239:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop240:
-	PREFETCHT1     16384(DX)
+loop245:
+	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     16448(DX)
+	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     16512(DX)
+	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     16576(DX)
+	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z0, Z20
 	VPMULTISHIFTQB Z20, Z18, Z20
@@ -21305,6 +21523,7 @@ loop240:
 	VPUNPCKHQDQ    Z22, Z21, Z21
 	VPUNPCKLQDQ    Z24, Z20, Z22
 	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
 	VPDPBUSD.BCST  (BX), Z23, Z1
 	VPDPBUSD.BCST  4(BX), Z23, Z2
 	VPDPBUSD.BCST  8(BX), Z23, Z3
@@ -21369,10 +21588,9 @@ loop240:
 	VPDPBUSD.BCST  244(BX), Z20, Z14
 	VPDPBUSD.BCST  248(BX), Z20, Z15
 	VPDPBUSD.BCST  252(BX), Z20, Z16
-	ADDQ           $0x000000e0, DX
 	ADDQ           $0x00000100, BX
 	DECQ           R9
-	JNZ            loop240
+	JNZ            loop245
 	VMOVDQU64      avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS      (SI), Z21
 	VPERMPS        Z21, Z20, Z21
@@ -21451,7 +21669,59 @@ loop240:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R8, R8
-	JNZ            group239
+	JNZ            group244
+	VZEROUPPER
+	RET
+
+// func avx512Spread7(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread7(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+
+loop246:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	PREFETCHT1     8384(CX)
+	PREFETCHT0     2240(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         56(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         112(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         160(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000e0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop246
 	VZEROUPPER
 	RET
 
@@ -21469,7 +21739,7 @@ TEXT ·avx512Dot8x1(SB), NOSPLIT, $0-56
 	VPXORD    Z1, Z1, Z1
 	MOVQ      $0x00000008, R10
 
-group241:
+group247:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21479,14 +21749,14 @@ group241:
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
 
-loop242:
-	PREFETCHT1      16384(CX)
+loop248:
+	PREFETCHT1      8192(CX)
 	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
+	PREFETCHT1      8256(CX)
 	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
+	PREFETCHT1      8320(CX)
 	PREFETCHT0      2176(CX)
-	PREFETCHT1      16576(CX)
+	PREFETCHT1      8384(CX)
 	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z6
 	VMOVDQU64       (CX), Z7
@@ -21500,7 +21770,7 @@ loop242:
 	ADDQ            $0x00000100, CX
 	ADDQ            $0x00000010, DX
 	DECQ            R9
-	JNZ             loop242
+	JNZ             loop248
 	VPUNPCKLDQ      Z3, Z2, Z6
 	VPUNPCKHDQ      Z3, Z2, Z2
 	VPADDD          Z2, Z6, Z6
@@ -21520,7 +21790,7 @@ loop242:
 	VADDPS          Z2, Z1, Z1
 	ADDQ            $0x00000008, BX
 	TESTQ           R8, R8
-	JNZ             group241
+	JNZ             group247
 	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
@@ -21540,7 +21810,7 @@ TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group243:
+group249:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21554,14 +21824,14 @@ group243:
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 
-loop244:
-	PREFETCHT1    16384(DX)
+loop250:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z10
@@ -21575,6 +21845,7 @@ loop244:
 	VPUNPCKHQDQ   Z10, Z9, Z9
 	VPUNPCKLQDQ   Z12, Z0, Z10
 	VPUNPCKHQDQ   Z12, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z11, Z1
 	VPDPBUSD.BCST 4(BX), Z11, Z2
 	VPDPBUSD.BCST 8(BX), Z9, Z3
@@ -21583,10 +21854,9 @@ loop244:
 	VPDPBUSD.BCST 20(BX), Z10, Z6
 	VPDPBUSD.BCST 24(BX), Z0, Z7
 	VPDPBUSD.BCST 28(BX), Z0, Z8
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R9
-	JNZ           loop244
+	JNZ           loop250
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
 	VPADDD        Z7, Z3, Z3
@@ -21613,7 +21883,7 @@ loop244:
 	VMOVUPS       Z0, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R8, R8
-	JNZ           group243
+	JNZ           group249
 	VZEROUPPER
 	RET
 
@@ -21633,7 +21903,7 @@ TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group245:
+group251:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21651,14 +21921,14 @@ group245:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop246:
-	PREFETCHT1    16384(DX)
+loop252:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z14
@@ -21672,6 +21942,7 @@ loop246:
 	VPUNPCKHQDQ   Z14, Z13, Z13
 	VPUNPCKLQDQ   Z16, Z0, Z14
 	VPUNPCKHQDQ   Z16, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -21684,10 +21955,9 @@ loop246:
 	VPDPBUSD.BCST 36(BX), Z0, Z10
 	VPDPBUSD.BCST 40(BX), Z0, Z11
 	VPDPBUSD.BCST 44(BX), Z0, Z12
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000030, BX
 	DECQ          R9
-	JNZ           loop246
+	JNZ           loop252
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
 	VPADDD        Z9, Z3, Z3
@@ -21724,7 +21994,7 @@ loop246:
 	VMOVUPS       Z0, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group245
+	JNZ           group251
 	VZEROUPPER
 	RET
 
@@ -21745,7 +22015,7 @@ TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group247:
+group253:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21767,14 +22037,14 @@ group247:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop248:
-	PREFETCHT1    16384(DX)
+loop254:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -21788,6 +22058,7 @@ loop248:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -21804,10 +22075,9 @@ loop248:
 	VPDPBUSD.BCST 52(BX), Z0, Z14
 	VPDPBUSD.BCST 56(BX), Z0, Z15
 	VPDPBUSD.BCST 60(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
-	JNZ           loop248
+	JNZ           loop254
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -21854,7 +22124,7 @@ loop248:
 	VMOVUPS       Z0, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R8, R8
-	JNZ           group247
+	JNZ           group253
 	VZEROUPPER
 	RET
 
@@ -21876,7 +22146,7 @@ TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group249:
+group255:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -21892,14 +22162,14 @@ group249:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop250:
-	PREFETCHT1    16384(DX)
+loop256:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z12
@@ -21913,6 +22183,7 @@ loop250:
 	VPUNPCKHQDQ   Z12, Z11, Z11
 	VPUNPCKLQDQ   Z14, Z0, Z12
 	VPUNPCKHQDQ   Z14, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -21933,10 +22204,9 @@ loop250:
 	VPDPBUSD.BCST 68(BX), Z0, Z8
 	VPDPBUSD.BCST 72(BX), Z0, Z9
 	VPDPBUSD.BCST 76(BX), Z0, Z10
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000050, BX
 	DECQ          R9
-	JNZ           loop250
+	JNZ           loop256
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
 	VPADDD        Z8, Z3, Z3
@@ -21983,7 +22253,7 @@ loop250:
 	VMOVUPS       Z0, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R8, R8
-	JNZ           group249
+	JNZ           group255
 	VZEROUPPER
 	RET
 
@@ -22006,7 +22276,7 @@ TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group251:
+group257:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22024,14 +22294,14 @@ group251:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop252:
-	PREFETCHT1    16384(DX)
+loop258:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z14
@@ -22045,6 +22315,7 @@ loop252:
 	VPUNPCKHQDQ   Z14, Z13, Z13
 	VPUNPCKLQDQ   Z16, Z0, Z14
 	VPUNPCKHQDQ   Z16, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -22069,10 +22340,9 @@ loop252:
 	VPDPBUSD.BCST 84(BX), Z0, Z10
 	VPDPBUSD.BCST 88(BX), Z0, Z11
 	VPDPBUSD.BCST 92(BX), Z0, Z12
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000060, BX
 	DECQ          R9
-	JNZ           loop252
+	JNZ           loop258
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
 	VPADDD        Z9, Z3, Z3
@@ -22127,7 +22397,7 @@ loop252:
 	VMOVUPS       Z0, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group251
+	JNZ           group257
 	VZEROUPPER
 	RET
 
@@ -22151,7 +22421,7 @@ TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group253:
+group259:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22171,14 +22441,14 @@ group253:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop254:
-	PREFETCHT1    16384(DX)
+loop260:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z16
@@ -22192,6 +22462,7 @@ loop254:
 	VPUNPCKHQDQ   Z16, Z15, Z15
 	VPUNPCKLQDQ   Z18, Z0, Z16
 	VPUNPCKHQDQ   Z18, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -22220,10 +22491,9 @@ loop254:
 	VPDPBUSD.BCST 100(BX), Z0, Z12
 	VPDPBUSD.BCST 104(BX), Z0, Z13
 	VPDPBUSD.BCST 108(BX), Z0, Z14
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000070, BX
 	DECQ          R9
-	JNZ           loop254
+	JNZ           loop260
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
 	VPADDD        Z10, Z3, Z3
@@ -22286,7 +22556,7 @@ loop254:
 	VMOVUPS       Z0, 384(AX)
 	ADDQ          $0x00000038, CX
 	TESTQ         R8, R8
-	JNZ           group253
+	JNZ           group259
 	VZEROUPPER
 	RET
 
@@ -22311,7 +22581,7 @@ TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group255:
+group261:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22333,14 +22603,14 @@ group255:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop256:
-	PREFETCHT1    16384(DX)
+loop262:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -22354,6 +22624,7 @@ loop256:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -22386,10 +22657,9 @@ loop256:
 	VPDPBUSD.BCST 116(BX), Z0, Z14
 	VPDPBUSD.BCST 120(BX), Z0, Z15
 	VPDPBUSD.BCST 124(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
-	JNZ           loop256
+	JNZ           loop262
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -22460,7 +22730,7 @@ loop256:
 	VMOVUPS       Z0, 448(AX)
 	ADDQ          $0x00000040, CX
 	TESTQ         R8, R8
-	JNZ           group255
+	JNZ           group261
 	VZEROUPPER
 	RET
 
@@ -22486,7 +22756,7 @@ TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group257:
+group263:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22510,14 +22780,14 @@ group257:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop258:
-	PREFETCHT1    16384(DX)
+loop264:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z20
@@ -22531,6 +22801,7 @@ loop258:
 	VPUNPCKHQDQ   Z20, Z19, Z19
 	VPUNPCKLQDQ   Z22, Z0, Z20
 	VPUNPCKHQDQ   Z22, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z21, Z1
 	VPDPBUSD.BCST 4(BX), Z21, Z2
 	VPDPBUSD.BCST 8(BX), Z21, Z3
@@ -22567,10 +22838,9 @@ loop258:
 	VPDPBUSD.BCST 132(BX), Z0, Z16
 	VPDPBUSD.BCST 136(BX), Z0, Z17
 	VPDPBUSD.BCST 140(BX), Z0, Z18
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000090, BX
 	DECQ          R9
-	JNZ           loop258
+	JNZ           loop264
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
 	VPADDD        Z12, Z3, Z3
@@ -22649,7 +22919,7 @@ loop258:
 	VMOVUPS       Z0, 512(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group257
+	JNZ           group263
 	VZEROUPPER
 	RET
 
@@ -22676,7 +22946,7 @@ TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group259:
+group265:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22692,14 +22962,14 @@ group259:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop260:
-	PREFETCHT1    16384(DX)
+loop266:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z12
@@ -22713,6 +22983,7 @@ loop260:
 	VPUNPCKHQDQ   Z12, Z11, Z11
 	VPUNPCKLQDQ   Z14, Z0, Z12
 	VPUNPCKHQDQ   Z14, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z13, Z1
 	VPDPBUSD.BCST 4(BX), Z13, Z2
 	VPDPBUSD.BCST 8(BX), Z13, Z3
@@ -22753,10 +23024,9 @@ loop260:
 	VPDPBUSD.BCST 148(BX), Z0, Z8
 	VPDPBUSD.BCST 152(BX), Z0, Z9
 	VPDPBUSD.BCST 156(BX), Z0, Z10
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000a0, BX
 	DECQ          R9
-	JNZ           loop260
+	JNZ           loop266
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z11
 	VPERMPS       Z11, Z0, Z11
@@ -22833,7 +23103,7 @@ loop260:
 	VMOVUPS       Z0, 576(AX)
 	ADDQ          $0x00000050, CX
 	TESTQ         R8, R8
-	JNZ           group259
+	JNZ           group265
 	VZEROUPPER
 	RET
 
@@ -22861,7 +23131,7 @@ TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group261:
+group267:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -22878,14 +23148,14 @@ group261:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop262:
-	PREFETCHT1    16384(DX)
+loop268:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z13
@@ -22899,6 +23169,7 @@ loop262:
 	VPUNPCKHQDQ   Z13, Z12, Z12
 	VPUNPCKLQDQ   Z15, Z0, Z13
 	VPUNPCKHQDQ   Z15, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z14, Z1
 	VPDPBUSD.BCST 4(BX), Z14, Z2
 	VPDPBUSD.BCST 8(BX), Z14, Z3
@@ -22943,10 +23214,9 @@ loop262:
 	VPDPBUSD.BCST 164(BX), Z0, Z9
 	VPDPBUSD.BCST 168(BX), Z0, Z10
 	VPDPBUSD.BCST 172(BX), Z0, Z11
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000b0, BX
 	DECQ          R9
-	JNZ           loop262
+	JNZ           loop268
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z12
 	VPERMPS       Z12, Z0, Z12
@@ -23030,7 +23300,7 @@ loop262:
 	VMOVUPS       Z0, 640(AX)
 	ADDQ          $0x00000058, CX
 	TESTQ         R8, R8
-	JNZ           group261
+	JNZ           group267
 	VZEROUPPER
 	RET
 
@@ -23059,7 +23329,7 @@ TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group263:
+group269:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -23077,14 +23347,14 @@ group263:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop264:
-	PREFETCHT1    16384(DX)
+loop270:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z14
@@ -23098,6 +23368,7 @@ loop264:
 	VPUNPCKHQDQ   Z14, Z13, Z13
 	VPUNPCKLQDQ   Z16, Z0, Z14
 	VPUNPCKHQDQ   Z16, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -23146,10 +23417,9 @@ loop264:
 	VPDPBUSD.BCST 180(BX), Z0, Z10
 	VPDPBUSD.BCST 184(BX), Z0, Z11
 	VPDPBUSD.BCST 188(BX), Z0, Z12
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
-	JNZ           loop264
+	JNZ           loop270
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z13
 	VPERMPS       Z13, Z0, Z13
@@ -23240,7 +23510,7 @@ loop264:
 	VMOVUPS       Z0, 704(AX)
 	ADDQ          $0x00000060, CX
 	TESTQ         R8, R8
-	JNZ           group263
+	JNZ           group269
 	VZEROUPPER
 	RET
 
@@ -23270,7 +23540,7 @@ TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group265:
+group271:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -23289,14 +23559,14 @@ group265:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop266:
-	PREFETCHT1    16384(DX)
+loop272:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z15
@@ -23310,6 +23580,7 @@ loop266:
 	VPUNPCKHQDQ   Z15, Z14, Z14
 	VPUNPCKLQDQ   Z17, Z0, Z15
 	VPUNPCKHQDQ   Z17, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z16, Z1
 	VPDPBUSD.BCST 4(BX), Z16, Z2
 	VPDPBUSD.BCST 8(BX), Z16, Z3
@@ -23362,10 +23633,9 @@ loop266:
 	VPDPBUSD.BCST 196(BX), Z0, Z11
 	VPDPBUSD.BCST 200(BX), Z0, Z12
 	VPDPBUSD.BCST 204(BX), Z0, Z13
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000d0, BX
 	DECQ          R9
-	JNZ           loop266
+	JNZ           loop272
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z14
 	VPERMPS       Z14, Z0, Z14
@@ -23463,7 +23733,7 @@ loop266:
 	VMOVUPS       Z0, 768(AX)
 	ADDQ          $0x00000068, CX
 	TESTQ         R8, R8
-	JNZ           group265
+	JNZ           group271
 	VZEROUPPER
 	RET
 
@@ -23494,7 +23764,7 @@ TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group267:
+group273:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -23514,14 +23784,14 @@ group267:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop268:
-	PREFETCHT1    16384(DX)
+loop274:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z16
@@ -23535,6 +23805,7 @@ loop268:
 	VPUNPCKHQDQ   Z16, Z15, Z15
 	VPUNPCKLQDQ   Z18, Z0, Z16
 	VPUNPCKHQDQ   Z18, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z17, Z1
 	VPDPBUSD.BCST 4(BX), Z17, Z2
 	VPDPBUSD.BCST 8(BX), Z17, Z3
@@ -23591,10 +23862,9 @@ loop268:
 	VPDPBUSD.BCST 212(BX), Z0, Z12
 	VPDPBUSD.BCST 216(BX), Z0, Z13
 	VPDPBUSD.BCST 220(BX), Z0, Z14
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000e0, BX
 	DECQ          R9
-	JNZ           loop268
+	JNZ           loop274
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z15
 	VPERMPS       Z15, Z0, Z15
@@ -23699,7 +23969,7 @@ loop268:
 	VMOVUPS       Z0, 832(AX)
 	ADDQ          $0x00000070, CX
 	TESTQ         R8, R8
-	JNZ           group267
+	JNZ           group273
 	VZEROUPPER
 	RET
 
@@ -23731,7 +24001,7 @@ TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group269:
+group275:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -23752,14 +24022,14 @@ group269:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop270:
-	PREFETCHT1    16384(DX)
+loop276:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z17
@@ -23773,6 +24043,7 @@ loop270:
 	VPUNPCKHQDQ   Z17, Z16, Z16
 	VPUNPCKLQDQ   Z19, Z0, Z17
 	VPUNPCKHQDQ   Z19, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z18, Z1
 	VPDPBUSD.BCST 4(BX), Z18, Z2
 	VPDPBUSD.BCST 8(BX), Z18, Z3
@@ -23833,10 +24104,9 @@ loop270:
 	VPDPBUSD.BCST 228(BX), Z0, Z13
 	VPDPBUSD.BCST 232(BX), Z0, Z14
 	VPDPBUSD.BCST 236(BX), Z0, Z15
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000f0, BX
 	DECQ          R9
-	JNZ           loop270
+	JNZ           loop276
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z16
 	VPERMPS       Z16, Z0, Z16
@@ -23948,7 +24218,7 @@ loop270:
 	VMOVUPS       Z0, 896(AX)
 	ADDQ          $0x00000078, CX
 	TESTQ         R8, R8
-	JNZ           group269
+	JNZ           group275
 	VZEROUPPER
 	RET
 
@@ -23981,7 +24251,7 @@ TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group271:
+group277:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -24003,14 +24273,14 @@ group271:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop272:
-	PREFETCHT1    16384(DX)
+loop278:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -24024,6 +24294,7 @@ loop272:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -24088,10 +24359,9 @@ loop272:
 	VPDPBUSD.BCST 244(BX), Z0, Z14
 	VPDPBUSD.BCST 248(BX), Z0, Z15
 	VPDPBUSD.BCST 252(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
-	JNZ           loop272
+	JNZ           loop278
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z17
 	VPERMPS       Z17, Z0, Z17
@@ -24210,7 +24480,7 @@ loop272:
 	VMOVUPS       Z0, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R8, R8
-	JNZ           group271
+	JNZ           group277
 	VZEROUPPER
 	RET
 
@@ -24228,7 +24498,7 @@ TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group273:
+group279:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -24250,14 +24520,14 @@ group273:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop274:
-	PREFETCHT1    16384(DX)
+loop280:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -24271,6 +24541,7 @@ loop274:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -24287,10 +24558,9 @@ loop274:
 	VPDPBUSD.BCST 52(BX), Z0, Z14
 	VPDPBUSD.BCST 56(BX), Z0, Z15
 	VPDPBUSD.BCST 60(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000040, BX
 	DECQ          R9
-	JNZ           loop274
+	JNZ           loop280
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -24330,7 +24600,7 @@ loop274:
 	VMOVUPS       Z1, (AX)
 	ADDQ          $0x0000000c, CX
 	TESTQ         R8, R8
-	JNZ           group273
+	JNZ           group279
 	VZEROUPPER
 	RET
 
@@ -24349,7 +24619,7 @@ TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group275:
+group281:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -24371,14 +24641,14 @@ group275:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop276:
-	PREFETCHT1    16384(DX)
+loop282:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -24392,6 +24662,7 @@ loop276:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -24424,10 +24695,9 @@ loop276:
 	VPDPBUSD.BCST 116(BX), Z0, Z14
 	VPDPBUSD.BCST 120(BX), Z0, Z15
 	VPDPBUSD.BCST 124(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000080, BX
 	DECQ          R9
-	JNZ           loop276
+	JNZ           loop282
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
 	VPADDD        Z11, Z3, Z3
@@ -24480,7 +24750,7 @@ loop276:
 	VMOVUPS       Z5, 64(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group275
+	JNZ           group281
 	VZEROUPPER
 	RET
 
@@ -24500,7 +24770,7 @@ TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group277:
+group283:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -24518,14 +24788,14 @@ group277:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop278:
-	PREFETCHT1    16384(DX)
+loop284:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z14
@@ -24539,6 +24809,7 @@ loop278:
 	VPUNPCKHQDQ   Z14, Z13, Z13
 	VPUNPCKLQDQ   Z16, Z0, Z14
 	VPUNPCKHQDQ   Z16, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z15, Z1
 	VPDPBUSD.BCST 4(BX), Z15, Z2
 	VPDPBUSD.BCST 8(BX), Z15, Z3
@@ -24587,10 +24858,9 @@ loop278:
 	VPDPBUSD.BCST 180(BX), Z0, Z10
 	VPDPBUSD.BCST 184(BX), Z0, Z11
 	VPDPBUSD.BCST 188(BX), Z0, Z12
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x000000c0, BX
 	DECQ          R9
-	JNZ           loop278
+	JNZ           loop284
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z13
 	VPERMPS       Z13, Z0, Z13
@@ -24652,7 +24922,7 @@ loop278:
 	VMOVUPS       Z9, 128(AX)
 	ADDQ          $0x00000024, CX
 	TESTQ         R8, R8
-	JNZ           group277
+	JNZ           group283
 	VZEROUPPER
 	RET
 
@@ -24673,7 +24943,7 @@ TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-56
 	MOVQ    tiles+48(FP), R8
 	MOVQ    $0x00000008, R10
 
-group279:
+group285:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -24695,14 +24965,14 @@ group279:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop280:
-	PREFETCHT1    16384(DX)
+loop286:
+	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    16448(DX)
+	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    16512(DX)
+	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    16576(DX)
+	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     (DX), Z0
 	VMOVDQU64     64(DX), Z18
@@ -24716,6 +24986,7 @@ loop280:
 	VPUNPCKHQDQ   Z18, Z17, Z17
 	VPUNPCKLQDQ   Z20, Z0, Z18
 	VPUNPCKHQDQ   Z20, Z0, Z0
+	ADDQ          $0x00000100, DX
 	VPDPBUSD.BCST (BX), Z19, Z1
 	VPDPBUSD.BCST 4(BX), Z19, Z2
 	VPDPBUSD.BCST 8(BX), Z19, Z3
@@ -24780,10 +25051,9 @@ loop280:
 	VPDPBUSD.BCST 244(BX), Z0, Z14
 	VPDPBUSD.BCST 248(BX), Z0, Z15
 	VPDPBUSD.BCST 252(BX), Z0, Z16
-	ADDQ          $0x00000100, DX
 	ADDQ          $0x00000100, BX
 	DECQ          R9
-	JNZ           loop280
+	JNZ           loop286
 	VMOVDQU64     avx512Lanes<>+0(SB), Z0
 	VCVTPH2PS     (SI), Z17
 	VPERMPS       Z17, Z0, Z17
@@ -24862,7 +25132,3492 @@ loop280:
 	VMOVUPS       Z13, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group279
+	JNZ           group285
+	VZEROUPPER
+	RET
+
+// func avx512Spread8(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Spread8(SB), NOSPLIT, $0-24
+	MOVQ panel+0(FP), AX
+	MOVQ indices+8(FP), CX
+	MOVQ tiles+16(FP), DX
+
+loop287:
+	PREFETCHT1  8192(CX)
+	PREFETCHT0  2048(CX)
+	PREFETCHT1  8256(CX)
+	PREFETCHT0  2112(CX)
+	PREFETCHT1  8320(CX)
+	PREFETCHT0  2176(CX)
+	PREFETCHT1  8384(CX)
+	PREFETCHT0  2240(CX)
+	VMOVDQU64   (CX), Z0
+	VMOVDQU64   64(CX), Z2
+	VMOVDQU64   128(CX), Z3
+	VMOVDQU64   192(CX), Z4
+	VPUNPCKLDQ  Z2, Z0, Z1
+	VPUNPCKHDQ  Z2, Z0, Z0
+	VPUNPCKLDQ  Z4, Z3, Z2
+	VPUNPCKHDQ  Z4, Z3, Z4
+	VPUNPCKLQDQ Z2, Z1, Z3
+	VPUNPCKHQDQ Z2, Z1, Z1
+	VPUNPCKLQDQ Z4, Z0, Z2
+	VPUNPCKHQDQ Z4, Z0, Z0
+	ADDQ        $0x00000100, CX
+	VMOVDQU64   Z3, (AX)
+	VMOVDQU64   Z1, 64(AX)
+	VMOVDQU64   Z2, 128(AX)
+	VMOVDQU64   Z0, 192(AX)
+	ADDQ        $0x00000100, AX
+	DECQ        DX
+	JNZ         loop287
+	VZEROUPPER
+	RET
+
+// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group288:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+loop289:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z8
+	VMOVDQU64     64(DX), Z9
+	VMOVDQU64     128(DX), Z10
+	VMOVDQU64     192(DX), Z11
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z8, Z0
+	VPDPBUSD.BCST 4(SI), Z8, Z1
+	VPDPBUSD.BCST 8(SI), Z9, Z2
+	VPDPBUSD.BCST 12(SI), Z9, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z10, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	ADDQ          $0x00000020, SI
+	DECQ          R10
+	JNZ           loop289
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z3, Z1, Z1
+	VMOVDQU64     avx512Lanes<>+0(SB), Z8
+	VCVTPH2PS     (DI), Z9
+	VPERMPS       Z9, Z8, Z9
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z8
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   8(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z9, Z10
+	VMULPS        Z10, Z0, Z0
+	VADDPS        Z0, Z8, Z8
+	VMOVUPS       Z8, (AX)
+	VMOVUPS       64(AX), Z8
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   12(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z9, Z9
+	VMULPS        Z9, Z1, Z1
+	VADDPS        Z1, Z8, Z8
+	VMOVUPS       Z8, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R9, R9
+	JNZ           group288
+	VZEROUPPER
+	RET
+
+// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group290:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop291:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z13, Z3
+	VPDPBUSD.BCST 16(SI), Z13, Z4
+	VPDPBUSD.BCST 20(SI), Z13, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z14, Z7
+	VPDPBUSD.BCST 32(SI), Z14, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	ADDQ          $0x00000030, SI
+	DECQ          R10
+	JNZ           loop291
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z3, Z0, Z0
+	VPADDD        Z4, Z1, Z1
+	VPADDD        Z5, Z2, Z2
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   12(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   16(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   20(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R9, R9
+	JNZ           group290
+	VZEROUPPER
+	RET
+
+// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group292:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop293:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z17, Z4
+	VPDPBUSD.BCST 20(SI), Z17, Z5
+	VPDPBUSD.BCST 24(SI), Z17, Z6
+	VPDPBUSD.BCST 28(SI), Z17, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z18, Z9
+	VPDPBUSD.BCST 40(SI), Z18, Z10
+	VPDPBUSD.BCST 44(SI), Z18, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	ADDQ          $0x00000040, SI
+	DECQ          R10
+	JNZ           loop293
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   16(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   20(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   24(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   28(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R9, R9
+	JNZ           group292
+	VZEROUPPER
+	RET
+
+// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group294:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop295:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z11
+	VMOVDQU64     128(DX), Z12
+	VMOVDQU64     192(DX), Z13
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z10, Z0
+	VPDPBUSD.BCST 4(SI), Z10, Z1
+	VPDPBUSD.BCST 8(SI), Z10, Z2
+	VPDPBUSD.BCST 12(SI), Z10, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z11, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	VPDPBUSD.BCST 32(SI), Z11, Z8
+	VPDPBUSD.BCST 36(SI), Z11, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z0
+	VPDPBUSD.BCST 44(SI), Z12, Z1
+	VPDPBUSD.BCST 48(SI), Z12, Z2
+	VPDPBUSD.BCST 52(SI), Z12, Z3
+	VPDPBUSD.BCST 56(SI), Z12, Z4
+	VPDPBUSD.BCST 60(SI), Z13, Z5
+	VPDPBUSD.BCST 64(SI), Z13, Z6
+	VPDPBUSD.BCST 68(SI), Z13, Z7
+	VPDPBUSD.BCST 72(SI), Z13, Z8
+	VPDPBUSD.BCST 76(SI), Z13, Z9
+	ADDQ          $0x00000050, SI
+	DECQ          R10
+	JNZ           loop295
+	VPADDD        Z5, Z0, Z0
+	VPADDD        Z6, Z1, Z1
+	VPADDD        Z7, Z2, Z2
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (DI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   20(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   24(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   28(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   32(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   36(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z11
+	VMULPS        Z11, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R9, R9
+	JNZ           group294
+	VZEROUPPER
+	RET
+
+// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group296:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop297:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z13, Z6
+	VPDPBUSD.BCST 28(SI), Z13, Z7
+	VPDPBUSD.BCST 32(SI), Z13, Z8
+	VPDPBUSD.BCST 36(SI), Z13, Z9
+	VPDPBUSD.BCST 40(SI), Z13, Z10
+	VPDPBUSD.BCST 44(SI), Z13, Z11
+	VPDPBUSD.BCST 48(SI), Z14, Z0
+	VPDPBUSD.BCST 52(SI), Z14, Z1
+	VPDPBUSD.BCST 56(SI), Z14, Z2
+	VPDPBUSD.BCST 60(SI), Z14, Z3
+	VPDPBUSD.BCST 64(SI), Z14, Z4
+	VPDPBUSD.BCST 68(SI), Z14, Z5
+	VPDPBUSD.BCST 72(SI), Z15, Z6
+	VPDPBUSD.BCST 76(SI), Z15, Z7
+	VPDPBUSD.BCST 80(SI), Z15, Z8
+	VPDPBUSD.BCST 84(SI), Z15, Z9
+	VPDPBUSD.BCST 88(SI), Z15, Z10
+	VPDPBUSD.BCST 92(SI), Z15, Z11
+	ADDQ          $0x00000060, SI
+	DECQ          R10
+	JNZ           loop297
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   24(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   28(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   32(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   36(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   40(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   44(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R9, R9
+	JNZ           group296
+	VZEROUPPER
+	RET
+
+// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group298:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop299:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z14, Z0
+	VPDPBUSD.BCST 4(SI), Z14, Z1
+	VPDPBUSD.BCST 8(SI), Z14, Z2
+	VPDPBUSD.BCST 12(SI), Z14, Z3
+	VPDPBUSD.BCST 16(SI), Z14, Z4
+	VPDPBUSD.BCST 20(SI), Z14, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z15, Z7
+	VPDPBUSD.BCST 32(SI), Z15, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	VPDPBUSD.BCST 48(SI), Z15, Z12
+	VPDPBUSD.BCST 52(SI), Z15, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z0
+	VPDPBUSD.BCST 60(SI), Z16, Z1
+	VPDPBUSD.BCST 64(SI), Z16, Z2
+	VPDPBUSD.BCST 68(SI), Z16, Z3
+	VPDPBUSD.BCST 72(SI), Z16, Z4
+	VPDPBUSD.BCST 76(SI), Z16, Z5
+	VPDPBUSD.BCST 80(SI), Z16, Z6
+	VPDPBUSD.BCST 84(SI), Z17, Z7
+	VPDPBUSD.BCST 88(SI), Z17, Z8
+	VPDPBUSD.BCST 92(SI), Z17, Z9
+	VPDPBUSD.BCST 96(SI), Z17, Z10
+	VPDPBUSD.BCST 100(SI), Z17, Z11
+	VPDPBUSD.BCST 104(SI), Z17, Z12
+	VPDPBUSD.BCST 108(SI), Z17, Z13
+	ADDQ          $0x00000070, SI
+	DECQ          R10
+	JNZ           loop299
+	VPADDD        Z7, Z0, Z0
+	VPADDD        Z8, Z1, Z1
+	VPADDD        Z9, Z2, Z2
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (DI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   28(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   32(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   36(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   40(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   44(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   48(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   52(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R9, R9
+	JNZ           group298
+	VZEROUPPER
+	RET
+
+// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group300:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop301:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z17, Z8
+	VPDPBUSD.BCST 36(SI), Z17, Z9
+	VPDPBUSD.BCST 40(SI), Z17, Z10
+	VPDPBUSD.BCST 44(SI), Z17, Z11
+	VPDPBUSD.BCST 48(SI), Z17, Z12
+	VPDPBUSD.BCST 52(SI), Z17, Z13
+	VPDPBUSD.BCST 56(SI), Z17, Z14
+	VPDPBUSD.BCST 60(SI), Z17, Z15
+	VPDPBUSD.BCST 64(SI), Z18, Z0
+	VPDPBUSD.BCST 68(SI), Z18, Z1
+	VPDPBUSD.BCST 72(SI), Z18, Z2
+	VPDPBUSD.BCST 76(SI), Z18, Z3
+	VPDPBUSD.BCST 80(SI), Z18, Z4
+	VPDPBUSD.BCST 84(SI), Z18, Z5
+	VPDPBUSD.BCST 88(SI), Z18, Z6
+	VPDPBUSD.BCST 92(SI), Z18, Z7
+	VPDPBUSD.BCST 96(SI), Z19, Z8
+	VPDPBUSD.BCST 100(SI), Z19, Z9
+	VPDPBUSD.BCST 104(SI), Z19, Z10
+	VPDPBUSD.BCST 108(SI), Z19, Z11
+	VPDPBUSD.BCST 112(SI), Z19, Z12
+	VPDPBUSD.BCST 116(SI), Z19, Z13
+	VPDPBUSD.BCST 120(SI), Z19, Z14
+	VPDPBUSD.BCST 124(SI), Z19, Z15
+	ADDQ          $0x00000080, SI
+	DECQ          R10
+	JNZ           loop301
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   32(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   36(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   40(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   44(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   48(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   52(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   56(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   60(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R9, R9
+	JNZ           group300
+	VZEROUPPER
+	RET
+
+// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group302:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop303:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z18
+	VMOVDQU64     64(DX), Z19
+	VMOVDQU64     128(DX), Z20
+	VMOVDQU64     192(DX), Z21
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z18, Z0
+	VPDPBUSD.BCST 4(SI), Z18, Z1
+	VPDPBUSD.BCST 8(SI), Z18, Z2
+	VPDPBUSD.BCST 12(SI), Z18, Z3
+	VPDPBUSD.BCST 16(SI), Z18, Z4
+	VPDPBUSD.BCST 20(SI), Z18, Z5
+	VPDPBUSD.BCST 24(SI), Z18, Z6
+	VPDPBUSD.BCST 28(SI), Z18, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z19, Z9
+	VPDPBUSD.BCST 40(SI), Z19, Z10
+	VPDPBUSD.BCST 44(SI), Z19, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	VPDPBUSD.BCST 64(SI), Z19, Z16
+	VPDPBUSD.BCST 68(SI), Z19, Z17
+	VPDPBUSD.BCST 72(SI), Z20, Z0
+	VPDPBUSD.BCST 76(SI), Z20, Z1
+	VPDPBUSD.BCST 80(SI), Z20, Z2
+	VPDPBUSD.BCST 84(SI), Z20, Z3
+	VPDPBUSD.BCST 88(SI), Z20, Z4
+	VPDPBUSD.BCST 92(SI), Z20, Z5
+	VPDPBUSD.BCST 96(SI), Z20, Z6
+	VPDPBUSD.BCST 100(SI), Z20, Z7
+	VPDPBUSD.BCST 104(SI), Z20, Z8
+	VPDPBUSD.BCST 108(SI), Z21, Z9
+	VPDPBUSD.BCST 112(SI), Z21, Z10
+	VPDPBUSD.BCST 116(SI), Z21, Z11
+	VPDPBUSD.BCST 120(SI), Z21, Z12
+	VPDPBUSD.BCST 124(SI), Z21, Z13
+	VPDPBUSD.BCST 128(SI), Z21, Z14
+	VPDPBUSD.BCST 132(SI), Z21, Z15
+	VPDPBUSD.BCST 136(SI), Z21, Z16
+	VPDPBUSD.BCST 140(SI), Z21, Z17
+	ADDQ          $0x00000090, SI
+	DECQ          R10
+	JNZ           loop303
+	VPADDD        Z9, Z0, Z0
+	VPADDD        Z10, Z1, Z1
+	VPADDD        Z11, Z2, Z2
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (DI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   36(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z0, Z0
+	VADDPS        Z0, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   40(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z1, Z1
+	VADDPS        Z1, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   44(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   48(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   52(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   56(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   60(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   64(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	VMOVUPS       512(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   68(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z19, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R9, R9
+	JNZ           group302
+	VZEROUPPER
+	RET
+
+// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group304:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop305:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z11
+	VMOVDQU64     128(DX), Z12
+	VMOVDQU64     192(DX), Z13
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z10, Z0
+	VPDPBUSD.BCST 4(SI), Z10, Z1
+	VPDPBUSD.BCST 8(SI), Z10, Z2
+	VPDPBUSD.BCST 12(SI), Z10, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z10, Z5
+	VPDPBUSD.BCST 24(SI), Z10, Z6
+	VPDPBUSD.BCST 28(SI), Z10, Z7
+	VPDPBUSD.BCST 32(SI), Z10, Z8
+	VPDPBUSD.BCST 36(SI), Z10, Z9
+	VPDPBUSD.BCST 40(SI), Z11, Z0
+	VPDPBUSD.BCST 44(SI), Z11, Z1
+	VPDPBUSD.BCST 48(SI), Z11, Z2
+	VPDPBUSD.BCST 52(SI), Z11, Z3
+	VPDPBUSD.BCST 56(SI), Z11, Z4
+	VPDPBUSD.BCST 60(SI), Z11, Z5
+	VPDPBUSD.BCST 64(SI), Z11, Z6
+	VPDPBUSD.BCST 68(SI), Z11, Z7
+	VPDPBUSD.BCST 72(SI), Z11, Z8
+	VPDPBUSD.BCST 76(SI), Z11, Z9
+	VPDPBUSD.BCST 80(SI), Z12, Z0
+	VPDPBUSD.BCST 84(SI), Z12, Z1
+	VPDPBUSD.BCST 88(SI), Z12, Z2
+	VPDPBUSD.BCST 92(SI), Z12, Z3
+	VPDPBUSD.BCST 96(SI), Z12, Z4
+	VPDPBUSD.BCST 100(SI), Z12, Z5
+	VPDPBUSD.BCST 104(SI), Z12, Z6
+	VPDPBUSD.BCST 108(SI), Z12, Z7
+	VPDPBUSD.BCST 112(SI), Z12, Z8
+	VPDPBUSD.BCST 116(SI), Z12, Z9
+	VPDPBUSD.BCST 120(SI), Z13, Z0
+	VPDPBUSD.BCST 124(SI), Z13, Z1
+	VPDPBUSD.BCST 128(SI), Z13, Z2
+	VPDPBUSD.BCST 132(SI), Z13, Z3
+	VPDPBUSD.BCST 136(SI), Z13, Z4
+	VPDPBUSD.BCST 140(SI), Z13, Z5
+	VPDPBUSD.BCST 144(SI), Z13, Z6
+	VPDPBUSD.BCST 148(SI), Z13, Z7
+	VPDPBUSD.BCST 152(SI), Z13, Z8
+	VPDPBUSD.BCST 156(SI), Z13, Z9
+	ADDQ          $0x000000a0, SI
+	DECQ          R10
+	JNZ           loop305
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (DI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   40(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   44(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   48(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   52(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   56(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z12
+	VMULPS        Z12, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	VMOVUPS       320(AX), Z10
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   60(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z11, Z12
+	VMULPS        Z12, Z5, Z5
+	VADDPS        Z5, Z10, Z10
+	VMOVUPS       Z10, 320(AX)
+	VMOVUPS       384(AX), Z10
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   64(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z11, Z12
+	VMULPS        Z12, Z6, Z6
+	VADDPS        Z6, Z10, Z10
+	VMOVUPS       Z10, 384(AX)
+	VMOVUPS       448(AX), Z10
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   68(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z11, Z12
+	VMULPS        Z12, Z7, Z7
+	VADDPS        Z7, Z10, Z10
+	VMOVUPS       Z10, 448(AX)
+	VMOVUPS       512(AX), Z10
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   72(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z11, Z12
+	VMULPS        Z12, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VMOVUPS       Z10, 512(AX)
+	VMOVUPS       576(AX), Z10
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   76(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z11, Z11
+	VMULPS        Z11, Z9, Z9
+	VADDPS        Z9, Z10, Z10
+	VMOVUPS       Z10, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R9, R9
+	JNZ           group304
+	VZEROUPPER
+	RET
+
+// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group306:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+
+loop307:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z11
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z11, Z0
+	VPDPBUSD.BCST 4(SI), Z11, Z1
+	VPDPBUSD.BCST 8(SI), Z11, Z2
+	VPDPBUSD.BCST 12(SI), Z11, Z3
+	VPDPBUSD.BCST 16(SI), Z11, Z4
+	VPDPBUSD.BCST 20(SI), Z11, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	VPDPBUSD.BCST 32(SI), Z11, Z8
+	VPDPBUSD.BCST 36(SI), Z11, Z9
+	VPDPBUSD.BCST 40(SI), Z11, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z0
+	VPDPBUSD.BCST 48(SI), Z12, Z1
+	VPDPBUSD.BCST 52(SI), Z12, Z2
+	VPDPBUSD.BCST 56(SI), Z12, Z3
+	VPDPBUSD.BCST 60(SI), Z12, Z4
+	VPDPBUSD.BCST 64(SI), Z12, Z5
+	VPDPBUSD.BCST 68(SI), Z12, Z6
+	VPDPBUSD.BCST 72(SI), Z12, Z7
+	VPDPBUSD.BCST 76(SI), Z12, Z8
+	VPDPBUSD.BCST 80(SI), Z12, Z9
+	VPDPBUSD.BCST 84(SI), Z12, Z10
+	VPDPBUSD.BCST 88(SI), Z13, Z0
+	VPDPBUSD.BCST 92(SI), Z13, Z1
+	VPDPBUSD.BCST 96(SI), Z13, Z2
+	VPDPBUSD.BCST 100(SI), Z13, Z3
+	VPDPBUSD.BCST 104(SI), Z13, Z4
+	VPDPBUSD.BCST 108(SI), Z13, Z5
+	VPDPBUSD.BCST 112(SI), Z13, Z6
+	VPDPBUSD.BCST 116(SI), Z13, Z7
+	VPDPBUSD.BCST 120(SI), Z13, Z8
+	VPDPBUSD.BCST 124(SI), Z13, Z9
+	VPDPBUSD.BCST 128(SI), Z13, Z10
+	VPDPBUSD.BCST 132(SI), Z14, Z0
+	VPDPBUSD.BCST 136(SI), Z14, Z1
+	VPDPBUSD.BCST 140(SI), Z14, Z2
+	VPDPBUSD.BCST 144(SI), Z14, Z3
+	VPDPBUSD.BCST 148(SI), Z14, Z4
+	VPDPBUSD.BCST 152(SI), Z14, Z5
+	VPDPBUSD.BCST 156(SI), Z14, Z6
+	VPDPBUSD.BCST 160(SI), Z14, Z7
+	VPDPBUSD.BCST 164(SI), Z14, Z8
+	VPDPBUSD.BCST 168(SI), Z14, Z9
+	VPDPBUSD.BCST 172(SI), Z14, Z10
+	ADDQ          $0x000000b0, SI
+	DECQ          R10
+	JNZ           loop307
+	VMOVDQU64     avx512Lanes<>+0(SB), Z11
+	VCVTPH2PS     (DI), Z12
+	VPERMPS       Z12, Z11, Z12
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z11
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   44(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z12, Z13
+	VMULPS        Z13, Z0, Z0
+	VADDPS        Z0, Z11, Z11
+	VMOVUPS       Z11, (AX)
+	VMOVUPS       64(AX), Z11
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   48(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z12, Z13
+	VMULPS        Z13, Z1, Z1
+	VADDPS        Z1, Z11, Z11
+	VMOVUPS       Z11, 64(AX)
+	VMOVUPS       128(AX), Z11
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   52(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z12, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z11, Z11
+	VMOVUPS       Z11, 128(AX)
+	VMOVUPS       192(AX), Z11
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   56(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z12, Z13
+	VMULPS        Z13, Z3, Z3
+	VADDPS        Z3, Z11, Z11
+	VMOVUPS       Z11, 192(AX)
+	VMOVUPS       256(AX), Z11
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   60(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z12, Z13
+	VMULPS        Z13, Z4, Z4
+	VADDPS        Z4, Z11, Z11
+	VMOVUPS       Z11, 256(AX)
+	VMOVUPS       320(AX), Z11
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   64(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z12, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z11, Z11
+	VMOVUPS       Z11, 320(AX)
+	VMOVUPS       384(AX), Z11
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   68(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z12, Z13
+	VMULPS        Z13, Z6, Z6
+	VADDPS        Z6, Z11, Z11
+	VMOVUPS       Z11, 384(AX)
+	VMOVUPS       448(AX), Z11
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   72(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z12, Z13
+	VMULPS        Z13, Z7, Z7
+	VADDPS        Z7, Z11, Z11
+	VMOVUPS       Z11, 448(AX)
+	VMOVUPS       512(AX), Z11
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   76(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z12, Z13
+	VMULPS        Z13, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VMOVUPS       Z11, 512(AX)
+	VMOVUPS       576(AX), Z11
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   80(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z12, Z13
+	VMULPS        Z13, Z9, Z9
+	VADDPS        Z9, Z11, Z11
+	VMOVUPS       Z11, 576(AX)
+	VMOVUPS       640(AX), Z11
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   84(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z12, Z12
+	VMULPS        Z12, Z10, Z10
+	VADDPS        Z10, Z11, Z11
+	VMOVUPS       Z11, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R9, R9
+	JNZ           group306
+	VZEROUPPER
+	RET
+
+// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group308:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop309:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z12, Z6
+	VPDPBUSD.BCST 28(SI), Z12, Z7
+	VPDPBUSD.BCST 32(SI), Z12, Z8
+	VPDPBUSD.BCST 36(SI), Z12, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z0
+	VPDPBUSD.BCST 52(SI), Z13, Z1
+	VPDPBUSD.BCST 56(SI), Z13, Z2
+	VPDPBUSD.BCST 60(SI), Z13, Z3
+	VPDPBUSD.BCST 64(SI), Z13, Z4
+	VPDPBUSD.BCST 68(SI), Z13, Z5
+	VPDPBUSD.BCST 72(SI), Z13, Z6
+	VPDPBUSD.BCST 76(SI), Z13, Z7
+	VPDPBUSD.BCST 80(SI), Z13, Z8
+	VPDPBUSD.BCST 84(SI), Z13, Z9
+	VPDPBUSD.BCST 88(SI), Z13, Z10
+	VPDPBUSD.BCST 92(SI), Z13, Z11
+	VPDPBUSD.BCST 96(SI), Z14, Z0
+	VPDPBUSD.BCST 100(SI), Z14, Z1
+	VPDPBUSD.BCST 104(SI), Z14, Z2
+	VPDPBUSD.BCST 108(SI), Z14, Z3
+	VPDPBUSD.BCST 112(SI), Z14, Z4
+	VPDPBUSD.BCST 116(SI), Z14, Z5
+	VPDPBUSD.BCST 120(SI), Z14, Z6
+	VPDPBUSD.BCST 124(SI), Z14, Z7
+	VPDPBUSD.BCST 128(SI), Z14, Z8
+	VPDPBUSD.BCST 132(SI), Z14, Z9
+	VPDPBUSD.BCST 136(SI), Z14, Z10
+	VPDPBUSD.BCST 140(SI), Z14, Z11
+	VPDPBUSD.BCST 144(SI), Z15, Z0
+	VPDPBUSD.BCST 148(SI), Z15, Z1
+	VPDPBUSD.BCST 152(SI), Z15, Z2
+	VPDPBUSD.BCST 156(SI), Z15, Z3
+	VPDPBUSD.BCST 160(SI), Z15, Z4
+	VPDPBUSD.BCST 164(SI), Z15, Z5
+	VPDPBUSD.BCST 168(SI), Z15, Z6
+	VPDPBUSD.BCST 172(SI), Z15, Z7
+	VPDPBUSD.BCST 176(SI), Z15, Z8
+	VPDPBUSD.BCST 180(SI), Z15, Z9
+	VPDPBUSD.BCST 184(SI), Z15, Z10
+	VPDPBUSD.BCST 188(SI), Z15, Z11
+	ADDQ          $0x000000c0, SI
+	DECQ          R10
+	JNZ           loop309
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   48(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   52(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   56(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   60(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   64(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   68(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z14
+	VMULPS        Z14, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	VMOVUPS       384(AX), Z12
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   72(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z13, Z14
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z12, Z12
+	VMOVUPS       Z12, 384(AX)
+	VMOVUPS       448(AX), Z12
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   76(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z13, Z14
+	VMULPS        Z14, Z7, Z7
+	VADDPS        Z7, Z12, Z12
+	VMOVUPS       Z12, 448(AX)
+	VMOVUPS       512(AX), Z12
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   80(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z13, Z14
+	VMULPS        Z14, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VMOVUPS       Z12, 512(AX)
+	VMOVUPS       576(AX), Z12
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   84(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z13, Z14
+	VMULPS        Z14, Z9, Z9
+	VADDPS        Z9, Z12, Z12
+	VMOVUPS       Z12, 576(AX)
+	VMOVUPS       640(AX), Z12
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   88(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z13, Z14
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z12, Z12
+	VMOVUPS       Z12, 640(AX)
+	VMOVUPS       704(AX), Z12
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   92(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z13, Z13
+	VMULPS        Z13, Z11, Z11
+	VADDPS        Z11, Z12, Z12
+	VMOVUPS       Z12, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R9, R9
+	JNZ           group308
+	VZEROUPPER
+	RET
+
+// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group310:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop311:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z13, Z0
+	VPDPBUSD.BCST 4(SI), Z13, Z1
+	VPDPBUSD.BCST 8(SI), Z13, Z2
+	VPDPBUSD.BCST 12(SI), Z13, Z3
+	VPDPBUSD.BCST 16(SI), Z13, Z4
+	VPDPBUSD.BCST 20(SI), Z13, Z5
+	VPDPBUSD.BCST 24(SI), Z13, Z6
+	VPDPBUSD.BCST 28(SI), Z13, Z7
+	VPDPBUSD.BCST 32(SI), Z13, Z8
+	VPDPBUSD.BCST 36(SI), Z13, Z9
+	VPDPBUSD.BCST 40(SI), Z13, Z10
+	VPDPBUSD.BCST 44(SI), Z13, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z12
+	VPDPBUSD.BCST 52(SI), Z14, Z0
+	VPDPBUSD.BCST 56(SI), Z14, Z1
+	VPDPBUSD.BCST 60(SI), Z14, Z2
+	VPDPBUSD.BCST 64(SI), Z14, Z3
+	VPDPBUSD.BCST 68(SI), Z14, Z4
+	VPDPBUSD.BCST 72(SI), Z14, Z5
+	VPDPBUSD.BCST 76(SI), Z14, Z6
+	VPDPBUSD.BCST 80(SI), Z14, Z7
+	VPDPBUSD.BCST 84(SI), Z14, Z8
+	VPDPBUSD.BCST 88(SI), Z14, Z9
+	VPDPBUSD.BCST 92(SI), Z14, Z10
+	VPDPBUSD.BCST 96(SI), Z14, Z11
+	VPDPBUSD.BCST 100(SI), Z14, Z12
+	VPDPBUSD.BCST 104(SI), Z15, Z0
+	VPDPBUSD.BCST 108(SI), Z15, Z1
+	VPDPBUSD.BCST 112(SI), Z15, Z2
+	VPDPBUSD.BCST 116(SI), Z15, Z3
+	VPDPBUSD.BCST 120(SI), Z15, Z4
+	VPDPBUSD.BCST 124(SI), Z15, Z5
+	VPDPBUSD.BCST 128(SI), Z15, Z6
+	VPDPBUSD.BCST 132(SI), Z15, Z7
+	VPDPBUSD.BCST 136(SI), Z15, Z8
+	VPDPBUSD.BCST 140(SI), Z15, Z9
+	VPDPBUSD.BCST 144(SI), Z15, Z10
+	VPDPBUSD.BCST 148(SI), Z15, Z11
+	VPDPBUSD.BCST 152(SI), Z15, Z12
+	VPDPBUSD.BCST 156(SI), Z16, Z0
+	VPDPBUSD.BCST 160(SI), Z16, Z1
+	VPDPBUSD.BCST 164(SI), Z16, Z2
+	VPDPBUSD.BCST 168(SI), Z16, Z3
+	VPDPBUSD.BCST 172(SI), Z16, Z4
+	VPDPBUSD.BCST 176(SI), Z16, Z5
+	VPDPBUSD.BCST 180(SI), Z16, Z6
+	VPDPBUSD.BCST 184(SI), Z16, Z7
+	VPDPBUSD.BCST 188(SI), Z16, Z8
+	VPDPBUSD.BCST 192(SI), Z16, Z9
+	VPDPBUSD.BCST 196(SI), Z16, Z10
+	VPDPBUSD.BCST 200(SI), Z16, Z11
+	VPDPBUSD.BCST 204(SI), Z16, Z12
+	ADDQ          $0x000000d0, SI
+	DECQ          R10
+	JNZ           loop311
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (DI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   52(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z0, Z0
+	VADDPS        Z0, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   56(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z1, Z1
+	VADDPS        Z1, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   60(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z2, Z2
+	VADDPS        Z2, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   64(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   68(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	VMOVUPS       320(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   72(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 320(AX)
+	VMOVUPS       384(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   76(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 384(AX)
+	VMOVUPS       448(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   80(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z14, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 448(AX)
+	VMOVUPS       512(AX), Z13
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   84(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z14, Z15
+	VMULPS        Z15, Z8, Z8
+	VADDPS        Z8, Z13, Z13
+	VMOVUPS       Z13, 512(AX)
+	VMOVUPS       576(AX), Z13
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   88(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z14, Z15
+	VMULPS        Z15, Z9, Z9
+	VADDPS        Z9, Z13, Z13
+	VMOVUPS       Z13, 576(AX)
+	VMOVUPS       640(AX), Z13
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   92(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z14, Z15
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z13, Z13
+	VMOVUPS       Z13, 640(AX)
+	VMOVUPS       704(AX), Z13
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   96(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z14, Z15
+	VMULPS        Z15, Z11, Z11
+	VADDPS        Z11, Z13, Z13
+	VMOVUPS       Z13, 704(AX)
+	VMOVUPS       768(AX), Z13
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   100(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z14, Z14
+	VMULPS        Z14, Z12, Z12
+	VADDPS        Z12, Z13, Z13
+	VMOVUPS       Z13, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R9, R9
+	JNZ           group310
+	VZEROUPPER
+	RET
+
+// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group312:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop313:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z14, Z0
+	VPDPBUSD.BCST 4(SI), Z14, Z1
+	VPDPBUSD.BCST 8(SI), Z14, Z2
+	VPDPBUSD.BCST 12(SI), Z14, Z3
+	VPDPBUSD.BCST 16(SI), Z14, Z4
+	VPDPBUSD.BCST 20(SI), Z14, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z14, Z7
+	VPDPBUSD.BCST 32(SI), Z14, Z8
+	VPDPBUSD.BCST 36(SI), Z14, Z9
+	VPDPBUSD.BCST 40(SI), Z14, Z10
+	VPDPBUSD.BCST 44(SI), Z14, Z11
+	VPDPBUSD.BCST 48(SI), Z14, Z12
+	VPDPBUSD.BCST 52(SI), Z14, Z13
+	VPDPBUSD.BCST 56(SI), Z15, Z0
+	VPDPBUSD.BCST 60(SI), Z15, Z1
+	VPDPBUSD.BCST 64(SI), Z15, Z2
+	VPDPBUSD.BCST 68(SI), Z15, Z3
+	VPDPBUSD.BCST 72(SI), Z15, Z4
+	VPDPBUSD.BCST 76(SI), Z15, Z5
+	VPDPBUSD.BCST 80(SI), Z15, Z6
+	VPDPBUSD.BCST 84(SI), Z15, Z7
+	VPDPBUSD.BCST 88(SI), Z15, Z8
+	VPDPBUSD.BCST 92(SI), Z15, Z9
+	VPDPBUSD.BCST 96(SI), Z15, Z10
+	VPDPBUSD.BCST 100(SI), Z15, Z11
+	VPDPBUSD.BCST 104(SI), Z15, Z12
+	VPDPBUSD.BCST 108(SI), Z15, Z13
+	VPDPBUSD.BCST 112(SI), Z16, Z0
+	VPDPBUSD.BCST 116(SI), Z16, Z1
+	VPDPBUSD.BCST 120(SI), Z16, Z2
+	VPDPBUSD.BCST 124(SI), Z16, Z3
+	VPDPBUSD.BCST 128(SI), Z16, Z4
+	VPDPBUSD.BCST 132(SI), Z16, Z5
+	VPDPBUSD.BCST 136(SI), Z16, Z6
+	VPDPBUSD.BCST 140(SI), Z16, Z7
+	VPDPBUSD.BCST 144(SI), Z16, Z8
+	VPDPBUSD.BCST 148(SI), Z16, Z9
+	VPDPBUSD.BCST 152(SI), Z16, Z10
+	VPDPBUSD.BCST 156(SI), Z16, Z11
+	VPDPBUSD.BCST 160(SI), Z16, Z12
+	VPDPBUSD.BCST 164(SI), Z16, Z13
+	VPDPBUSD.BCST 168(SI), Z17, Z0
+	VPDPBUSD.BCST 172(SI), Z17, Z1
+	VPDPBUSD.BCST 176(SI), Z17, Z2
+	VPDPBUSD.BCST 180(SI), Z17, Z3
+	VPDPBUSD.BCST 184(SI), Z17, Z4
+	VPDPBUSD.BCST 188(SI), Z17, Z5
+	VPDPBUSD.BCST 192(SI), Z17, Z6
+	VPDPBUSD.BCST 196(SI), Z17, Z7
+	VPDPBUSD.BCST 200(SI), Z17, Z8
+	VPDPBUSD.BCST 204(SI), Z17, Z9
+	VPDPBUSD.BCST 208(SI), Z17, Z10
+	VPDPBUSD.BCST 212(SI), Z17, Z11
+	VPDPBUSD.BCST 216(SI), Z17, Z12
+	VPDPBUSD.BCST 220(SI), Z17, Z13
+	ADDQ          $0x000000e0, SI
+	DECQ          R10
+	JNZ           loop313
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (DI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   56(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   60(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   64(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   68(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   72(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   76(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   80(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	VMOVUPS       448(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   84(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z15, Z16
+	VMULPS        Z16, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 448(AX)
+	VMOVUPS       512(AX), Z14
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   88(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z15, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z14, Z14
+	VMOVUPS       Z14, 512(AX)
+	VMOVUPS       576(AX), Z14
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   92(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z15, Z16
+	VMULPS        Z16, Z9, Z9
+	VADDPS        Z9, Z14, Z14
+	VMOVUPS       Z14, 576(AX)
+	VMOVUPS       640(AX), Z14
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   96(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z15, Z16
+	VMULPS        Z16, Z10, Z10
+	VADDPS        Z10, Z14, Z14
+	VMOVUPS       Z14, 640(AX)
+	VMOVUPS       704(AX), Z14
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   100(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z15, Z16
+	VMULPS        Z16, Z11, Z11
+	VADDPS        Z11, Z14, Z14
+	VMOVUPS       Z14, 704(AX)
+	VMOVUPS       768(AX), Z14
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   104(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z15, Z16
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z14, Z14
+	VMOVUPS       Z14, 768(AX)
+	VMOVUPS       832(AX), Z14
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   108(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z15, Z15
+	VMULPS        Z15, Z13, Z13
+	VADDPS        Z13, Z14, Z14
+	VMOVUPS       Z14, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R9, R9
+	JNZ           group312
+	VZEROUPPER
+	RET
+
+// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group314:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop315:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z15
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z15, Z0
+	VPDPBUSD.BCST 4(SI), Z15, Z1
+	VPDPBUSD.BCST 8(SI), Z15, Z2
+	VPDPBUSD.BCST 12(SI), Z15, Z3
+	VPDPBUSD.BCST 16(SI), Z15, Z4
+	VPDPBUSD.BCST 20(SI), Z15, Z5
+	VPDPBUSD.BCST 24(SI), Z15, Z6
+	VPDPBUSD.BCST 28(SI), Z15, Z7
+	VPDPBUSD.BCST 32(SI), Z15, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	VPDPBUSD.BCST 48(SI), Z15, Z12
+	VPDPBUSD.BCST 52(SI), Z15, Z13
+	VPDPBUSD.BCST 56(SI), Z15, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z0
+	VPDPBUSD.BCST 64(SI), Z16, Z1
+	VPDPBUSD.BCST 68(SI), Z16, Z2
+	VPDPBUSD.BCST 72(SI), Z16, Z3
+	VPDPBUSD.BCST 76(SI), Z16, Z4
+	VPDPBUSD.BCST 80(SI), Z16, Z5
+	VPDPBUSD.BCST 84(SI), Z16, Z6
+	VPDPBUSD.BCST 88(SI), Z16, Z7
+	VPDPBUSD.BCST 92(SI), Z16, Z8
+	VPDPBUSD.BCST 96(SI), Z16, Z9
+	VPDPBUSD.BCST 100(SI), Z16, Z10
+	VPDPBUSD.BCST 104(SI), Z16, Z11
+	VPDPBUSD.BCST 108(SI), Z16, Z12
+	VPDPBUSD.BCST 112(SI), Z16, Z13
+	VPDPBUSD.BCST 116(SI), Z16, Z14
+	VPDPBUSD.BCST 120(SI), Z17, Z0
+	VPDPBUSD.BCST 124(SI), Z17, Z1
+	VPDPBUSD.BCST 128(SI), Z17, Z2
+	VPDPBUSD.BCST 132(SI), Z17, Z3
+	VPDPBUSD.BCST 136(SI), Z17, Z4
+	VPDPBUSD.BCST 140(SI), Z17, Z5
+	VPDPBUSD.BCST 144(SI), Z17, Z6
+	VPDPBUSD.BCST 148(SI), Z17, Z7
+	VPDPBUSD.BCST 152(SI), Z17, Z8
+	VPDPBUSD.BCST 156(SI), Z17, Z9
+	VPDPBUSD.BCST 160(SI), Z17, Z10
+	VPDPBUSD.BCST 164(SI), Z17, Z11
+	VPDPBUSD.BCST 168(SI), Z17, Z12
+	VPDPBUSD.BCST 172(SI), Z17, Z13
+	VPDPBUSD.BCST 176(SI), Z17, Z14
+	VPDPBUSD.BCST 180(SI), Z18, Z0
+	VPDPBUSD.BCST 184(SI), Z18, Z1
+	VPDPBUSD.BCST 188(SI), Z18, Z2
+	VPDPBUSD.BCST 192(SI), Z18, Z3
+	VPDPBUSD.BCST 196(SI), Z18, Z4
+	VPDPBUSD.BCST 200(SI), Z18, Z5
+	VPDPBUSD.BCST 204(SI), Z18, Z6
+	VPDPBUSD.BCST 208(SI), Z18, Z7
+	VPDPBUSD.BCST 212(SI), Z18, Z8
+	VPDPBUSD.BCST 216(SI), Z18, Z9
+	VPDPBUSD.BCST 220(SI), Z18, Z10
+	VPDPBUSD.BCST 224(SI), Z18, Z11
+	VPDPBUSD.BCST 228(SI), Z18, Z12
+	VPDPBUSD.BCST 232(SI), Z18, Z13
+	VPDPBUSD.BCST 236(SI), Z18, Z14
+	ADDQ          $0x000000f0, SI
+	DECQ          R10
+	JNZ           loop315
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (DI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   60(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z0, Z0
+	VADDPS        Z0, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   64(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z1, Z1
+	VADDPS        Z1, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   68(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z2, Z2
+	VADDPS        Z2, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   72(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   76(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   80(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	VMOVUPS       384(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   84(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 384(AX)
+	VMOVUPS       448(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   88(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 448(AX)
+	VMOVUPS       512(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   92(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z16, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 512(AX)
+	VMOVUPS       576(AX), Z15
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   96(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z16, Z17
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z15, Z15
+	VMOVUPS       Z15, 576(AX)
+	VMOVUPS       640(AX), Z15
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   100(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z16, Z17
+	VMULPS        Z17, Z10, Z10
+	VADDPS        Z10, Z15, Z15
+	VMOVUPS       Z15, 640(AX)
+	VMOVUPS       704(AX), Z15
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   104(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z16, Z17
+	VMULPS        Z17, Z11, Z11
+	VADDPS        Z11, Z15, Z15
+	VMOVUPS       Z15, 704(AX)
+	VMOVUPS       768(AX), Z15
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   108(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z16, Z17
+	VMULPS        Z17, Z12, Z12
+	VADDPS        Z12, Z15, Z15
+	VMOVUPS       Z15, 768(AX)
+	VMOVUPS       832(AX), Z15
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   112(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z16, Z17
+	VMULPS        Z17, Z13, Z13
+	VADDPS        Z13, Z15, Z15
+	VMOVUPS       Z15, 832(AX)
+	VMOVUPS       896(AX), Z15
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   116(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z16, Z16
+	VMULPS        Z16, Z14, Z14
+	VADDPS        Z14, Z15, Z15
+	VMOVUPS       Z15, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R9, R9
+	JNZ           group314
+	VZEROUPPER
+	RET
+
+// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group316:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop317:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z16, Z8
+	VPDPBUSD.BCST 36(SI), Z16, Z9
+	VPDPBUSD.BCST 40(SI), Z16, Z10
+	VPDPBUSD.BCST 44(SI), Z16, Z11
+	VPDPBUSD.BCST 48(SI), Z16, Z12
+	VPDPBUSD.BCST 52(SI), Z16, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z15
+	VPDPBUSD.BCST 64(SI), Z17, Z0
+	VPDPBUSD.BCST 68(SI), Z17, Z1
+	VPDPBUSD.BCST 72(SI), Z17, Z2
+	VPDPBUSD.BCST 76(SI), Z17, Z3
+	VPDPBUSD.BCST 80(SI), Z17, Z4
+	VPDPBUSD.BCST 84(SI), Z17, Z5
+	VPDPBUSD.BCST 88(SI), Z17, Z6
+	VPDPBUSD.BCST 92(SI), Z17, Z7
+	VPDPBUSD.BCST 96(SI), Z17, Z8
+	VPDPBUSD.BCST 100(SI), Z17, Z9
+	VPDPBUSD.BCST 104(SI), Z17, Z10
+	VPDPBUSD.BCST 108(SI), Z17, Z11
+	VPDPBUSD.BCST 112(SI), Z17, Z12
+	VPDPBUSD.BCST 116(SI), Z17, Z13
+	VPDPBUSD.BCST 120(SI), Z17, Z14
+	VPDPBUSD.BCST 124(SI), Z17, Z15
+	VPDPBUSD.BCST 128(SI), Z18, Z0
+	VPDPBUSD.BCST 132(SI), Z18, Z1
+	VPDPBUSD.BCST 136(SI), Z18, Z2
+	VPDPBUSD.BCST 140(SI), Z18, Z3
+	VPDPBUSD.BCST 144(SI), Z18, Z4
+	VPDPBUSD.BCST 148(SI), Z18, Z5
+	VPDPBUSD.BCST 152(SI), Z18, Z6
+	VPDPBUSD.BCST 156(SI), Z18, Z7
+	VPDPBUSD.BCST 160(SI), Z18, Z8
+	VPDPBUSD.BCST 164(SI), Z18, Z9
+	VPDPBUSD.BCST 168(SI), Z18, Z10
+	VPDPBUSD.BCST 172(SI), Z18, Z11
+	VPDPBUSD.BCST 176(SI), Z18, Z12
+	VPDPBUSD.BCST 180(SI), Z18, Z13
+	VPDPBUSD.BCST 184(SI), Z18, Z14
+	VPDPBUSD.BCST 188(SI), Z18, Z15
+	VPDPBUSD.BCST 192(SI), Z19, Z0
+	VPDPBUSD.BCST 196(SI), Z19, Z1
+	VPDPBUSD.BCST 200(SI), Z19, Z2
+	VPDPBUSD.BCST 204(SI), Z19, Z3
+	VPDPBUSD.BCST 208(SI), Z19, Z4
+	VPDPBUSD.BCST 212(SI), Z19, Z5
+	VPDPBUSD.BCST 216(SI), Z19, Z6
+	VPDPBUSD.BCST 220(SI), Z19, Z7
+	VPDPBUSD.BCST 224(SI), Z19, Z8
+	VPDPBUSD.BCST 228(SI), Z19, Z9
+	VPDPBUSD.BCST 232(SI), Z19, Z10
+	VPDPBUSD.BCST 236(SI), Z19, Z11
+	VPDPBUSD.BCST 240(SI), Z19, Z12
+	VPDPBUSD.BCST 244(SI), Z19, Z13
+	VPDPBUSD.BCST 248(SI), Z19, Z14
+	VPDPBUSD.BCST 252(SI), Z19, Z15
+	ADDQ          $0x00000100, SI
+	DECQ          R10
+	JNZ           loop317
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   64(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   68(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   72(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   76(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   80(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   84(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   88(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   92(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	VMOVUPS       512(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   96(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z17, Z18
+	VMULPS        Z18, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 512(AX)
+	VMOVUPS       576(AX), Z16
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   100(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z17, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z16, Z16
+	VMOVUPS       Z16, 576(AX)
+	VMOVUPS       640(AX), Z16
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   104(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z17, Z18
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z16, Z16
+	VMOVUPS       Z16, 640(AX)
+	VMOVUPS       704(AX), Z16
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   108(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z17, Z18
+	VMULPS        Z18, Z11, Z11
+	VADDPS        Z11, Z16, Z16
+	VMOVUPS       Z16, 704(AX)
+	VMOVUPS       768(AX), Z16
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   112(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z17, Z18
+	VMULPS        Z18, Z12, Z12
+	VADDPS        Z12, Z16, Z16
+	VMOVUPS       Z16, 768(AX)
+	VMOVUPS       832(AX), Z16
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   116(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z17, Z18
+	VMULPS        Z18, Z13, Z13
+	VADDPS        Z13, Z16, Z16
+	VMOVUPS       Z16, 832(AX)
+	VMOVUPS       896(AX), Z16
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   120(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z17, Z18
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z16, Z16
+	VMOVUPS       Z16, 896(AX)
+	VMOVUPS       960(AX), Z16
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   124(CX), Z15, Z15
+	VMULPS.BCST   60(CX), Z17, Z17
+	VMULPS        Z17, Z15, Z15
+	VADDPS        Z15, Z16, Z16
+	VMOVUPS       Z16, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R9, R9
+	JNZ           group316
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group318:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop319:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z17, Z4
+	VPDPBUSD.BCST 20(SI), Z17, Z5
+	VPDPBUSD.BCST 24(SI), Z17, Z6
+	VPDPBUSD.BCST 28(SI), Z17, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z18, Z9
+	VPDPBUSD.BCST 40(SI), Z18, Z10
+	VPDPBUSD.BCST 44(SI), Z18, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	ADDQ          $0x00000040, SI
+	DECQ          R10
+	JNZ           loop319
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   8(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   4(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R9, R9
+	JNZ           group318
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group320:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop321:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z17, Z8
+	VPDPBUSD.BCST 36(SI), Z17, Z9
+	VPDPBUSD.BCST 40(SI), Z17, Z10
+	VPDPBUSD.BCST 44(SI), Z17, Z11
+	VPDPBUSD.BCST 48(SI), Z17, Z12
+	VPDPBUSD.BCST 52(SI), Z17, Z13
+	VPDPBUSD.BCST 56(SI), Z17, Z14
+	VPDPBUSD.BCST 60(SI), Z17, Z15
+	VPDPBUSD.BCST 64(SI), Z18, Z0
+	VPDPBUSD.BCST 68(SI), Z18, Z1
+	VPDPBUSD.BCST 72(SI), Z18, Z2
+	VPDPBUSD.BCST 76(SI), Z18, Z3
+	VPDPBUSD.BCST 80(SI), Z18, Z4
+	VPDPBUSD.BCST 84(SI), Z18, Z5
+	VPDPBUSD.BCST 88(SI), Z18, Z6
+	VPDPBUSD.BCST 92(SI), Z18, Z7
+	VPDPBUSD.BCST 96(SI), Z19, Z8
+	VPDPBUSD.BCST 100(SI), Z19, Z9
+	VPDPBUSD.BCST 104(SI), Z19, Z10
+	VPDPBUSD.BCST 108(SI), Z19, Z11
+	VPDPBUSD.BCST 112(SI), Z19, Z12
+	VPDPBUSD.BCST 116(SI), Z19, Z13
+	VPDPBUSD.BCST 120(SI), Z19, Z14
+	VPDPBUSD.BCST 124(SI), Z19, Z15
+	ADDQ          $0x00000080, SI
+	DECQ          R10
+	JNZ           loop321
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   16(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   8(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   20(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   12(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R9, R9
+	JNZ           group320
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group322:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop323:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z12, Z6
+	VPDPBUSD.BCST 28(SI), Z12, Z7
+	VPDPBUSD.BCST 32(SI), Z12, Z8
+	VPDPBUSD.BCST 36(SI), Z12, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z0
+	VPDPBUSD.BCST 52(SI), Z13, Z1
+	VPDPBUSD.BCST 56(SI), Z13, Z2
+	VPDPBUSD.BCST 60(SI), Z13, Z3
+	VPDPBUSD.BCST 64(SI), Z13, Z4
+	VPDPBUSD.BCST 68(SI), Z13, Z5
+	VPDPBUSD.BCST 72(SI), Z13, Z6
+	VPDPBUSD.BCST 76(SI), Z13, Z7
+	VPDPBUSD.BCST 80(SI), Z13, Z8
+	VPDPBUSD.BCST 84(SI), Z13, Z9
+	VPDPBUSD.BCST 88(SI), Z13, Z10
+	VPDPBUSD.BCST 92(SI), Z13, Z11
+	VPDPBUSD.BCST 96(SI), Z14, Z0
+	VPDPBUSD.BCST 100(SI), Z14, Z1
+	VPDPBUSD.BCST 104(SI), Z14, Z2
+	VPDPBUSD.BCST 108(SI), Z14, Z3
+	VPDPBUSD.BCST 112(SI), Z14, Z4
+	VPDPBUSD.BCST 116(SI), Z14, Z5
+	VPDPBUSD.BCST 120(SI), Z14, Z6
+	VPDPBUSD.BCST 124(SI), Z14, Z7
+	VPDPBUSD.BCST 128(SI), Z14, Z8
+	VPDPBUSD.BCST 132(SI), Z14, Z9
+	VPDPBUSD.BCST 136(SI), Z14, Z10
+	VPDPBUSD.BCST 140(SI), Z14, Z11
+	VPDPBUSD.BCST 144(SI), Z15, Z0
+	VPDPBUSD.BCST 148(SI), Z15, Z1
+	VPDPBUSD.BCST 152(SI), Z15, Z2
+	VPDPBUSD.BCST 156(SI), Z15, Z3
+	VPDPBUSD.BCST 160(SI), Z15, Z4
+	VPDPBUSD.BCST 164(SI), Z15, Z5
+	VPDPBUSD.BCST 168(SI), Z15, Z6
+	VPDPBUSD.BCST 172(SI), Z15, Z7
+	VPDPBUSD.BCST 176(SI), Z15, Z8
+	VPDPBUSD.BCST 180(SI), Z15, Z9
+	VPDPBUSD.BCST 184(SI), Z15, Z10
+	VPDPBUSD.BCST 188(SI), Z15, Z11
+	ADDQ          $0x000000c0, SI
+	DECQ          R10
+	JNZ           loop323
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z12
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z14
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   24(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   12(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z12, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   28(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   16(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z12, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z13, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   32(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   20(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z12, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z13, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R9, R9
+	JNZ           group322
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group324:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop325:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z16, Z8
+	VPDPBUSD.BCST 36(SI), Z16, Z9
+	VPDPBUSD.BCST 40(SI), Z16, Z10
+	VPDPBUSD.BCST 44(SI), Z16, Z11
+	VPDPBUSD.BCST 48(SI), Z16, Z12
+	VPDPBUSD.BCST 52(SI), Z16, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z15
+	VPDPBUSD.BCST 64(SI), Z17, Z0
+	VPDPBUSD.BCST 68(SI), Z17, Z1
+	VPDPBUSD.BCST 72(SI), Z17, Z2
+	VPDPBUSD.BCST 76(SI), Z17, Z3
+	VPDPBUSD.BCST 80(SI), Z17, Z4
+	VPDPBUSD.BCST 84(SI), Z17, Z5
+	VPDPBUSD.BCST 88(SI), Z17, Z6
+	VPDPBUSD.BCST 92(SI), Z17, Z7
+	VPDPBUSD.BCST 96(SI), Z17, Z8
+	VPDPBUSD.BCST 100(SI), Z17, Z9
+	VPDPBUSD.BCST 104(SI), Z17, Z10
+	VPDPBUSD.BCST 108(SI), Z17, Z11
+	VPDPBUSD.BCST 112(SI), Z17, Z12
+	VPDPBUSD.BCST 116(SI), Z17, Z13
+	VPDPBUSD.BCST 120(SI), Z17, Z14
+	VPDPBUSD.BCST 124(SI), Z17, Z15
+	VPDPBUSD.BCST 128(SI), Z18, Z0
+	VPDPBUSD.BCST 132(SI), Z18, Z1
+	VPDPBUSD.BCST 136(SI), Z18, Z2
+	VPDPBUSD.BCST 140(SI), Z18, Z3
+	VPDPBUSD.BCST 144(SI), Z18, Z4
+	VPDPBUSD.BCST 148(SI), Z18, Z5
+	VPDPBUSD.BCST 152(SI), Z18, Z6
+	VPDPBUSD.BCST 156(SI), Z18, Z7
+	VPDPBUSD.BCST 160(SI), Z18, Z8
+	VPDPBUSD.BCST 164(SI), Z18, Z9
+	VPDPBUSD.BCST 168(SI), Z18, Z10
+	VPDPBUSD.BCST 172(SI), Z18, Z11
+	VPDPBUSD.BCST 176(SI), Z18, Z12
+	VPDPBUSD.BCST 180(SI), Z18, Z13
+	VPDPBUSD.BCST 184(SI), Z18, Z14
+	VPDPBUSD.BCST 188(SI), Z18, Z15
+	VPDPBUSD.BCST 192(SI), Z19, Z0
+	VPDPBUSD.BCST 196(SI), Z19, Z1
+	VPDPBUSD.BCST 200(SI), Z19, Z2
+	VPDPBUSD.BCST 204(SI), Z19, Z3
+	VPDPBUSD.BCST 208(SI), Z19, Z4
+	VPDPBUSD.BCST 212(SI), Z19, Z5
+	VPDPBUSD.BCST 216(SI), Z19, Z6
+	VPDPBUSD.BCST 220(SI), Z19, Z7
+	VPDPBUSD.BCST 224(SI), Z19, Z8
+	VPDPBUSD.BCST 228(SI), Z19, Z9
+	VPDPBUSD.BCST 232(SI), Z19, Z10
+	VPDPBUSD.BCST 236(SI), Z19, Z11
+	VPDPBUSD.BCST 240(SI), Z19, Z12
+	VPDPBUSD.BCST 244(SI), Z19, Z13
+	VPDPBUSD.BCST 248(SI), Z19, Z14
+	VPDPBUSD.BCST 252(SI), Z19, Z15
+	ADDQ          $0x00000100, SI
+	DECQ          R10
+	JNZ           loop325
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   32(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   16(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   36(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   20(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   40(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   24(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z16, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z17, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   44(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   28(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z16, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z17, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R9, R9
+	JNZ           group324
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group326:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop327:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z20
+	VMOVDQU64     64(DX), Z21
+	VMOVDQU64     128(DX), Z22
+	VMOVDQU64     192(DX), Z23
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z20, Z0
+	VPDPBUSD.BCST 4(SI), Z20, Z1
+	VPDPBUSD.BCST 8(SI), Z20, Z2
+	VPDPBUSD.BCST 12(SI), Z20, Z3
+	VPDPBUSD.BCST 16(SI), Z20, Z4
+	VPDPBUSD.BCST 20(SI), Z20, Z5
+	VPDPBUSD.BCST 24(SI), Z20, Z6
+	VPDPBUSD.BCST 28(SI), Z20, Z7
+	VPDPBUSD.BCST 32(SI), Z20, Z8
+	VPDPBUSD.BCST 36(SI), Z20, Z9
+	VPDPBUSD.BCST 40(SI), Z20, Z10
+	VPDPBUSD.BCST 44(SI), Z20, Z11
+	VPDPBUSD.BCST 48(SI), Z20, Z12
+	VPDPBUSD.BCST 52(SI), Z20, Z13
+	VPDPBUSD.BCST 56(SI), Z20, Z14
+	VPDPBUSD.BCST 60(SI), Z20, Z15
+	VPDPBUSD.BCST 64(SI), Z20, Z16
+	VPDPBUSD.BCST 68(SI), Z20, Z17
+	VPDPBUSD.BCST 72(SI), Z20, Z18
+	VPDPBUSD.BCST 76(SI), Z20, Z19
+	VPDPBUSD.BCST 80(SI), Z21, Z0
+	VPDPBUSD.BCST 84(SI), Z21, Z1
+	VPDPBUSD.BCST 88(SI), Z21, Z2
+	VPDPBUSD.BCST 92(SI), Z21, Z3
+	VPDPBUSD.BCST 96(SI), Z21, Z4
+	VPDPBUSD.BCST 100(SI), Z21, Z5
+	VPDPBUSD.BCST 104(SI), Z21, Z6
+	VPDPBUSD.BCST 108(SI), Z21, Z7
+	VPDPBUSD.BCST 112(SI), Z21, Z8
+	VPDPBUSD.BCST 116(SI), Z21, Z9
+	VPDPBUSD.BCST 120(SI), Z21, Z10
+	VPDPBUSD.BCST 124(SI), Z21, Z11
+	VPDPBUSD.BCST 128(SI), Z21, Z12
+	VPDPBUSD.BCST 132(SI), Z21, Z13
+	VPDPBUSD.BCST 136(SI), Z21, Z14
+	VPDPBUSD.BCST 140(SI), Z21, Z15
+	VPDPBUSD.BCST 144(SI), Z21, Z16
+	VPDPBUSD.BCST 148(SI), Z21, Z17
+	VPDPBUSD.BCST 152(SI), Z21, Z18
+	VPDPBUSD.BCST 156(SI), Z21, Z19
+	VPDPBUSD.BCST 160(SI), Z22, Z0
+	VPDPBUSD.BCST 164(SI), Z22, Z1
+	VPDPBUSD.BCST 168(SI), Z22, Z2
+	VPDPBUSD.BCST 172(SI), Z22, Z3
+	VPDPBUSD.BCST 176(SI), Z22, Z4
+	VPDPBUSD.BCST 180(SI), Z22, Z5
+	VPDPBUSD.BCST 184(SI), Z22, Z6
+	VPDPBUSD.BCST 188(SI), Z22, Z7
+	VPDPBUSD.BCST 192(SI), Z22, Z8
+	VPDPBUSD.BCST 196(SI), Z22, Z9
+	VPDPBUSD.BCST 200(SI), Z22, Z10
+	VPDPBUSD.BCST 204(SI), Z22, Z11
+	VPDPBUSD.BCST 208(SI), Z22, Z12
+	VPDPBUSD.BCST 212(SI), Z22, Z13
+	VPDPBUSD.BCST 216(SI), Z22, Z14
+	VPDPBUSD.BCST 220(SI), Z22, Z15
+	VPDPBUSD.BCST 224(SI), Z22, Z16
+	VPDPBUSD.BCST 228(SI), Z22, Z17
+	VPDPBUSD.BCST 232(SI), Z22, Z18
+	VPDPBUSD.BCST 236(SI), Z22, Z19
+	VPDPBUSD.BCST 240(SI), Z23, Z0
+	VPDPBUSD.BCST 244(SI), Z23, Z1
+	VPDPBUSD.BCST 248(SI), Z23, Z2
+	VPDPBUSD.BCST 252(SI), Z23, Z3
+	VPDPBUSD.BCST 256(SI), Z23, Z4
+	VPDPBUSD.BCST 260(SI), Z23, Z5
+	VPDPBUSD.BCST 264(SI), Z23, Z6
+	VPDPBUSD.BCST 268(SI), Z23, Z7
+	VPDPBUSD.BCST 272(SI), Z23, Z8
+	VPDPBUSD.BCST 276(SI), Z23, Z9
+	VPDPBUSD.BCST 280(SI), Z23, Z10
+	VPDPBUSD.BCST 284(SI), Z23, Z11
+	VPDPBUSD.BCST 288(SI), Z23, Z12
+	VPDPBUSD.BCST 292(SI), Z23, Z13
+	VPDPBUSD.BCST 296(SI), Z23, Z14
+	VPDPBUSD.BCST 300(SI), Z23, Z15
+	VPDPBUSD.BCST 304(SI), Z23, Z16
+	VPDPBUSD.BCST 308(SI), Z23, Z17
+	VPDPBUSD.BCST 312(SI), Z23, Z18
+	VPDPBUSD.BCST 316(SI), Z23, Z19
+	ADDQ          $0x00000140, SI
+	DECQ          R10
+	JNZ           loop327
+	VMOVDQU64     avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS     (DI), Z21
+	VPERMPS       Z21, Z20, Z21
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z20
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z22
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   40(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   20(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z20, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z22, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z21, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   44(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   24(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z20, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z22, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z21, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   48(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   28(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z20, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z22, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z21, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   52(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   32(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z20, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z22, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z21, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VPSLLD        $0x08, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD.BCST   56(CX), Z16, Z16
+	VPSLLD        $0x08, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD.BCST   36(CX), Z18, Z18
+	VPSRAD        $0x10, Z16, Z17
+	VPADDD        Z17, Z18, Z18
+	VPANDD        Z20, Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VCVTDQ2PS     Z18, Z18
+	VMULPS        Z22, Z18, Z18
+	VADDPS        Z18, Z16, Z16
+	VMULPS.BCST   16(CX), Z21, Z17
+	VMULPS        Z17, Z16, Z16
+	VADDPS        256(AX), Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	ADDQ          $0x0000003c, CX
+	TESTQ         R9, R9
+	JNZ           group326
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ panel+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group328:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+
+loop329:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z24
+	VMOVDQU64     64(DX), Z25
+	VMOVDQU64     128(DX), Z26
+	VMOVDQU64     192(DX), Z27
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z24, Z0
+	VPDPBUSD.BCST 4(SI), Z24, Z1
+	VPDPBUSD.BCST 8(SI), Z24, Z2
+	VPDPBUSD.BCST 12(SI), Z24, Z3
+	VPDPBUSD.BCST 16(SI), Z24, Z4
+	VPDPBUSD.BCST 20(SI), Z24, Z5
+	VPDPBUSD.BCST 24(SI), Z24, Z6
+	VPDPBUSD.BCST 28(SI), Z24, Z7
+	VPDPBUSD.BCST 32(SI), Z24, Z8
+	VPDPBUSD.BCST 36(SI), Z24, Z9
+	VPDPBUSD.BCST 40(SI), Z24, Z10
+	VPDPBUSD.BCST 44(SI), Z24, Z11
+	VPDPBUSD.BCST 48(SI), Z24, Z12
+	VPDPBUSD.BCST 52(SI), Z24, Z13
+	VPDPBUSD.BCST 56(SI), Z24, Z14
+	VPDPBUSD.BCST 60(SI), Z24, Z15
+	VPDPBUSD.BCST 64(SI), Z24, Z16
+	VPDPBUSD.BCST 68(SI), Z24, Z17
+	VPDPBUSD.BCST 72(SI), Z24, Z18
+	VPDPBUSD.BCST 76(SI), Z24, Z19
+	VPDPBUSD.BCST 80(SI), Z24, Z20
+	VPDPBUSD.BCST 84(SI), Z24, Z21
+	VPDPBUSD.BCST 88(SI), Z24, Z22
+	VPDPBUSD.BCST 92(SI), Z24, Z23
+	VPDPBUSD.BCST 96(SI), Z25, Z0
+	VPDPBUSD.BCST 100(SI), Z25, Z1
+	VPDPBUSD.BCST 104(SI), Z25, Z2
+	VPDPBUSD.BCST 108(SI), Z25, Z3
+	VPDPBUSD.BCST 112(SI), Z25, Z4
+	VPDPBUSD.BCST 116(SI), Z25, Z5
+	VPDPBUSD.BCST 120(SI), Z25, Z6
+	VPDPBUSD.BCST 124(SI), Z25, Z7
+	VPDPBUSD.BCST 128(SI), Z25, Z8
+	VPDPBUSD.BCST 132(SI), Z25, Z9
+	VPDPBUSD.BCST 136(SI), Z25, Z10
+	VPDPBUSD.BCST 140(SI), Z25, Z11
+	VPDPBUSD.BCST 144(SI), Z25, Z12
+	VPDPBUSD.BCST 148(SI), Z25, Z13
+	VPDPBUSD.BCST 152(SI), Z25, Z14
+	VPDPBUSD.BCST 156(SI), Z25, Z15
+	VPDPBUSD.BCST 160(SI), Z25, Z16
+	VPDPBUSD.BCST 164(SI), Z25, Z17
+	VPDPBUSD.BCST 168(SI), Z25, Z18
+	VPDPBUSD.BCST 172(SI), Z25, Z19
+	VPDPBUSD.BCST 176(SI), Z25, Z20
+	VPDPBUSD.BCST 180(SI), Z25, Z21
+	VPDPBUSD.BCST 184(SI), Z25, Z22
+	VPDPBUSD.BCST 188(SI), Z25, Z23
+	VPDPBUSD.BCST 192(SI), Z26, Z0
+	VPDPBUSD.BCST 196(SI), Z26, Z1
+	VPDPBUSD.BCST 200(SI), Z26, Z2
+	VPDPBUSD.BCST 204(SI), Z26, Z3
+	VPDPBUSD.BCST 208(SI), Z26, Z4
+	VPDPBUSD.BCST 212(SI), Z26, Z5
+	VPDPBUSD.BCST 216(SI), Z26, Z6
+	VPDPBUSD.BCST 220(SI), Z26, Z7
+	VPDPBUSD.BCST 224(SI), Z26, Z8
+	VPDPBUSD.BCST 228(SI), Z26, Z9
+	VPDPBUSD.BCST 232(SI), Z26, Z10
+	VPDPBUSD.BCST 236(SI), Z26, Z11
+	VPDPBUSD.BCST 240(SI), Z26, Z12
+	VPDPBUSD.BCST 244(SI), Z26, Z13
+	VPDPBUSD.BCST 248(SI), Z26, Z14
+	VPDPBUSD.BCST 252(SI), Z26, Z15
+	VPDPBUSD.BCST 256(SI), Z26, Z16
+	VPDPBUSD.BCST 260(SI), Z26, Z17
+	VPDPBUSD.BCST 264(SI), Z26, Z18
+	VPDPBUSD.BCST 268(SI), Z26, Z19
+	VPDPBUSD.BCST 272(SI), Z26, Z20
+	VPDPBUSD.BCST 276(SI), Z26, Z21
+	VPDPBUSD.BCST 280(SI), Z26, Z22
+	VPDPBUSD.BCST 284(SI), Z26, Z23
+	VPDPBUSD.BCST 288(SI), Z27, Z0
+	VPDPBUSD.BCST 292(SI), Z27, Z1
+	VPDPBUSD.BCST 296(SI), Z27, Z2
+	VPDPBUSD.BCST 300(SI), Z27, Z3
+	VPDPBUSD.BCST 304(SI), Z27, Z4
+	VPDPBUSD.BCST 308(SI), Z27, Z5
+	VPDPBUSD.BCST 312(SI), Z27, Z6
+	VPDPBUSD.BCST 316(SI), Z27, Z7
+	VPDPBUSD.BCST 320(SI), Z27, Z8
+	VPDPBUSD.BCST 324(SI), Z27, Z9
+	VPDPBUSD.BCST 328(SI), Z27, Z10
+	VPDPBUSD.BCST 332(SI), Z27, Z11
+	VPDPBUSD.BCST 336(SI), Z27, Z12
+	VPDPBUSD.BCST 340(SI), Z27, Z13
+	VPDPBUSD.BCST 344(SI), Z27, Z14
+	VPDPBUSD.BCST 348(SI), Z27, Z15
+	VPDPBUSD.BCST 352(SI), Z27, Z16
+	VPDPBUSD.BCST 356(SI), Z27, Z17
+	VPDPBUSD.BCST 360(SI), Z27, Z18
+	VPDPBUSD.BCST 364(SI), Z27, Z19
+	VPDPBUSD.BCST 368(SI), Z27, Z20
+	VPDPBUSD.BCST 372(SI), Z27, Z21
+	VPDPBUSD.BCST 376(SI), Z27, Z22
+	VPDPBUSD.BCST 380(SI), Z27, Z23
+	ADDQ          $0x00000180, SI
+	DECQ          R10
+	JNZ           loop329
+	VMOVDQU64     avx512Lanes<>+0(SB), Z24
+	VCVTPH2PS     (DI), Z25
+	VPERMPS       Z25, Z24, Z25
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z24
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z26
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   48(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   24(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z24, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z26, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z25, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   52(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   28(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z24, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z26, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z25, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   56(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   32(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z24, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z26, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z25, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   60(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   36(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z24, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z26, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z25, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VPSLLD        $0x08, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD.BCST   64(CX), Z16, Z16
+	VPSLLD        $0x08, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD.BCST   40(CX), Z18, Z18
+	VPSRAD        $0x10, Z16, Z17
+	VPADDD        Z17, Z18, Z18
+	VPANDD        Z24, Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VCVTDQ2PS     Z18, Z18
+	VMULPS        Z26, Z18, Z18
+	VADDPS        Z18, Z16, Z16
+	VMULPS.BCST   16(CX), Z25, Z17
+	VMULPS        Z17, Z16, Z16
+	VADDPS        256(AX), Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VPSLLD        $0x08, Z21, Z21
+	VPADDD        Z21, Z20, Z20
+	VPSUBD.BCST   68(CX), Z20, Z20
+	VPSLLD        $0x08, Z23, Z23
+	VPADDD        Z23, Z22, Z22
+	VPSUBD.BCST   44(CX), Z22, Z22
+	VPSRAD        $0x10, Z20, Z21
+	VPADDD        Z21, Z22, Z22
+	VPANDD        Z24, Z20, Z20
+	VCVTDQ2PS     Z20, Z20
+	VCVTDQ2PS     Z22, Z22
+	VMULPS        Z26, Z22, Z22
+	VADDPS        Z22, Z20, Z20
+	VMULPS.BCST   20(CX), Z25, Z21
+	VMULPS        Z21, Z20, Z20
+	VADDPS        320(AX), Z20, Z20
+	VMOVUPS       Z20, 320(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R9, R9
+	JNZ           group328
 	VZEROUPPER
 	RET
 
@@ -24889,7 +28644,7 @@ TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	LEAQ    (DI)(DI*2), SI
 	MOVQ    $0x00000008, R11
 
-group281:
+group330:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -24901,7 +28656,7 @@ group281:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
-loop282:
+loop331:
 	VCVTPH2PS     (R13), Z3
 	VMULPS        (R12), Z3, Z3
 	VPANDD        Z2, Z3, Z3
@@ -24909,7 +28664,7 @@ loop282:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop282
+	JNZ           loop331
 	VEXTRACTI64X4 $0x01, Z1, Y2
 	VPMAXUD       Y1, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
@@ -24925,24 +28680,24 @@ loop282:
 	VDIVSS        X5, X3, X2
 	VDIVSS        X3, X5, X3
 	CMPL          R12, $0x03800000
-	JB            small284
+	JB            small333
 	CMPL          R12, $0x7f800000
-	JB            scaled283
+	JB            scaled332
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
 	VXORPS        X3, X3, X3
-	JMP           scaled283
+	JMP           scaled332
 
-small284:
+small333:
 	VXORPS X2, X2, X2
 	VXORPS X3, X3, X3
 
-scaled283:
+scaled332:
 	VMOVSS       X2, (CX)
 	VBROADCASTSS X3, Z2
 	VPXORD       Z4, Z4, Z4
 
-loop285:
+loop334:
 	VCVTPH2PS     (BX), Z3
 	VMULPS        (DX), Z3, Z3
 	VMULPS        Z2, Z3, Z3
@@ -24959,7 +28714,7 @@ loop285:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop285
+	JNZ           loop334
 	VEXTRACTI64X4 $0x01, Z4, Y2
 	VPADDD        Y4, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
@@ -24978,7 +28733,7 @@ loop285:
 	VMOVSS        X3, (CX)(DI*4)
 	LEAQ          (CX)(DI*8), CX
 	TESTQ         R8, R8
-	JNZ           group281
+	JNZ           group330
 	VZEROUPPER
 	RET
 
@@ -25009,7 +28764,7 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group286:
+group335:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -25021,7 +28776,7 @@ group286:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z3
 
-loop287:
+loop336:
 	VCVTPH2PS     (R13), Z4
 	VMULPS        (R12), Z4, Z4
 	VPANDD        Z3, Z4, Z4
@@ -25029,7 +28784,7 @@ loop287:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop287
+	JNZ           loop336
 	VEXTRACTI64X4 $0x01, Z2, Y3
 	VPMAXUD       Y2, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
@@ -25056,7 +28811,7 @@ loop287:
 	VPXORD        Z5, Z5, Z5
 	VPBROADCASTD  R14, Z3
 
-loop288:
+loop337:
 	VCVTPH2PS     (BX), Z4
 	VMULPS        (DX), Z4, Z4
 	VMULPS        Z3, Z4, Z4
@@ -25082,7 +28837,7 @@ loop288:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop288
+	JNZ           loop337
 	VEXTRACTI64X4 $0x01, Z5, Y3
 	VPADDQ        Y5, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
@@ -25100,7 +28855,7 @@ loop288:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group286
+	JNZ           group335
 	VZEROUPPER
 	RET
 
@@ -25148,7 +28903,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-56
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z16
 
-loop289:
+loop338:
 	VMULPS  (DX), Z1, Z17
 	VMULPS  (BX), Z2, Z18
 	VPXORD  Z16, Z17, Z19
@@ -25187,7 +28942,7 @@ loop289:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	DECQ    SI
-	JNZ     loop289
+	JNZ     loop338
 	VZEROUPPER
 	RET
 
@@ -25204,7 +28959,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-48
 	VCVTPH2PS (DI), Z1
 	VPERMPS   Z1, Z0, Z1
 
-loop290:
+loop339:
 	VMULPS      (DX), Z1, Z2
 	VMULPS.BCST (BX), Z2, Z2
 	VPERMPS     Z2, Z0, Z2
@@ -25213,7 +28968,7 @@ loop290:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop290
+	JNZ         loop339
 	VZEROUPPER
 	RET
 
@@ -25225,13 +28980,13 @@ TEXT ·avx512Add(SB), NOSPLIT, $0-24
 	MOVQ n+16(FP), DX
 	SHRQ $0x04, DX
 
-loop291:
+loop340:
 	VMOVUPS (AX), Z0
 	VADDPS  (CX), Z0, Z0
 	VMOVUPS Z0, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	DECQ    DX
-	JNZ     loop291
+	JNZ     loop340
 	VZEROUPPER
 	RET

@@ -65,6 +65,9 @@ func avx512DotExact2x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 func avx512DotExact2x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
+func avx512Spread2(panel *byte, indices *byte, tiles int)
+
+//go:noescape
 func avx512Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
@@ -123,6 +126,9 @@ func avx512DotExact3x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 
 //go:noescape
 func avx512DotExact3x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx512Spread3(panel *byte, indices *byte, tiles int)
 
 //go:noescape
 func avx512Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
@@ -185,6 +191,9 @@ func avx512DotExact4x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 func avx512DotExact4x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
+func avx512Spread4(panel *byte, indices *byte, tiles int)
+
+//go:noescape
 func avx512Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
@@ -243,6 +252,9 @@ func avx512DotExact5x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 
 //go:noescape
 func avx512DotExact5x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx512Spread5(panel *byte, indices *byte, tiles int)
 
 //go:noescape
 func avx512Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
@@ -305,6 +317,9 @@ func avx512DotExact6x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 func avx512DotExact6x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
+func avx512Spread6(panel *byte, indices *byte, tiles int)
+
+//go:noescape
 func avx512Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
@@ -365,6 +380,9 @@ func avx512DotExact7x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 func avx512DotExact7x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
+func avx512Spread7(panel *byte, indices *byte, tiles int)
+
+//go:noescape
 func avx512Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
 
 //go:noescape
@@ -423,6 +441,72 @@ func avx512DotExact8x3(y *[16]float32, indices *byte, acts *int8, meta *float32,
 
 //go:noescape
 func avx512DotExact8x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+
+//go:noescape
+func avx512Spread8(panel *byte, indices *byte, tiles int)
+
+//go:noescape
+func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)

@@ -13,7 +13,7 @@ import (
 const portableRows = 16
 
 func portable() *Set {
-	s := &Set{Name: "go", Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
+	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
 		spreader, level := newSpreader(bits), &levels[bits]
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {

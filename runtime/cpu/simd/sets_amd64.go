@@ -22,10 +22,12 @@ func avx2Set() *Set {
 	exact := everyWidth([]Multiplier{1: avx2MultiplyExact1})
 	exact[8] = []Multiplier{1: avx2MultiplyExactWide1}
 	return &Set{
-		Name:          "avx2",
-		Quantize:      avx2Quantize,
-		QuantizeExact: avx2QuantizeExact,
-		Dot:           avx2Dots,
+		Name:           "avx2",
+		Quantize:       avx2Quantize,
+		QuantizeExact:  avx2QuantizeExact,
+		Dot:            avx2Dots,
+		PanelRows:      2,
+		PanelRowsExact: 1,
 		Spread: [9]func(panel, indices *byte, tiles int){
 			2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
 		},
@@ -39,14 +41,28 @@ func avx2Set() *Set {
 
 func avx512Set() *Set {
 	return &Set{
-		Name:          "avx512",
-		Quantize:      avx512Quantize,
-		QuantizeExact: avx512QuantizeExact,
-		Dot:           avx512Dots,
-		DotExact:      avx512ExactDots,
-		Silu:          avx512Silu,
-		Scale:         avx512Scale,
-		Add:           avx512Add,
+		Name:           "avx512",
+		Quantize:       avx512Quantize,
+		QuantizeExact:  avx512QuantizeExact,
+		Dot:            avx512Dots,
+		DotExact:       avx512ExactDots,
+		PanelRows:      33,
+		PanelRowsExact: 5,
+		Spread: [9]func(panel, indices *byte, tiles int){
+			2: avx512Spread2, 3: avx512Spread3, 4: avx512Spread4, 5: avx512Spread5, 6: avx512Spread6, 7: avx512Spread7, 8: avx512Spread8,
+		},
+		Multiply: everyWidth([]Multiplier{
+			2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
+			7: avx512Multiply7, 8: avx512Multiply8, 9: avx512Multiply9, 10: avx512Multiply10, 11: avx512Multiply11,
+			12: avx512Multiply12, 13: avx512Multiply13, 14: avx512Multiply14, 15: avx512Multiply15, 16: avx512Multiply16,
+		}),
+		MultiplyExact: everyWidth([]Multiplier{
+			1: avx512MultiplyExact1, 2: avx512MultiplyExact2, 3: avx512MultiplyExact3,
+			4: avx512MultiplyExact4, 5: avx512MultiplyExact5, 6: avx512MultiplyExact6,
+		}),
+		Silu:  avx512Silu,
+		Scale: avx512Scale,
+		Add:   avx512Add,
 	}
 }
 

@@ -45,10 +45,11 @@ type Set struct {
 	// for each row.
 	Dot, DotExact [9][]Dotter
 
-	// A set that takes more rows at a time than its Dot or DotExact does so by
-	// way of a panel, which many rows share. Spread writes the indices of tiles
-	// to one of tiles·256 bytes, by width.
-	Spread [9]func(panel, indices *byte, tiles int)
+	// From PanelRows on, and PanelRowsExact, it is faster to decode indices into
+	// a panel, once for all rows, than time and again. Spread writes those of
+	// tiles to a panel of tiles·256 bytes, by width.
+	PanelRows, PanelRowsExact int
+	Spread                    [9]func(panel, indices *byte, tiles int)
 
 	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
 	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1

@@ -290,8 +290,6 @@ func suffix(wide bool) string {
 	return ""
 }
 
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
-
 // multiply writes the kernel that adds to y the products of a panel with rows
 // of 8-bit activations.
 func (k *y) multiply(rows int, wide bool) {

@@ -28,12 +28,19 @@ func avx512(c *asm) {
 	k.digits = c.data("Digits", digitOrders())
 	for _, bits := range widths {
 		k.dot(bits)
-		for n := 2; n <= avx512Rows; n++ {
+		for n := 2; n <= dotRows; n++ {
 			k.dotRows(bits, n)
 		}
-		for n := 1; n <= avx512ExactRows; n++ {
+		for n := 1; n <= dotExactRows; n++ {
 			k.dotExact(bits, n)
 		}
+		k.spread(bits)
+	}
+	for n := 2; n <= multiplyRows; n++ {
+		k.multiply(n)
+	}
+	for n := 1; n <= multiplyExactRows; n++ {
+		k.multiplyExact(n)
 	}
 	k.quantize()
 	k.quantizeExact()
@@ -138,7 +145,7 @@ func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 // level of caches, and of one that is nearer for the first.
 func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
 	for i := 0; i < 32*bits; i += 64 {
-		k.PREFETCHT1(at(w, 16384+i))
+		k.PREFETCHT1(at(w, 8192+i))
 		k.PREFETCHT0(at(w, 2048+i))
 	}
 }
@@ -266,15 +273,27 @@ func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual)
 	k.VADDPS(acc, sum, sum)
 }
 
-// A decoder returns the indices of the tile at w as four times 16 dwords, the
-// four indices of each output, in the order of lanes.
-type decoder func(w reg.GPVirtual) [4]reg.VecVirtual
+// A decoder loads the indices of the next tile as four times 16 dwords, the four
+// indices of each output, in the order of lanes.
+type decoder func() [4]reg.VecVirtual
 
-func (k *z) decoder(bits int) decoder {
+// decoder returns the decoder of the tiles at w, which it moves on.
+func (k *z) decoder(bits int, w reg.GPVirtual) decoder {
+	tile := k.tile(bits, w)
+	return func() [4]reg.VecVirtual {
+		k.prefetchTile(bits, w)
+		c := tile()
+		k.ADDQ(U32(32*bits), w)
+		return c
+	}
+}
+
+// tile returns the decoder of the tile at w.
+func (k *z) tile(bits int, w reg.GPVirtual) decoder {
 	switch bits {
 	case 2:
 		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
-		return func(w reg.GPVirtual) (c [4]reg.VecVirtual) {
+		return func() (c [4]reg.VecVirtual) {
 			v := k.ZMM()
 			k.VPERMD(at(w, 0), lanes, v)
 			for s := range c {
@@ -290,7 +309,7 @@ func (k *z) decoder(bits int) decoder {
 		}
 	case 4:
 		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
-		return func(w reg.GPVirtual) (c [4]reg.VecVirtual) {
+		return func() (c [4]reg.VecVirtual) {
 			for half, places := range []reg.VecVirtual{evens, odds} {
 				v, high := k.ZMM(), k.ZMM()
 				k.VMOVDQU64(at(w, 0), v)
@@ -304,7 +323,7 @@ func (k *z) decoder(bits int) decoder {
 		}
 	}
 	u := k.unpacker(bits)
-	return func(w reg.GPVirtual) [4]reg.VecVirtual {
+	return func() [4]reg.VecVirtual {
 		var a, t, c [4]reg.VecVirtual
 		for j := range a {
 			a[j] = u.bytes(w, j)
@@ -322,19 +341,35 @@ func (k *z) decoder(bits int) decoder {
 	}
 }
 
-// The most rows that a kernel takes: the registers that hold their sums leave
-// what decoding takes.
+// spread writes the kernel that makes a panel of tiles.
+func (k *z) spread(bits int) {
+	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
+	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
+	decode := k.decoder(bits, w)
+	k.loop(tiles, func() {
+		for s, v := range decode() {
+			k.VMOVDQU64(v, at(panel, 64*s))
+		}
+		k.ADDQ(U32(256), panel)
+	})
+	k.end()
+}
+
+// The most rows that a kernel takes. The registers that hold their sums leave
+// what decoding takes, or next to nothing.
 const (
-	avx512Rows      = 16
-	avx512ExactRows = 4
+	dotRows           = 16
+	dotExactRows      = 4
+	multiplyRows      = 16
+	multiplyExactRows = 6
 )
 
-// products multiplies the tiles of a strip with planes of activations. It calls
-// end with the sums of each plane over a group.
-func (k *z) products(bits, planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
-	w, acts := k.load("indices"), k.load("acts")
+// products multiplies the tiles of a strip, which next loads one after another,
+// with planes of activations. It calls end with the sums of each plane over a
+// group.
+func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+	acts := k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	decode := k.decoder(bits)
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
 	for sets < 4 && planes*sets < 10 {
@@ -349,13 +384,11 @@ func (k *z) products(bits, planes int, end func(acc []reg.VecVirtual, step reg.V
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			k.prefetchTile(bits, w)
-			for s, v := range decode(w) {
+			for s, v := range next() {
 				for p := range planes {
 					k.VPDPBUSD_BCST(at(acts, 4*(s*planes+p)), v, acc[s%sets*planes+p])
 				}
 			}
-			k.ADDQ(U32(32*bits), w)
 			k.ADDQ(U32(16*planes), acts)
 		})
 	}, func() {
@@ -368,6 +401,23 @@ func (k *z) products(bits, planes int, end func(acc []reg.VecVirtual, step reg.V
 	})
 	k.end()
 }
+
+// panelTiles returns what loads the tiles of a panel.
+func (k *z) panelTiles() decoder {
+	panel, ahead := k.load("panel"), k.load("ahead")
+	return func() (c [4]reg.VecVirtual) {
+		k.prefetch(ahead)
+		for s := range c {
+			c[s] = k.ZMM()
+			k.VMOVDQU64(at(panel, 64*s), c[s])
+		}
+		k.ADDQ(U32(256), panel)
+		return c
+	}
+}
+
+// stripTiles returns what decodes the tiles of a strip.
+func (k *z) stripTiles(bits int) decoder { return k.decoder(bits, k.load("indices")) }
 
 // clear sets the sums of rows at y to 0.
 func (k *z) clear(y reg.GPVirtual, rows int) {
@@ -382,15 +432,7 @@ func (k *z) dotRows(bits, rows int) {
 	k.function(dotName(bits, rows), dotArgs)
 	y, meta := k.load("y"), k.load("meta")
 	k.clear(y, rows)
-	k.products(bits, rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
-		for r := range rows {
-			sum := k.ZMM()
-			k.VMOVUPS(at(y, 64*r), sum)
-			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
-			k.VMOVUPS(sum, at(y, 64*r))
-		}
-		k.ADDQ(U32(8*rows), meta)
-	})
+	k.products(rows, k.stripTiles(bits), k.endRows(y, meta, rows))
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
@@ -398,7 +440,44 @@ func (k *z) dotExact(bits, rows int) {
 	k.function(dotExactName(bits, rows), dotArgs)
 	y, meta := k.load("y"), k.load("meta")
 	k.clear(y, rows)
-	k.products(bits, 4*rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	k.products(4*rows, k.stripTiles(bits), k.endExact(y, meta, rows))
+}
+
+const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
+
+// multiply writes the kernel that adds to y the products of a panel with rows
+// of 8-bit activations.
+func (k *z) multiply(rows int) {
+	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	k.products(rows, k.panelTiles(), k.endRows(y, meta, rows))
+}
+
+// multiplyExact writes the kernel that adds to y the products of a panel with
+// rows of activations in four digits.
+func (k *z) multiplyExact(rows int) {
+	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	k.products(4*rows, k.panelTiles(), k.endExact(y, meta, rows))
+}
+
+// endRows returns what adds the sums of a group to those of rows at y.
+func (k *z) endRows(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		for r := range rows {
+			sum := k.ZMM()
+			k.VMOVUPS(at(y, 64*r), sum)
+			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
+			k.VMOVUPS(sum, at(y, 64*r))
+		}
+		k.ADDQ(U32(8*rows), meta)
+	}
+}
+
+// endExact returns what adds the sums of a group, by rows and digits, to those
+// of rows at y.
+func (k *z) endExact(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
 		low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
 		for r := range rows {
 			d := acc[4*r : 4*r+4]
@@ -421,7 +500,7 @@ func (k *z) dotExact(bits, rows int) {
 			k.VMOVUPS(d[0], at(y, 64*r))
 		}
 		k.ADDQ(U32(12*rows), meta)
-	})
+	}
 }
 
 const quantizeArgs = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"

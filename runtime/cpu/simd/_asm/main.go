@@ -18,7 +18,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	tables := map[string]string{
-		"avx512": dots("avx512", "Dots", avx512Rows, dotName) + dots("avx512", "ExactDots", avx512ExactRows, dotExactName),
+		"avx512": dots("avx512", "Dots", dotRows, dotName) + dots("avx512", "ExactDots", dotExactRows, dotExactName),
 		"avx2":   dots("avx2", "Dots", 1, dotName),
 	}
 	for name, kernels := range map[string]func(*asm){"avx512": avx512, "avx2": avx2} {
