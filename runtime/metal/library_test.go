@@ -19,7 +19,9 @@ import (
 )
 
 // kernelIn reports whether a source defines a kernel.
-func kernelIn(source, symbol string) bool { return strings.Contains(source, "kernel void "+symbol+"(") }
+func kernelIn(source, symbol string) bool {
+	return strings.Contains(source, "kernel void "+symbol+"(") || strings.Contains(source, `host_name("`+symbol+`")`)
+}
 
 // A source that does not compile takes its own kernels along, and no others.
 func TestSourceFails(t *testing.T) {

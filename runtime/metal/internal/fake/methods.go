@@ -38,7 +38,7 @@ type (
 )
 
 // kernelName is where a source names a kernel.
-var kernelName = regexp.MustCompile(`kernel void (\w+)\(`)
+var kernelName = regexp.MustCompile(`host_name\("(\w+)"\)|kernel void (\w+)\(`)
 
 // metallibMagic begins what this runtime takes for a compiled library; the names
 // of its functions follow, a line each.
@@ -254,7 +254,7 @@ var deviceMethods = map[string]method{
 		}
 		var names []string
 		for _, match := range kernelName.FindAllStringSubmatch(source.value.(string), -1) {
-			names = append(names, match[1])
+			names = append(names, match[1]+match[2])
 		}
 		m.failure = m.new("NSError", "warning: only a warning")
 		m.autorelease(m.failure)
