@@ -52,16 +52,25 @@ func load(t testing.TB, dev runtime.Device, table *runtime.Table, sources fs.FS)
 
 // TestDevice runs the suite through every message that a Mac would get.
 func TestDevice(t *testing.T) {
+	dev, rt := openFake(t, fake.Options{})
+	require.Equal(t, "metal", dev.Info().Kind)
+	devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{Short: racing})
+	require.Positive(t, rt.Sent("requestResidency"))
+	require.Positive(t, rt.Sent("setMathMode:"))
+}
+
+// Where there is no residency set, none is asked for.
+func TestOlder(t *testing.T) {
 	for name, o := range map[string]fake.Options{
-		"macOS 15":                             {},
 		"macOS 14":                             {NoResidency: true},
 		"no Metal 3, though it has the method": {Families: []uintptr{1007}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dev, rt := openFake(t, o)
-			require.Equal(t, "metal", dev.Info().Kind)
-			devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{Short: name != "macOS 15"})
-			require.Equal(t, name == "macOS 15", rt.Sent("requestResidency") > 0)
+			lib := load(t, dev, generated.Table, generated.Sources)
+			require.NoError(t, devicetest.CheckContract(t.Context(), dev, lib, generated.Table))
+			require.Zero(t, rt.Sent("requestResidency"))
+			require.Equal(t, o.NoResidency, rt.Sent("setFastMathEnabled:") > 0)
 		})
 	}
 }

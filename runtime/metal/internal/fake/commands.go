@@ -277,6 +277,9 @@ func (m *message) dispatch(e *encoder, groups, threads objc.Size) {
 	if want := (objc.Size{Width: uint64(k.Threads), Height: 1, Depth: 1}); threads != want {
 		m.violate("%s: threadgroups of %v threads, and of %v in the table", k.Symbol, threads, want)
 	}
+	if len(m.violations) > before {
+		return
+	}
 	c := e.commands.value.(*commandBuffer)
 	c.dispatches = append(c.dispatches, d)
 	e.fenced = false
