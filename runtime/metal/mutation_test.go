@@ -76,7 +76,7 @@ func (m *mutant) SendFloat(to objc.ID, s objc.Selector) (result float64) {
 }
 
 // judge runs check on a mutant, and returns what it says, and what the fake says.
-func judge(t *testing.T, change func(c *call), check func(dev runtime.Device, lib runtime.Library) error) (suite error, violations []string) {
+func judge(t *testing.T, change func(c *call), check func(dev runtime.Device, lib runtime.Library) error) (violations []string, suite error) {
 	t.Helper()
 	rt := &mutant{fake.New(fake.Options{Table: generated.Table}), map[objc.Selector]string{}, change}
 	suite = func() error {
@@ -90,7 +90,7 @@ func judge(t *testing.T, change func(c *call), check func(dev runtime.Device, li
 		}
 		return errors.Join(check(dev, lib), lib.Close(), dev.Close())
 	}()
-	return suite, rt.Left()
+	return rt.Left(), suite
 }
 
 // checkKernels returns what the suite has for some kernels.
@@ -124,7 +124,7 @@ func TestMutations(t *testing.T) {
 		kernels := checkKernels(t, generated.MoePrefix, generated.MoeCombine, generated.MoeTrellisSwigluDecodeDown)
 		return errors.Join(kernels(dev, lib), devicetest.CheckContract(t.Context(), dev, lib, generated.Table))
 	}
-	suite, violations := judge(t, func(*call) {}, check)
+	violations, suite := judge(t, func(*call) {}, check)
 	require.NoError(t, suite)
 	require.Empty(t, violations)
 
@@ -188,7 +188,7 @@ func TestMutations(t *testing.T) {
 		{"selectors of others", on(barrier, func(c *call) { c.selector, c.to = "", 0 }), true, "sent to nil"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			suite, violations := judge(t, m.change, check)
+			violations, suite := judge(t, m.change, check)
 			require.Equal(t, m.suite, suite != nil, "the suite says: %v", suite)
 			if m.violation != "" {
 				require.True(t, slices.ContainsFunc(violations, func(v string) bool { return strings.Contains(v, m.violation) }), "%q", violations)
@@ -218,7 +218,7 @@ func TestSwappedBuffers(t *testing.T) {
 						c.args[2] = uintptr(i)
 					}
 				})
-				err, _ := judge(t, swap, checkKernels(t, symbol))
+				_, err := judge(t, swap, checkKernels(t, symbol))
 				require.Error(t, err, "%s and %s of %s are swapped", bindings[i].Name, bindings[j].Name, symbol)
 			}
 		}

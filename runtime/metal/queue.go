@@ -129,7 +129,7 @@ func (q *Queue) run() []error {
 	d := q.library.device
 	commands := d.get(d.queue, d.sel.commandBuffer)
 	if commands == 0 {
-		return q.allFailed(errors.New("Metal gives no command buffer"))
+		return q.allFailed(errors.New("no command buffer from Metal"))
 	}
 	errs := q.encode(commands)
 	if len(q.encoded) == 0 {
@@ -163,7 +163,7 @@ func (q *Queue) encode(commands objc.ID) (errs []error) {
 	d := q.library.device
 	encoder := objc.ID(d.tell(commands, d.sel.computeCommandEncoder, dispatchTypeConcurrent))
 	if encoder == 0 {
-		return q.allFailed(errors.New("Metal gives no command encoder"))
+		return q.allFailed(errors.New("no command encoder from Metal"))
 	}
 	defer d.ask(encoder, d.sel.endEncoding) // one that was not ended ends the process
 	var last objc.ID
