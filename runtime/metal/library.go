@@ -35,10 +35,14 @@ type pipeline struct {
 // system it was built for, and Go 1.26 writes one that had no bfloat.
 const languageVersion = 3<<16 | 1
 
+// Without them the compiler may take it that there are no NaNs and infinities,
+// reorder sums, and take a less exact exp.
 const (
-	mathModeSafe   = 0  // MTLMathMode
-	simdgroupWidth = 32 // that kernels are written for
+	mathModeSafe         = 0 // MTLMathMode
+	mathFunctionsPrecise = 1 // MTLMathFloatingPointFunctions
 )
+
+const simdgroupWidth = 32 // that kernels are written for
 
 // threadgroupPadding is what a compiler may add to a kernel's threadgroup memory
 // so that each variable is aligned.
@@ -153,7 +157,8 @@ func (d *Device) compile(name, text string) module {
 	d.tell(options, d.sel.setLanguageVersion, languageVersion)
 	if d.responds(options, d.sel.setMathMode) { // macOS 15
 		d.tell(options, d.sel.setMathMode, mathModeSafe)
-	} else {
+		d.tell(options, d.sel.setMathFloatingPointFunctions, mathFunctionsPrecise)
+	} else { // which sets both
 		d.tell(options, d.sel.setFastMathEnabled, 0)
 	}
 	id, failure := d.rt.SendError(d.id, d.sel.newLibraryWithSource, uintptr(source), uintptr(options))

@@ -7,6 +7,7 @@ import (
 	goruntime "runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -24,8 +25,14 @@ import (
 // package would.
 type mutant struct {
 	*fake.Runtime
-	names  map[objc.Selector]string
+	names map[objc.Selector]string
+
+	mu     sync.Mutex
 	change func(c *call)
+}
+
+func newMutant(rt *fake.Runtime, change func(c *call)) *mutant {
+	return &mutant{Runtime: rt, names: map[objc.Selector]string{}, change: change}
 }
 
 // A call is a message on its way.
@@ -46,7 +53,9 @@ func (m *mutant) Selector(name string) objc.Selector {
 
 func (m *mutant) pass(to objc.ID, s objc.Selector, c call, send func(c call)) {
 	c.rt, c.selector, c.to, c.times = m.Runtime, m.names[s], to, 1
+	m.mu.Lock()
 	m.change(&c)
+	m.mu.Unlock()
 	for range c.times {
 		send(c)
 	}
@@ -78,7 +87,7 @@ func (m *mutant) SendFloat(to objc.ID, s objc.Selector) (result float64) {
 // judge runs check on a mutant, and returns what it says, and what the fake says.
 func judge(t *testing.T, change func(c *call), check func(dev runtime.Device, lib runtime.Library) error) (violations []string, suite error) {
 	t.Helper()
-	rt := &mutant{fake.New(fake.Options{Table: generated.Table}), map[objc.Selector]string{}, change}
+	rt := newMutant(fake.New(fake.Options{Table: generated.Table}), change)
 	suite = func() error {
 		dev, err := metal.OpenOn(rt, metal.Options{})
 		if err != nil {
@@ -178,6 +187,8 @@ func TestMutations(t *testing.T) {
 		{"not waited for", on("waitUntilCompleted", never), true, "released before anybody waited"},
 		{"no language version", on("setLanguageVersion:", never), false, "language version 0x0"},
 		{"MSL 2.4", on("setLanguageVersion:", func(c *call) { c.args[0] = 2<<16 | 4 }), false, "language version 0x20004"},
+		{"fast math", on("setMathMode:", never), false, "newLibraryWithSource: fast math"},
+		{"fast functions", on("setMathFloatingPointFunctions:", never), false, "newLibraryWithSource: fast math"},
 		{"released twice", on("release", twice), false, "sent to a released"},
 		{"never released", on("release", never), false, "MTLBuffer never released"},
 		{"buffers of no bytes", on("newBufferWithLength:options:", func(c *call) { c.args[0] = 0 }), true, "newBufferWithLength: 0"},
@@ -223,6 +234,18 @@ func TestSwappedBuffers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The barriers of a real layer are missed, too.
+func TestForwardWithoutBarriers(t *testing.T) {
+	violations, err := judge(t, on("memoryBarrierWithScope:", never), func(dev runtime.Device, lib runtime.Library) error {
+		forwards(t, dev, lib)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(violations, "\n"),
+		"h of moe_trellis_swiglu_decode_fairway and h of moe_trellis_swiglu_decode_fairway_down are in the same memory, one is written, and no barrier stands between the launches")
+	require.Contains(t, strings.Join(violations, "\n"), "y of moe_combine")
 }
 
 // A pool that is missing, or of another thread, leaks.

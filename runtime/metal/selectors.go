@@ -8,7 +8,7 @@ type selectors struct {
 	name, supportsFamily, maxBufferLength, maxThreadgroupMemoryLength, processInfo, operatingSystemVersionString,
 	domain, code, localizedDescription,
 	count, objectAtIndex,
-	setLanguageVersion, setMathMode, setFastMathEnabled,
+	setLanguageVersion, setMathMode, setMathFloatingPointFunctions, setFastMathEnabled,
 	newLibraryWithSource, newLibraryWithData, functionNames, newFunctionWithName, newComputePipelineState,
 	maxTotalThreadsPerThreadgroup, threadExecutionWidth, staticThreadgroupMemoryLength,
 	newBufferWithLength, newBufferWithBytesNoCopy, contents,
@@ -40,6 +40,7 @@ func newSelectors(rt objc.Runtime) *selectors {
 
 		"setLanguageVersion:":                        &s.setLanguageVersion,
 		"setMathMode:":                               &s.setMathMode,
+		"setMathFloatingPointFunctions:":             &s.setMathFloatingPointFunctions,
 		"setFastMathEnabled:":                        &s.setFastMathEnabled,
 		"newLibraryWithSource:options:error:":        &s.newLibraryWithSource,
 		"newLibraryWithData:error:":                  &s.newLibraryWithData,

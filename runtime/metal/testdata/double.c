@@ -189,6 +189,7 @@ METHOD(contents, void *) { return self->memory; }
 
 METHOD(setLanguageVersion, void, NSUInteger version) { self->value = version; }
 METHOD(setMathMode, void, int64_t mode) { if (mode) complain("math mode %ld", mode); }
+METHOD(setMathFunctions, void, int64_t functions) { if (functions != 1) complain("math functions %ld", functions); }
 METHOD(newLibraryWithSource, id, id source, id options, id *failure) {
   if (strcmp(source->class, "NSString") || strcmp(options->class, "MTLCompileOptions") || options->value != (3 << 16 | 1))
     complain("newLibraryWithSource: a %s options: a %s of language version %#lx", source->class, options->class, options->value);
@@ -360,6 +361,7 @@ static const struct { const char *class, *selector; void *method; } methods[] = 
   {"MTLDevice", "newBufferWithLength:options:", newBuffer},
   {"MTLDevice", "newBufferWithBytesNoCopy:length:options:deallocator:", newBufferNoCopy}, {"MTLBuffer", "contents", contents},
   {"MTLCompileOptions", "setLanguageVersion:", setLanguageVersion}, {"MTLCompileOptions", "setMathMode:", setMathMode},
+  {"MTLCompileOptions", "setMathFloatingPointFunctions:", setMathFunctions},
   {"MTLDevice", "newLibraryWithSource:options:error:", newLibraryWithSource}, {"MTLDevice", "newLibraryWithData:error:", newLibraryWithData},
   {"MTLLibrary", "functionNames", functionNames}, {"MTLLibrary", "newFunctionWithName:", newFunction},
   {"MTLDevice", "newComputePipelineStateWithFunction:error:", newPipeline},

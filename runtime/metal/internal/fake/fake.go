@@ -329,7 +329,7 @@ func (r *Runtime) send(k kind, to objc.ID, s objc.Selector, m *message) uintptr 
 
 // lacks reports whether the system that is played is too old for a method.
 func (r *Runtime) lacks(selector string) bool {
-	return r.options.NoResidency && (selector == "newResidencySetWithDescriptor:error:" || selector == "setMathMode:")
+	return r.options.NoResidency && slices.Contains([]string{"newResidencySetWithDescriptor:error:", "setMathMode:", "setMathFloatingPointFunctions:"}, selector)
 }
 
 func (r *Runtime) Send(to objc.ID, s objc.Selector, a, b, c, d uintptr) uintptr {

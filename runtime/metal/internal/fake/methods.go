@@ -19,10 +19,13 @@ import (
 // Values of objects, by class. A NSString's is a string, that of NSError its
 // words, that of NSArray []*object, that of dispatch_data []byte.
 type (
-	compileOptions struct{ language uintptr }
-	library        struct{ names []string }
-	function       struct{ name string }
-	pipeline       struct {
+	compileOptions struct {
+		language    uintptr
+		safe, exact bool // math
+	}
+	library  struct{ names []string }
+	function struct{ name string }
+	pipeline struct {
 		kernel                 *runtime.Kernel
 		threads, width, memory int
 	}
@@ -117,8 +120,19 @@ func init() {
 				m.to.value.(*compileOptions).language = m.args[0]
 				return 0
 			}},
-			"setMathMode:":        {args: 1, run: func(*message) uintptr { return 0 }},
-			"setFastMathEnabled:": {args: 1, run: func(*message) uintptr { return 0 }},
+			"setMathMode:": {args: 1, run: func(m *message) uintptr {
+				m.to.value.(*compileOptions).safe = m.args[0] == 0
+				return 0
+			}},
+			"setMathFloatingPointFunctions:": {args: 1, run: func(m *message) uintptr {
+				m.to.value.(*compileOptions).exact = m.args[0] == 1
+				return 0
+			}},
+			"setFastMathEnabled:": {args: 1, run: func(m *message) uintptr {
+				o := m.to.value.(*compileOptions)
+				o.safe, o.exact = m.args[0] == 0, m.args[0] == 0
+				return 0
+			}},
 		},
 		"+MTLResidencySetDescriptor": alloc("MTLResidencySetDescriptor", func() any { return nil }),
 		"MTLResidencySetDescriptor":  {"init": itself},
@@ -246,8 +260,11 @@ var deviceMethods = map[string]method{
 		if source == nil || options == nil {
 			return 0
 		}
-		if v := options.value.(*compileOptions).language; v != 3<<16|1 {
-			m.violate("newLibraryWithSource: language version %#x, want 3.1", v)
+		switch o := options.value.(*compileOptions); {
+		case o.language != 3<<16|1:
+			m.violate("newLibraryWithSource: language version %#x, want 3.1", o.language)
+		case !o.safe || !o.exact:
+			m.violate("newLibraryWithSource: fast math")
 		}
 		if words := m.options.Fail("newLibraryWithSource:options:error:", source.value.(string)); words != "" {
 			return m.fail(words)
