@@ -233,7 +233,7 @@ func TestARM64(t *testing.T) {
 		t.Skip("this is one")
 	}
 	const qemu, compiler, root = "qemu-aarch64-static", "aarch64-linux-gnu-gcc", "/usr/aarch64-linux-gnu"
-	for _, program := range []string{qemu, compiler} {
+	for _, program := range []string{"go", qemu, compiler} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip(err)
 		}

@@ -2,5 +2,5 @@ package fake
 
 import "golang.org/x/sys/unix"
 
-// thread returns the number of the thread.
+// thread returns what tells the thread from others.
 func thread() int { return unix.Gettid() }
