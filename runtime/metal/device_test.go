@@ -62,7 +62,7 @@ func TestDevice(t *testing.T) {
 // Where there is no residency set, none is asked for.
 func TestOlder(t *testing.T) {
 	for name, o := range map[string]fake.Options{
-		"macOS 14":                             {NoResidency: true},
+		"macOS 14":                             {Older: true},
 		"no Metal 3, though it has the method": {Families: []uintptr{1007}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestOlder(t *testing.T) {
 			lib := load(t, dev, generated.Table, generated.Sources)
 			require.NoError(t, devicetest.CheckContract(t.Context(), dev, lib, generated.Table))
 			require.Zero(t, rt.Sent("requestResidency"))
-			require.Equal(t, o.NoResidency, rt.Sent("setFastMathEnabled:") > 0)
+			require.Equal(t, o.Older, rt.Sent("setFastMathEnabled:") > 0)
 		})
 	}
 }

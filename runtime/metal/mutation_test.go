@@ -196,6 +196,8 @@ func TestMutations(t *testing.T) {
 			on("commit", func(c *call) { c.times = 0 })(c)
 			on("waitUntilCompleted", never)(c)
 		}, true, "requestResidency before commit"},
+		{"left in the residency set", on("removeAllocation:", never), false, "a residency set holds a released buffer"},
+		{"a set that the queue keeps", on("removeResidencySet:", never), false, "a command queue was released that has a residency set"},
 		{"selectors of others", on(barrier, func(c *call) { c.selector, c.to = "", 0 }), true, "sent to nil"},
 	} {
 		t.Run(m.name, func(t *testing.T) {

@@ -43,7 +43,7 @@ func newQueue(t *testing.T, dev runtime.Device) runtime.Queue {
 // What was launched is one command buffer, with a barrier where there is one
 // between two launches.
 func TestSubmission(t *testing.T) {
-	dev, rt := openFake(t, fake.Options{NoResidency: true})
+	dev, rt := openFake(t, fake.Options{Older: true})
 	queue := newQueue(t, dev)
 	launch, _ := counts(t, dev)
 	nothing := launch
@@ -69,7 +69,7 @@ func TestSubmission(t *testing.T) {
 
 // If the context has ended, nothing is sent to the GPU.
 func TestCancelled(t *testing.T) {
-	dev, rt := openFake(t, fake.Options{NoResidency: true})
+	dev, rt := openFake(t, fake.Options{Older: true})
 	queue := newQueue(t, dev)
 	launch, out := counts(t, dev)
 	require.NoError(t, queue.Launch(launch))

@@ -31,9 +31,9 @@ import (
 type Options struct {
 	Table *runtime.Table // whose kernels sources may hold
 
-	Families    []uintptr // of the GPU; Apple 7 to 9 and Metal 3 if nil
-	NoResidency bool      // macOS before 15: no residency sets, no math mode
-	MaxBuffer   int       // bytes; 0 for 4 GiB
+	Families  []uintptr // of the GPU; Apple 7 to 9 and Metal 3 if nil
+	Older     bool      // macOS before 15: no residency sets, no math mode
+	MaxBuffer int       // bytes; 0 for 4 GiB
 
 	// Limits returns what a pipeline of a kernel says of itself: most threads of
 	// a threadgroup, threads of a simdgroup, threadgroup memory. If nil, 1024, 32
@@ -166,6 +166,10 @@ func (r *Runtime) drop(o *object) {
 	case *encoder:
 		if !v.ended {
 			r.violate("a command encoder was released without endEncoding")
+		}
+	case *commandQueue:
+		if len(v.sets) > 0 {
+			r.violate("a command queue was released that has a residency set")
 		}
 	case *commandBuffer:
 		if v.status == committed {
@@ -329,7 +333,7 @@ func (r *Runtime) send(k kind, to objc.ID, s objc.Selector, m *message) uintptr 
 
 // lacks reports whether the system that is played is too old for a method.
 func (r *Runtime) lacks(selector string) bool {
-	return r.options.NoResidency && slices.Contains([]string{"newResidencySetWithDescriptor:error:", "setMathMode:", "setMathFloatingPointFunctions:"}, selector)
+	return r.options.Older && slices.Contains([]string{"newResidencySetWithDescriptor:error:", "setMathMode:", "setMathFloatingPointFunctions:"}, selector)
 }
 
 func (r *Runtime) Send(to objc.ID, s objc.Selector, a, b, c, d uintptr) uintptr {
