@@ -260,7 +260,7 @@ func TestPools(t *testing.T) {
 		return strings.Join(rt.Left(), "\n")
 	}
 	require.Empty(t, left(func(rt *fake.Runtime) objc.Runtime { return rt }))
-	require.Contains(t, left(func(rt *fake.Runtime) objc.Runtime { return withoutPools{rt} }), "NSString autoreleased with no pool in place")
+	require.Contains(t, left(func(rt *fake.Runtime) objc.Runtime { return withoutPools{rt} }), "name sent with no pool in place")
 	require.Contains(t, left(func(rt *fake.Runtime) objc.Runtime { return wandering{rt} }), "an autorelease pool was popped that is not of this thread")
 }
 

@@ -298,6 +298,9 @@ func (r *Runtime) send(k kind, to objc.ID, s objc.Selector, m *message) uintptr 
 	}
 	name := r.selectors[s-1]
 	r.sent[name]++
+	if len(r.pools[thread()]) == 0 {
+		r.violate("%s sent with no pool in place: any method may autorelease something", name)
+	}
 	o := r.objects[to]
 	switch {
 	case to == 0:

@@ -5,7 +5,6 @@ package fake
 import (
 	"bytes"
 	"fmt"
-
 	"regexp"
 	"slices"
 	"strings"
@@ -16,8 +15,8 @@ import (
 	"github.com/marlingen/marlingen/runtime/metal/internal/objc"
 )
 
-// Values of objects, by class. A NSString's is a string, that of NSError its
-// words, that of NSArray []*object, that of dispatch_data []byte.
+// Values of objects, by class. That of NSString is a string, that of NSError its
+// words, that of dispatch_data []byte. NSArray has none: it holds its elements.
 type (
 	compileOptions struct {
 		language    uintptr
