@@ -9,12 +9,13 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
+	"github.com/marlingen/marlingen/runtime/metal"
 	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 // deviceFlag chooses a device.
 type deviceFlag struct {
-	Device string `help:"Device to use: cpu, in Go; msl, the generated Metal text compiled by clang for this machine." enum:"cpu,msl" default:"cpu"`
+	Device string `help:"Device to use: cpu, in Go; metal, an Apple GPU; msl, the generated Metal text compiled by clang for this machine." enum:"cpu,metal,msl" default:"cpu"`
 }
 
 // A session is an open device with a library.
@@ -38,7 +39,10 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 }
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
-	if f.Device == "msl" {
+	switch f.Device {
+	case "metal":
+		return metal.Open(metal.Options{Digest: generated.Manifest.Digest})
+	case "msl":
 		return msl.Open(ctx, msl.Options{})
 	}
 	return cpu.New(o), nil

@@ -38,6 +38,7 @@ type cli struct {
 	Quality    qualityCmd    `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
+	Compile    compileCmd    `cmd:"" help:"Compile the generated Metal into a library, on a Mac."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }
