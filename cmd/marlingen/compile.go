@@ -33,10 +33,10 @@ Metal text, and writes it beside the text. For cuda that is PTX: a file for each
   marlingen compile --target cuda --check`
 }
 
-// A compilation is what a root's sources are compiled to, by file.
+// A compilation is what there is to compile.
 type compilation struct {
 	manifest runtime.Manifest
-	table    *runtime.Table
+	table    *runtime.Table // the target's
 	sources  gen.Files
 }
 
@@ -92,10 +92,10 @@ func (c *compileCmd) load() (*compilation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &compilation{model.Manifest(files), model.Table(), files}, nil
+	return &compilation{model.Manifest(files), model.Table().For(c.Target), files}, nil
 }
 
-// kernels returns the rows of a source.
+// kernels returns the target's rows of a source.
 func (in *compilation) kernels(source string) (ks []*runtime.Kernel) {
 	for _, k := range in.table.Kernels {
 		if k.Source == source {
