@@ -8,7 +8,7 @@ PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
 CALIBRATION := testdata/calibration.txt
 
-.PHONY: run build test race clang generate check prove testdata quality bench microbench lint fuzz
+.PHONY: run build test race clang generate check prove testdata quality bench bench-cuda microbench lint fuzz
 
 run: build
 	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
@@ -66,6 +66,13 @@ quality: build
 # Time layers against what the machine can do. Writes docs/cpu-speed.md.
 bench:
 	go run ./cmd/marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+
+# What tests and times an NVIDIA GPU, in a folder to take to a machine that has
+# one: bin/bench-cuda/run.sh. It needs neither Go nor a network there.
+bench-cuda:
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags=-s -o bin/bench-cuda/marlingen ./cmd/marlingen
+	CGO_ENABLED=0 GOOS=linux go test -c -trimpath -ldflags=-s -o bin/bench-cuda/cuda.test ./runtime/cuda
+	cp .ci/cuda bin/bench-cuda/run.sh
 
 # Benchmarks of the parts, in Go's format, for benchstat.
 microbench:

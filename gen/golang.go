@@ -126,8 +126,8 @@ func table(m *Model, manifest runtime.Manifest) ([]byte, error) {
 		file.Var().Id(tuplesOf(c)).Op("=").Index().Add(rt("BitTuple")).Values(
 			lines(c.Tuples, func(t runtime.BitTuple) Code { return tuple(t) })...)
 	}
-	file.Comment("Sources holds the Metal source of each kernel, by its Source, and the PTX that was compiled from it.")
-	file.Comment("//go:embed *.metal *.ptx")
+	file.Comment("Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.")
+	file.Comment("//go:embed *.metal *.ptx manifest.json")
 	file.Var().Id("Sources").Qual("embed", "FS")
 	file.Comment("Manifest identifies the generated files.")
 	file.Var().Id("Manifest").Op("=").Add(rt("Manifest")).Values(

@@ -52,9 +52,9 @@ var trellisTuples = []runtime.BitTuple{
 	{Gate: 5, Up: 3, Down: 4},
 }
 
-// Sources holds the Metal source of each kernel, by its Source, and the PTX that was compiled from it.
+// Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.
 //
-//go:embed *.metal *.ptx
+//go:embed *.metal *.ptx manifest.json
 var Sources embed.FS
 
 // Manifest identifies the generated files.

@@ -171,7 +171,7 @@ func TestOverrideProperties(t *testing.T) {
 // are present.
 func everything() runtime.Availability {
 	have := runtime.Availability{}
-	for _, k := range generated.Table.Kernels {
+	for _, k := range generated.Table.For(runtime.Metal3).Kernels {
 		have[k.Symbol] = runtime.Status{State: runtime.Present}
 	}
 	return have
@@ -226,7 +226,7 @@ func TestSelectGenerated(t *testing.T) {
 			if test.edit != nil {
 				test.edit(have)
 			}
-			choice, err := runtime.Select(generated.Table, have, test.request)
+			choice, err := runtime.Select(generated.Table.For(runtime.Metal3), have, test.request)
 			if test.err != "" {
 				require.ErrorContains(t, err, test.err)
 				return
