@@ -12,7 +12,7 @@ CALIBRATION := testdata/calibration.txt
 # Whether the suite on a Mac's GPU may be skipped for want of one: 0 or 1.
 REQUIRE_METAL := 1
 
-.PHONY: run build test race arm64 metal clang generate check prove testdata quality bench microbench lint fuzz
+.PHONY: run build test race arm64 metal clang generate check prove testdata quality bench bench-cuda microbench lint fuzz
 
 run: build
 	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
@@ -69,6 +69,7 @@ generate:
 # Report what generate would change.
 check:
 	go run ./cmd/marlingen regenerate --check
+	go run ./cmd/marlingen compile cuda --check
 	@set -e; for d in moe/logits runtime/cpu/limits runtime/cpu/simd; do \
 		t=$$(mktemp -d); cp -r $$d/_asm $$t; echo "assembly of $$d"; \
 		(cd $$t/_asm && go run $$(sed -n 's|^//go:generate go run -C _asm ||p' "$(CURDIR)/$$d/"*.go)); \
@@ -88,6 +89,13 @@ quality: build
 # Time layers against what the machine can do. Writes docs/cpu-speed.md.
 bench:
 	go run ./cmd/marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+
+# What tests and times an NVIDIA GPU, in a folder to take to a machine that has
+# one: bin/bench-cuda/run.sh. It needs neither Go nor a network there.
+bench-cuda:
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags=-s -o bin/bench-cuda/marlingen ./cmd/marlingen
+	CGO_ENABLED=0 GOOS=linux go test -c -trimpath -ldflags=-s -o bin/bench-cuda/cuda.test ./runtime/cuda
+	cp .ci/cuda bin/bench-cuda/run.sh
 
 # Benchmarks of the parts, in Go's format, for benchstat.
 microbench:

@@ -11,11 +11,21 @@ import (
 	"slices"
 )
 
-// Table holds every generated kernel.
-var Table = &runtime.Table{
+// Table holds the kernels for Apple's GPUs. Devices without kernels of their own run
+// them, too.
+var Table = All.For(runtime.Metal3)
+
+// CUDA holds the kernels for NVIDIA's GPUs.
+var CUDA = All.For(runtime.CUDA)
+
+// All holds every generated kernel. To select from it would be to mix devices.
+var All = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,
 		trellisBaseKernels,
+		trellisCudaBaseKernels,
+		trellisCudaDecodeKernels,
+		trellisCudaPrefill4Kernels,
 		trellisDecodeKernels,
 		trellisLargeBatchKernels,
 		trellisPrefill4Kernels,
@@ -49,20 +59,23 @@ var trellisTuples = []runtime.BitTuple{
 	{Gate: 5, Up: 3, Down: 4},
 }
 
-// Sources holds the Metal source of each kernel, by its Source.
+// Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.
 //
-//go:embed *.metal
+//go:embed *.metal* *.ptx manifest.json
 var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "5f2f888d47271fd83fc58e582e60486011ea613516dfd5c8f61c2203a91bd8c8",
-	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
+	Digest: "733e3d4d23c24c05a3bfa8178c740236d6bd26569a96edffdb0796e31e1e36b8",
+	Specs:  "d0fd10faa7d48b5a3e764e5e20015f41e7aec14bb63442b481337ed7c3cef22f",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "696f1c928c13cacb3a71c7de5ef5c00802365a3171974f78d385e80efa9efea5"},
-		{Name: "trellis_decode.metal", SHA256: "6f05f314bb39d5ca0bbc3b74bada26d24e14dab43f8335dfa58a38d117b5c2c5"},
-		{Name: "trellis_large_batch.metal", SHA256: "865db6ac178dbba0b75d9f5fe254956577cb7448b478e0c46a54a13474d64013"},
-		{Name: "trellis_prefill4.metal", SHA256: "a39d7579aacdd98edcee2d1f9ef4fdec131cd37087355906fccbd5b33355fcb5"},
+		{Name: "trellis_base.metal", SHA256: "c98900b452eba72ee58fde2a8c8342b02c5ed39f5fa73b60d8e3a7871c6c8cbc"},
+		{Name: "trellis_cuda_base.metal", SHA256: "2a716726266d429a3fc65caa47f7de796731b307da49c2aead1a4a8b0847c60b"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "5b9a9d2fd1455fcc10dac3f566e1d0b461524c15f5132be9dd30af387f846d27"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "562fda9f411a64176c2c83469f769b3fb0483cbf24e6640f7c74cb07e1d089fc"},
+		{Name: "trellis_decode.metal", SHA256: "8d668128fc5b1fc70290f3ac7dda5ef819d347c05f0f9f6e3b903834789fa6de"},
+		{Name: "trellis_large_batch.metal", SHA256: "2d0cdfeefca6e18b70dd73348f3f6e7bc5fbdf527be30b016eff1fbfb2687b92"},
+		{Name: "trellis_prefill4.metal", SHA256: "8aafb486dc9fda61853ad865add2b16e910f8c9a4446303cfe1eca1c1d0f4d40"},
 	},
 }

@@ -30,6 +30,7 @@ kernels and the Go rows that dispatch them:
 
 type cli struct {
 	Regenerate regenerateCmd `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
+	Compile    compileCmd    `cmd:"" help:"Compile the generated Metal: into a library on a Mac, or to PTX for NVIDIA."`
 	Inventory  inventoryCmd  `cmd:"" help:"Say which kernels of the table a device has."`
 	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
 	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
@@ -38,7 +39,6 @@ type cli struct {
 	Quality    qualityCmd    `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
-	Compile    compileCmd    `cmd:"" help:"Compile the generated Metal into a library, on a Mac."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }

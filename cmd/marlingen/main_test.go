@@ -41,7 +41,7 @@ func TestMetalScripts(t *testing.T) {
 	runScripts(t, "testdata/metal")
 }
 
-func runScripts(t *testing.T, dir string) {
+func runScripts(t *testing.T, dir string, env ...string) {
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	cache, err := os.UserCacheDir()
@@ -51,6 +51,7 @@ func runScripts(t *testing.T, dir string) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("ROOT", root)
 			e.Setenv("XDG_CACHE_HOME", cache) // of what clang compiled
+			e.Vars = append(e.Vars, env...)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -18,10 +18,10 @@ import (
 // warnings.
 var compilerFlags = []string{"-std=metal3.1", "-mmacosx-version-min=14.0", "-fno-fast-math", "-Werror"}
 
-// Compile returns the compiled library of a manifest's sources, which carries
-// the manifest's digest. It runs Apple's compiler, and so needs macOS with Xcode.
+// Compile returns the compiled library of the sources of t's kernels, which
+// carries the digest of their manifest. It runs Apple's compiler, and so needs macOS with Xcode.
 // The error holds what the compiler says of all sources.
-func Compile(ctx context.Context, m runtime.Manifest, sources fs.FS) ([]byte, error) {
+func Compile(ctx context.Context, digest string, t *runtime.Table, sources fs.FS) ([]byte, error) {
 	xcrun, err := exec.LookPath("xcrun")
 	if err != nil {
 		return nil, fmt.Errorf("metal: no Metal compiler here: %w; it is Apple's, and comes with Xcode", err)
@@ -50,13 +50,13 @@ func Compile(ctx context.Context, m runtime.Manifest, sources fs.FS) ([]byte, er
 		errs = append(errs, run(append(append([]string{"metal"}, compilerFlags...), "-c", "-o", object, name)...))
 		link = append(link, object)
 	}
-	compile("digest.metal", []byte(DigestSource(m.Digest)))
-	for _, s := range m.Sources {
-		text, err := fs.ReadFile(sources, s.Name)
+	compile("digest.metal", []byte(DigestSource(digest)))
+	for _, name := range t.SourceNames() {
+		text, err := fs.ReadFile(sources, name)
 		if err != nil {
 			return nil, fmt.Errorf("metal: %w", err)
 		}
-		compile(s.Name, text)
+		compile(name, text)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -120,16 +120,8 @@ func (d *Device) modules(ctx context.Context, t *runtime.Table, sources fs.FS) (
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("metal: %w", err)
 	}
-	var names []string
-	seen := make(map[string]bool)
-	for _, k := range t.Kernels {
-		if k.Body != nil && !seen[k.Source] {
-			seen[k.Source] = true
-			names = append(names, k.Source)
-		}
-	}
 	var mu sync.Mutex
-	err := each(ctx, names, func(name string) {
+	err := each(ctx, t.SourceNames(), func(name string) {
 		text, err := fs.ReadFile(sources, name)
 		m := module{status: runtime.Status{State: runtime.Missing, Words: fmt.Sprintf("no source: %v", err)}}
 		if err == nil {

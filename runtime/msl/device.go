@@ -89,10 +89,11 @@ func Open(ctx context.Context, o Options) (*Device, error) {
 	return &Device{options: o, compiler: c, runner: runner, slots: slots, live: make(map[uint64]bool)}, nil
 }
 
-// The limits of a threadgroup, as on Apple's GPUs.
+// The limits of a threadgroup: the widest of any target. That a kernel keeps its
+// own target's is proved when it is generated.
 const (
 	mostThreads          = 1024
-	mostThreadgroupBytes = 32768
+	mostThreadgroupBytes = 232448
 )
 
 // Info describes the host and the compiler.

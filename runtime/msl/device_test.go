@@ -54,8 +54,8 @@ func TestDevice(t *testing.T) {
 // loops over the inputs come round.
 func TestDeep(t *testing.T) {
 	dev := open(t, msl.Options{Checker: true})
-	table := &runtime.Table{Codecs: generated.Table.Codecs}
-	for _, k := range generated.Table.Kernels {
+	table := &runtime.Table{Codecs: generated.All.Codecs}
+	for _, k := range generated.All.Kernels {
 		if k.Kind == runtime.Tuple && k.Tuples[0] == (runtime.BitTuple{Gate: 6, Up: 2, Down: 3}) {
 			table.Kernels = append(table.Kernels, k)
 		}

@@ -516,9 +516,9 @@ func (r *rewriter) threadgroupVariables(i int) int {
 		r.variables++
 		fmt.Fprintf(&b, "typedef %s %s_msl_type %s; ", kept, name, r.flat(at+1, last))
 		fmt.Fprintf(&b, "constexpr uint %s_msl_offset = MSL_OFFSET(%s, %[1]s_msl_type); ", name, r.offset)
-		fmt.Fprintf(&b, "__local %s_msl_type &%[1]s = MSL_VARIABLE(%[1]s_msl_type, %d, \"%[1]s\"); ", name, r.variables)
+		fmt.Fprintf(&b, "__local %s_msl_type &%[1]s = MSL_VARIABLE(%[1]s_msl_type, %d, %[1]s_msl_offset, \"%[1]s\"); ", name, r.variables)
 		r.offset = fmt.Sprintf("%s_msl_offset + sizeof(%[1]s_msl_type)", name)
-		fmt.Fprintf(&b, "static_assert(%s <= 32768, \"the threadgroup variables up to here take more than 32768 bytes\");", r.offset)
+		fmt.Fprintf(&b, "static_assert(%s <= MSL_THREADGROUP_BYTES, \"the threadgroup variables up to here take more than 32768 bytes\");", r.offset)
 	}
 	b.WriteString(strings.Repeat("\n", strings.Count(r.text(r.start, close+1), "\n")))
 	r.replace(r.start, close+1, b.String())
