@@ -159,6 +159,13 @@ func TestAddTuple(t *testing.T) {
 		"trellis_prefill4.metal":    5,
 		"trellis_base.metal":        5,
 		"trellis_large_batch.metal": 5,
+
+		"trellis_cuda_decode.go":      4,
+		"trellis_cuda_prefill4.go":    4,
+		"trellis_cuda_base.go":        4,
+		"trellis_cuda_decode.metal":   5,
+		"trellis_cuda_prefill4.metal": 5,
+		"trellis_cuda_base.metal":     5,
 	}, added)
 }
 

@@ -15,13 +15,13 @@ import (
 )
 
 var (
-	entry     = regexp.MustCompile(`(?s)\.entry (\w+)\((.*?)\n\)\n\.reqntid (\d+), 1, 1\n\{(.*?)\n\}`)
+	entry     = regexp.MustCompile(`(?s)\.entry (\w+)\((.*?)\n\)\n\.reqntid (\d+), 1, 1\n(?:\.minnctapersm (\d+)\n)?\{(.*?)\n\}`)
 	parameter = regexp.MustCompile(`\.param (?:\.align \d+ )?\.(u64|b8) .*?_param_\d+(?:\[(\d+)\])?(?:,|$)`)
 	generic   = regexp.MustCompile(`\b(?:ld|st|atom)\.(?:volatile\.)?(?:v[24]\.)?[bufs]\d+`)
 )
 
 // A kernel is an entry of PTX.
-type kernel struct{ parameters, threads, text string }
+type kernel struct{ parameters, threads, residents, text string }
 
 // entries returns the entries of all PTX by symbol.
 func entries(t *testing.T) map[string]kernel {
@@ -35,11 +35,17 @@ func entries(t *testing.T) map[string]kernel {
 			"%s was compiled from other sources; run go generate ./...", name)
 		for _, m := range entry.FindAllStringSubmatch(string(text), -1) {
 			require.NotContains(t, all, m[1])
-			all[m[1]] = kernel{m[2], m[3], m[4]}
+			all[m[1]] = kernel{m[2], m[3], m[4], m[5]}
 		}
 		require.Equal(t, strings.Count(string(text), ".entry "), len(entry.FindAllString(string(text), -1)), "%s has other entries", name)
 	}
 	return all
+}
+
+// number returns the number that s spells, or 0.
+func number(s string) (n int) {
+	_, _ = fmt.Sscan(s, &n)
+	return n
 }
 
 // Every row for NVIDIA's GPUs has an entry whose parameters are its bindings, and nothing else does.
@@ -51,6 +57,7 @@ func TestPTXEntries(t *testing.T) {
 		require.True(t, ok, "%s has no entry", k.Symbol)
 		delete(all, k.Symbol)
 		require.Equal(t, fmt.Sprint(k.Threads), e.threads, k.Symbol)
+		require.Equal(t, k.Residents, number(e.residents), k.Symbol)
 		ps := parameter.FindAllStringSubmatch(strings.ReplaceAll(e.parameters, "\n", " "), -1)
 		require.Len(t, ps, len(k.Bindings), "%s: %s", k.Symbol, e.parameters)
 		for i, b := range k.Bindings {

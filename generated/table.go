@@ -66,14 +66,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "733e3d4d23c24c05a3bfa8178c740236d6bd26569a96edffdb0796e31e1e36b8",
+	Digest: "a992bcb6d42d0ce7597b4582134ebc993125f922f1ea471159dc781509d551ec",
 	Specs:  "d0fd10faa7d48b5a3e764e5e20015f41e7aec14bb63442b481337ed7c3cef22f",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
 		{Name: "trellis_base.metal", SHA256: "c98900b452eba72ee58fde2a8c8342b02c5ed39f5fa73b60d8e3a7871c6c8cbc"},
-		{Name: "trellis_cuda_base.metal", SHA256: "2a716726266d429a3fc65caa47f7de796731b307da49c2aead1a4a8b0847c60b"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "5b9a9d2fd1455fcc10dac3f566e1d0b461524c15f5132be9dd30af387f846d27"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "562fda9f411a64176c2c83469f769b3fb0483cbf24e6640f7c74cb07e1d089fc"},
+		{Name: "trellis_cuda_base.metal", SHA256: "21bec53d83a7929ba3ca7b8378038edae39e5cf3c9b01fea2dbf27196461802c"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "864e37345a9d297260063db9a52e4d814870e5efb251934f61525af5ceb1782e"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "3508ea52e3d50e217a8278b99fb5e50fa5c736bbbdfb5fc13cccaccb00e8c3c3"},
 		{Name: "trellis_decode.metal", SHA256: "8d668128fc5b1fc70290f3ac7dda5ef819d347c05f0f9f6e3b903834789fa6de"},
 		{Name: "trellis_large_batch.metal", SHA256: "2d0cdfeefca6e18b70dd73348f3f6e7bc5fbdf527be30b016eff1fbfb2687b92"},
 		{Name: "trellis_prefill4.metal", SHA256: "8aafb486dc9fda61853ad865add2b16e910f8c9a4446303cfe1eca1c1d0f4d40"},

@@ -629,8 +629,10 @@ struct Steps {
         first_after.fetch(first, output, lane);
         if (N == 2) second_after.fetch(second, output, lane);
       }
-      multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
-      if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      if (output < first.outputs) {
+        multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
+        if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      }
       if (more) {
         if (Spec::stages == 1) barrier();
         put(scratch.stage[(step + 1) % Spec::stages], group + Spec::splits);
