@@ -75,7 +75,7 @@ func TestPTXEntries(t *testing.T) {
 // cores where weights are, and each kernel waits for what earlier launches write.
 func TestPTXText(t *testing.T) {
 	for symbol, e := range entries(t) {
-		k := generated.Table.Kernel(symbol)
+		k := generated.CUDA.Kernel(symbol)
 		require.NotNil(t, k)
 		if k.ThreadgroupBytes > 0 {
 			require.Regexp(t, `bar(rier)?\.sync|bar\.warp\.sync`, e.text, symbol)

@@ -240,7 +240,7 @@ func TestSelectGenerated(t *testing.T) {
 
 // A view holds a target's own kernels and those for all, as they are, and nobody else's.
 func TestFor(t *testing.T) {
-	all := generated.Table
+	all := generated.All
 	metal, cuda := all.For(runtime.Metal3), all.For(runtime.CUDA)
 	require.Equal(t, all.Codecs, cuda.Codecs)
 	seen := map[*runtime.Kernel]int{}
