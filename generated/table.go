@@ -66,14 +66,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "a992bcb6d42d0ce7597b4582134ebc993125f922f1ea471159dc781509d551ec",
-	Specs:  "d0fd10faa7d48b5a3e764e5e20015f41e7aec14bb63442b481337ed7c3cef22f",
+	Digest: "87b3527de22497d0e487e0c32059bef59a79b189687a0902d3af7d73d599e3d5",
+	Specs:  "d49eb9c38c83e951c5e0aae8b6611e72e27ac0b9e02ab0646b62dc48b096b87d",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
 		{Name: "trellis_base.metal", SHA256: "c98900b452eba72ee58fde2a8c8342b02c5ed39f5fa73b60d8e3a7871c6c8cbc"},
-		{Name: "trellis_cuda_base.metal", SHA256: "21bec53d83a7929ba3ca7b8378038edae39e5cf3c9b01fea2dbf27196461802c"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "864e37345a9d297260063db9a52e4d814870e5efb251934f61525af5ceb1782e"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "3508ea52e3d50e217a8278b99fb5e50fa5c736bbbdfb5fc13cccaccb00e8c3c3"},
+		{Name: "trellis_cuda_base.metal", SHA256: "07098a4ab20b6781fa913e8345e1357c0da0d2856f07f70734dad17c23c13091"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "1958ef051b5dd9f1097576f7678c9f98694d0035eb6e1585d19ffbd7753cfd5c"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f71d9ff4eb31e2d3588b6507d3f64447bf90ea9d1c0c4158397f07e624d72cc9"},
 		{Name: "trellis_decode.metal", SHA256: "8d668128fc5b1fc70290f3ac7dda5ef819d347c05f0f9f6e3b903834789fa6de"},
 		{Name: "trellis_large_batch.metal", SHA256: "2d0cdfeefca6e18b70dd73348f3f6e7bc5fbdf527be30b016eff1fbfb2687b92"},
 		{Name: "trellis_prefill4.metal", SHA256: "8aafb486dc9fda61853ad865add2b16e910f8c9a4446303cfe1eca1c1d0f4d40"},

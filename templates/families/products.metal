@@ -132,7 +132,7 @@ struct Fetched {
   half2 scale[Tiles];
 
   // What there is not is like what there is: its inputs are 0, or its outputs are not stored.
-  void fetch(const Weights w, uint group, uint output, uint lane) thread {
+  void fetch(const Weights w, uint group, uint output, uint lane) {
     const uint tiles = w.inputs / 16, groups = (w.inputs + Weights::Group - 1) / Weights::Group;
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
@@ -153,7 +153,7 @@ template <typename Weights, uint Tiles>
 struct After {
   ushort2 factor[Tiles];  // halves, as they lie
 
-  void fetch(const Weights w, uint output, uint lane) thread {
+  void fetch(const Weights w, uint output, uint lane) {
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
       const uint o = min(output + 16 * i, w.outputs - 16) + lane / 4 * 2;
@@ -276,12 +276,12 @@ struct Steps {
     for (uint i = 0; i < Staged; ++i) rows[i] = input(args, work.first + min((place + i * Across) / N, work.rows - 1));
   }
 
-  void fetch(uint group) thread {
+  void fetch(uint group) {
     #pragma unroll
     for (uint i = 0; i < Staged; ++i) fetch(i, group);
   }
 
-  void fetch(uint i, uint group) thread {
+  void fetch(uint i, uint group) {
     const uint task = place + i * Across;
     if (task >= N * Spec::tile) return;
     const bool there = Spec::tile == 1 || task / N < work.rows;
@@ -292,7 +292,7 @@ struct Steps {
     }
   }
 
-  void put(threadgroup Stage<Spec, N>& to, uint group) thread {
+  void put(threadgroup Stage<Spec, N>& to, uint group) {
     #pragma unroll
     for (uint i = 0; i < Staged; ++i) {
       const uint task = place + i * Across, r = task / N, n = task % N;
@@ -319,7 +319,7 @@ struct Steps {
   // Runs the steps. The weights of the first one are fetched already; the last one fetches what comes after.
   void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, thread Fetched<First, Tiles>& firsts,
            thread Fetched<Second, Tiles>& seconds, thread After<First, Tiles>& first_after,
-           thread After<Second, Tiles>& second_after) thread {
+           thread After<Second, Tiles>& second_after) {
     const uint steps = (first.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits);
     if (Plan<Spec, N>::Early) fetch(line);
     put(scratch.stage[0], line);
