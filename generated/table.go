@@ -11,8 +11,15 @@ import (
 	"slices"
 )
 
-// Table holds every generated kernel.
-var Table = &runtime.Table{
+// Table holds the kernels for Apple's GPUs. Devices without kernels of their own run
+// them, too.
+var Table = All.For(runtime.Metal3)
+
+// CUDA holds the kernels for NVIDIA's GPUs.
+var CUDA = All.For(runtime.CUDA)
+
+// All holds every generated kernel. To select from it would be to mix devices.
+var All = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,
 		trellisBaseKernels,
@@ -54,21 +61,21 @@ var trellisTuples = []runtime.BitTuple{
 
 // Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.
 //
-//go:embed *.metal *.ptx manifest.json
+//go:embed *.metal* *.ptx manifest.json
 var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "dd6fbba4c5a7d632fc07f98dc0d2b82409790a9dbb1077f67bc2c28dfd5738b9",
-	Specs:  "0cc6d556df40666bd490b0391a0517c1dc2195ae74f223109815b4161104e889",
+	Digest: "87b3527de22497d0e487e0c32059bef59a79b189687a0902d3af7d73d599e3d5",
+	Specs:  "d49eb9c38c83e951c5e0aae8b6611e72e27ac0b9e02ab0646b62dc48b096b87d",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "97b867be3d3e7e32ee8e7bba6170410a2ef87ff76863be93f96bb718122e89d5"},
-		{Name: "trellis_cuda_base.metal", SHA256: "463208ddb6c0ef793755d1b745fbb548986b46af3c022075225f4affdfe933bf"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "abe7cd3cb3a95be731667d1bca42725be73ada71f033dacfced7e289acf1fa64"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "8f0f470a1e4ccfb552cb4d0a932b7b1a78b5e298bd123e460439f8700fc66c04"},
-		{Name: "trellis_decode.metal", SHA256: "1c7773cea07da150c07fed2cc9cfb0cfe79235b8d6f278b96ec7398fa8666786"},
-		{Name: "trellis_large_batch.metal", SHA256: "0f90b2437e74e54a695877276a89301de5422232fb51e3e5a3324c5ebb668814"},
-		{Name: "trellis_prefill4.metal", SHA256: "8dea00b82cf07947fd7cd8ee59ab30624607f8eaa57f1b89ad7b5fec2018f786"},
+		{Name: "trellis_base.metal", SHA256: "c98900b452eba72ee58fde2a8c8342b02c5ed39f5fa73b60d8e3a7871c6c8cbc"},
+		{Name: "trellis_cuda_base.metal", SHA256: "07098a4ab20b6781fa913e8345e1357c0da0d2856f07f70734dad17c23c13091"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "1958ef051b5dd9f1097576f7678c9f98694d0035eb6e1585d19ffbd7753cfd5c"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f71d9ff4eb31e2d3588b6507d3f64447bf90ea9d1c0c4158397f07e624d72cc9"},
+		{Name: "trellis_decode.metal", SHA256: "8d668128fc5b1fc70290f3ac7dda5ef819d347c05f0f9f6e3b903834789fa6de"},
+		{Name: "trellis_large_batch.metal", SHA256: "2d0cdfeefca6e18b70dd73348f3f6e7bc5fbdf527be30b016eff1fbfb2687b92"},
+		{Name: "trellis_prefill4.metal", SHA256: "8aafb486dc9fda61853ad865add2b16e910f8c9a4446303cfe1eca1c1d0f4d40"},
 	},
 }

@@ -38,12 +38,12 @@ var trellisCudaBaseGateUp = &runtime.Body{
 	Tile:   32,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
-		{Dim: runtime.Intermediate, Per: 128},
+		{Dim: runtime.Intermediate, Per: 256},
 		{Dim: runtime.One, Per: 1},
 	},
-	Threads:          256,
+	Threads:          512,
 	ThreadgroupBytes: 70656,
-	Residents:        0,
+	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -66,15 +66,15 @@ var trellisCudaBaseDown = &runtime.Body{
 	Target: "cuda",
 	Doc:    "y = p·(h·Wd), for each row of the work list",
 	Rows:   runtime.Range{Min: 17, Max: 0},
-	Tile:   32,
+	Tile:   16,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
-		{Dim: runtime.Hidden, Per: 128},
+		{Dim: runtime.Hidden, Per: 256},
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          256,
-	ThreadgroupBytes: 35328,
-	Residents:        0,
+	ThreadgroupBytes: 17664,
+	Residents:        2,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -88,7 +88,7 @@ var trellisCudaBaseDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_base.metal",
-	Spec:   "specs/families/cuda_base.yaml:19",
+	Spec:   "specs/families/cuda_base.yaml:20",
 }
 var trellisCudaBaseKernels = []*runtime.Kernel{
 	{Body: trellisCudaBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaBase623, Line: "specs/codecs/trellis.yaml:14"},
@@ -109,6 +109,6 @@ var trellisCudaBaseKernels = []*runtime.Kernel{
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaBase632Down, Line: "specs/codecs/trellis.yaml:19"},
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaBase444Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaBase534Down, Line: "specs/codecs/trellis.yaml:21"},
-	{Body: trellisCudaBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaBaseDown, Line: "specs/families/cuda_base.yaml:19"},
-	{Body: trellisCudaBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaBaseFairwayDown, Line: "specs/families/cuda_base.yaml:19"},
+	{Body: trellisCudaBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaBaseDown, Line: "specs/families/cuda_base.yaml:20"},
+	{Body: trellisCudaBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaBaseFairwayDown, Line: "specs/families/cuda_base.yaml:20"},
 }

@@ -41,9 +41,9 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 		{Dim: runtime.Intermediate, Per: 16},
 		{Dim: runtime.One, Per: 1},
 	},
-	Threads:          512,
-	ThreadgroupBytes: 17664,
-	Residents:        0,
+	Threads:          256,
+	ThreadgroupBytes: 8832,
+	Residents:        3,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -72,9 +72,9 @@ var trellisCudaDecodeDown = &runtime.Body{
 		{Dim: runtime.Hidden, Per: 16},
 		{Dim: runtime.One, Per: 1},
 	},
-	Threads:          384,
-	ThreadgroupBytes: 6624,
-	Residents:        0,
+	Threads:          192,
+	ThreadgroupBytes: 3312,
+	Residents:        4,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -88,7 +88,7 @@ var trellisCudaDecodeDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_decode.metal",
-	Spec:   "specs/families/cuda_decode.yaml:19",
+	Spec:   "specs/families/cuda_decode.yaml:20",
 }
 var trellisCudaDecodeKernels = []*runtime.Kernel{
 	{Body: trellisCudaDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaDecode623, Line: "specs/codecs/trellis.yaml:14"},
@@ -109,6 +109,6 @@ var trellisCudaDecodeKernels = []*runtime.Kernel{
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaDecode632Down, Line: "specs/codecs/trellis.yaml:19"},
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaDecode444Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaDecode534Down, Line: "specs/codecs/trellis.yaml:21"},
-	{Body: trellisCudaDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaDecodeDown, Line: "specs/families/cuda_decode.yaml:19"},
-	{Body: trellisCudaDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaDecodeFairwayDown, Line: "specs/families/cuda_decode.yaml:19"},
+	{Body: trellisCudaDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaDecodeDown, Line: "specs/families/cuda_decode.yaml:20"},
+	{Body: trellisCudaDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaDecodeFairwayDown, Line: "specs/families/cuda_decode.yaml:20"},
 }

@@ -43,7 +43,7 @@ var trellisCudaPrefill4GateUp = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 8832,
-	Residents:        0,
+	Residents:        2,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -74,7 +74,7 @@ var trellisCudaPrefill4Down = &runtime.Body{
 	},
 	Threads:          256,
 	ThreadgroupBytes: 4416,
-	Residents:        0,
+	Residents:        4,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -88,7 +88,7 @@ var trellisCudaPrefill4Down = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_prefill4.metal",
-	Spec:   "specs/families/cuda_prefill4.yaml:19",
+	Spec:   "specs/families/cuda_prefill4.yaml:20",
 }
 var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaPrefill4623, Line: "specs/codecs/trellis.yaml:14"},
@@ -109,6 +109,6 @@ var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaPrefill4632Down, Line: "specs/codecs/trellis.yaml:19"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4444Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4534Down, Line: "specs/codecs/trellis.yaml:21"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:19"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:19"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:20"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:20"},
 }

@@ -185,9 +185,15 @@ struct Trellis {
   }
 
   // Returns an output's row of a tile: 16 indices, the first in the lowest bits.
-  ulong2 packed(uint tile, uint output) const {
-    const uint row = (output / Side * (inputs / Side) + tile) * Side + output % Side;
-    device const uchar* p = indices + row * 2 * width();
+  ulong2 packed(uint tile, uint output) const { return packed(row(output) + tile * tile_bytes()); }
+
+  // Returns where an output's row of the first tile is; the next tile is tile_bytes() on.
+  device const uchar* row(uint output) const {
+    return indices + (output / Side * (inputs / Side) * Side + output % Side) * 2 * width();
+  }
+  uint tile_bytes() const { return 2 * Side * width(); }
+
+  ulong2 packed(device const uchar* p) const {
     ulong low = 0, high = 0;
     #pragma unroll
     for (uint i = 0; i < 8; i += sizeof(Piece)) {
@@ -236,19 +242,18 @@ struct Trellis {
     uint words[Bits == 0 ? 16 : Bits];
   };
 
-  // Returns those of an output and of the one after it; the first is even.
-  Rows rows(uint tile, uint output) const {
+  // Returns the row at p and the one after it; the first is of an even output.
+  Rows rows(device const uchar* p) const {
     Rows r;
     if (Bits == 0) {
       #pragma unroll
       for (uint i = 0; i < 2; ++i) {
-        const ulong2 row = packed(tile, output + i);
+        const ulong2 row = packed(p + i * 2 * width());
         #pragma unroll
         for (uint p = 0; p < 8; ++p) r.words[8 * i + p] = index(row, p) | index(row, p + 8) << 16;
       }
       return r;
     }
-    device const uchar* p = indices + ((output / Side * (inputs / Side) + tile) * Side + output % Side) * 2 * Bits;
     #pragma unroll
     for (uint i = 0; i < Bits; ++i) {
       if (Bits % 2 == 1) {

@@ -20,7 +20,7 @@ import (
 )
 
 // table holds the kernels of the device.
-var table = generated.Table.For(runtime.CUDA)
+var table = generated.CUDA
 
 // single returns the symbol of the kernel that runs single rows of several tuples.
 func single(t *testing.T, pass runtime.Pass) string {

@@ -94,6 +94,8 @@ func Open(ctx context.Context, o Options) (*Device, error) {
 const (
 	mostThreads          = 1024
 	mostThreadgroupBytes = 232448
+
+	metalThreadgroupBytes = 32768 // on Apple's GPUs
 )
 
 // Info describes the host and the compiler.
@@ -107,7 +109,7 @@ func (d *Device) Info() runtime.Info {
 
 // Check is the function Check, with the cache of d.
 func (d *Device) Check(ctx context.Context, name, text string, include ...string) ([]Diagnostic, error) {
-	return d.compiler.check(ctx, name, text, include...)
+	return d.compiler.check(ctx, metalThreadgroupBytes, name, text, include...)
 }
 
 // Load compiles the sources of the kernels of t, at the same time.

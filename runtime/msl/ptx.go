@@ -78,7 +78,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		return nil, &PTXError{name, "there is no kernel " + symbol}
 	}
 	args := append(c.metal(), "-w", "--target=nvptx64-nvidia-cuda", within(mostThreadgroupBytes), "-march="+ptxGPU, "-Xclang", "-target-feature", "-Xclang", "+"+ptxVersion,
-		"-ffp-contract=fast", "-O3", "-mllvm", "-inline-threshold=1000000", "-S", "-o", "-")
+		"-ffp-contract=fast", "-O3", "-mllvm", "-inline-threshold=1000000", "-mllvm", "-nvptx-prec-divf32=1", "-S", "-o", "-")
 	out, diagnostics, err := c.clang(ctx, b.String(), args...)
 	if errors.As(err, new(*exec.ExitError)) {
 		if words := describe(parseDiagnostics(diagnostics)); words != "" {

@@ -131,20 +131,37 @@ struct Fetched {
   typename Weights::Rows rows[Tiles][2];
   half2 scale[Tiles];
 
-  void fetch(const Weights w, uint group, uint output, uint lane) thread {
+  // What there is not is like what there is: its inputs are 0, or its outputs are not stored.
+  void fetch(const Weights w, uint group, uint output, uint lane) {
+    const uint tiles = w.inputs / 16, groups = (w.inputs + Weights::Group - 1) / Weights::Group;
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
-      const uint o = output + 16 * i + lane / 4 * 2;
+      const uint o = min(output + 16 * i, w.outputs - 16) + lane / 4 * 2;
+      device const uchar* row = w.row(o);
       #pragma unroll
       for (uint half_group = 0; half_group < 2; ++half_group) {
-        const uint tile = 8 * group + 4 * half_group + lane % 4;
-        rows[i][half_group] = typename Weights::Rows{};
-        if (tile < w.inputs / 16 && o < w.outputs) rows[i][half_group] = w.rows(tile, o);
+        rows[i][half_group] = w.rows(row + min(8 * group + 4 * half_group + lane % 4, tiles - 1) * w.tile_bytes());
       }
-      scale[i] = half2(0.0h);
-      if (group * Weights::Group < w.inputs && o < w.outputs) scale[i] = half2(w.scale(group, o), w.scale(group, o + 1));
+      const uint g = min(group, groups - 1);
+      scale[i] = half2(w.scale(g, o), w.scale(g, o + 1));
     }
   }
+};
+
+// The factors of a lane's outputs.
+template <typename Weights, uint Tiles>
+struct After {
+  ushort2 factor[Tiles];  // halves, as they lie
+
+  void fetch(const Weights w, uint output, uint lane) {
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      const uint o = min(output + 16 * i, w.outputs - 16) + lane / 4 * 2;
+      factor[i] = ushort2(as_type<ushort>(w.sv[o]), as_type<ushort>(w.sv[o + 1]));
+    }
+  }
+
+  float2 of(uint i) const { return float2(float(as_type<half>(factor[i].x)), float(as_type<half>(factor[i].y))); }
 };
 
 // Sums of a lane: of two outputs, of each row that is its own.
@@ -259,15 +276,15 @@ struct Steps {
     for (uint i = 0; i < Staged; ++i) rows[i] = input(args, work.first + min((place + i * Across) / N, work.rows - 1));
   }
 
-  void fetch(uint group) thread {
+  void fetch(uint group) {
     #pragma unroll
     for (uint i = 0; i < Staged; ++i) fetch(i, group);
   }
 
-  void fetch(uint i, uint group) thread {
+  void fetch(uint i, uint group) {
     const uint task = place + i * Across;
     if (task >= N * Spec::tile) return;
-    const bool there = task / N < work.rows;
+    const bool there = Spec::tile == 1 || task / N < work.rows;
     if (N == 1 || task % N == 0) {
       inputs[i] = fetch_inputs(first, rows[i], there, group * First::Group, lane);
     } else {
@@ -275,7 +292,7 @@ struct Steps {
     }
   }
 
-  void put(threadgroup Stage<Spec, N>& to, uint group) thread {
+  void put(threadgroup Stage<Spec, N>& to, uint group) {
     #pragma unroll
     for (uint i = 0; i < Staged; ++i) {
       const uint task = place + i * Across, r = task / N, n = task % N;
@@ -283,9 +300,9 @@ struct Steps {
       if (!Plan<Spec, N>::Early) fetch(i, group);
       threadgroup uint* x = to.x[line][n][2 * r];
       if (N == 1 || n == 0) {
-        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], first, inputs[i], r < work.rows, lane);
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], first, inputs[i], Spec::tile == 1 || r < work.rows, lane);
       } else {
-        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], second, inputs[i], r < work.rows, lane);
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], second, inputs[i], Spec::tile == 1 || r < work.rows, lane);
       }
     }
   }
@@ -299,8 +316,10 @@ struct Steps {
     }
   }
 
+  // Runs the steps. The weights of the first one are fetched already; the last one fetches what comes after.
   void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, thread Fetched<First, Tiles>& firsts,
-           thread Fetched<Second, Tiles>& seconds) thread {
+           thread Fetched<Second, Tiles>& seconds, thread After<First, Tiles>& first_after,
+           thread After<Second, Tiles>& second_after) {
     const uint steps = (first.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits);
     if (Plan<Spec, N>::Early) fetch(line);
     put(scratch.stage[0], line);
@@ -315,9 +334,14 @@ struct Steps {
         firsts.fetch(first, group + Spec::splits, output, lane);
         if (N == 2) seconds.fetch(second, group + Spec::splits, output, lane);
         if (Plan<Spec, N>::Early) fetch(group + Spec::splits);
+      } else {
+        first_after.fetch(first, output, lane);
+        if (N == 2) second_after.fetch(second, output, lane);
       }
-      multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
-      if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      if (output < first.outputs) {
+        multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
+        if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      }
       if (more) {
         if (Spec::stages == 1) barrier();
         put(scratch.stage[(step + 1) % Spec::stages], group + Spec::splits);
@@ -331,7 +355,7 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   constexpr uint Tiles = Plan<Spec, 2>::Tiles;
   const Work work = args.work[at.group.x];
-  if (work.rows == 0) return;
+  if (work.rows == 0 || work.expert >= args.shape.experts) return;  // the second, so that both are fetched at once
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
   const Gate gate(args.weights, expert.gate, hidden, intermediate);
@@ -342,8 +366,10 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
   Fetched<Up, Tiles> ups;
   gates.fetch(gate, steps.line, steps.output, at.lane);
   ups.fetch(up, steps.line, steps.output, at.lane);
+  After<Gate, Tiles> gate_after = {};
+  After<Up, Tiles> up_after = {};
   Sums<Spec, 2> sums[2] = {};
-  steps.run(sums, scratch, gates, ups);
+  steps.run(sums, scratch, gates, ups, gate_after, up_after);
 
   add_lines<Spec, 2>(sums, scratch, at);
   if (steps.line > 0) return;
@@ -351,12 +377,10 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
   for (uint i = 0; i < Tiles; ++i) {
     const uint o = steps.output + 16 * i + at.lane / 4 * 2;
     if (o >= intermediate) continue;
-    const float2 gate_after(gate.after(o), gate.after(o + 1));
-    const float2 up_after(up.after(o), up.after(o + 1));
     #pragma unroll
     for (uint j = 0; j < Plan<Spec, 2>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
-      const float2 g = sums[0].of[i][j] * gate_after, u = sums[1].of[i][j] * up_after;
+      const float2 g = sums[0].of[i][j] * gate_after.of(i), u = sums[1].of[i][j] * up_after.of(i);
       if (r < work.rows) {
         *(device float2*)(args.h + ulong(work.first + r) * intermediate + o) = float2(silu(g.x) * u.x, silu(g.y) * u.y);
       }
@@ -369,7 +393,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   constexpr uint Tiles = Plan<Spec, 1>::Tiles;
   const Work work = args.work[at.group.x];
-  if (work.rows == 0) return earlier_launches(at.lane);
+  if (work.rows == 0 || work.expert >= args.shape.experts) return earlier_launches(at.lane);
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
   const Weights w(args.weights, expert.down, intermediate, hidden);
@@ -377,9 +401,13 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, args, at);
   Fetched<Weights, Tiles> fetched, none;
   fetched.fetch(w, steps.line, steps.output, at.lane);
-  earlier_launches(at.lane);  // h is theirs; work and weights are older, and gate_up has waited for them
+  float prob[Plan<Spec, 1>::Products];
+  #pragma unroll
+  for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) prob[j] = args.prob[work.first + min(4 * j + at.lane % 4, work.rows - 1)];
+  earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
+  After<Weights, Tiles> after = {}, nothing;
   Sums<Spec, 1> sums[1] = {};
-  steps.run(sums, scratch, fetched, none);
+  steps.run(sums, scratch, fetched, none, after, nothing);
 
   add_lines<Spec, 1>(sums, scratch, at);
   if (steps.line > 0) return;
@@ -387,12 +415,11 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   for (uint i = 0; i < Tiles; ++i) {
     const uint o = steps.output + 16 * i + at.lane / 4 * 2;
     if (o >= hidden) continue;
-    const float2 after(w.after(o), w.after(o + 1));
     #pragma unroll
     for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
       if (r < work.rows) {
-        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = args.prob[work.first + r] * (sums[0].of[i][j] * after);
+        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * after.of(i));
       }
     }
   }
