@@ -72,6 +72,7 @@ type Double struct {
 	set        func(what string, value int) int32
 	complaints func() string
 	early      func() int
+	held       func() int
 	reset      func()
 }
 
@@ -95,11 +96,13 @@ func New(t testing.TB, table *runtime.Table, macros ...string) *Double {
 	purego.RegisterLibFunc(&d.set, handle, "double_set")
 	purego.RegisterLibFunc(&d.complaints, handle, "double_complaints")
 	purego.RegisterLibFunc(&d.early, handle, "double_early")
+	purego.RegisterLibFunc(&d.held, handle, "double_held")
 	purego.RegisterLibFunc(&d.reset, handle, "double_reset")
 	setRunner(runner())
 	current.begin(table)
 	t.Cleanup(func() {
 		require.Empty(t, d.Complaints())
+		require.Zero(t, d.held(), "a context is left when the test ends")
 	})
 	return d
 }

@@ -755,6 +755,14 @@ void double_set_runner(int (*f)(const void *)) { runner = f; }
 const char *double_complaints(void) { return complaints; }
 long double_early(void) { return early_launches; }
 
+/* double_held returns how often contexts have been retained and not released. */
+long double_held(void) {
+	long n = 0;
+	for (int i = 0; i < DEVICES; i++)
+		if (contexts[i] && contexts[i]->t.live) n += contexts[i]->references;
+	return n;
+}
+
 static void __attribute__((constructor)) start(void) {
 	double_reset();
 	const char *words = getenv("CUDA_DOUBLE"); /* of another process: "version=11000 devices=0" */
