@@ -2,7 +2,8 @@
 // them.
 //
 // Exit status: 0 if all is well, 1 if a check failed or something went wrong,
-// 2 if the command line makes no sense, 130 if it was interrupted.
+// 2 if the command line makes no sense, 130 if it was interrupted. That of diff
+// is as of diff(1): 1 if there is a difference, 2 if something went wrong.
 package main
 
 import (
@@ -39,6 +40,7 @@ type cli struct {
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
+	Diff       diffCmd       `cmd:"" help:"Say what changed between two manifests."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }
 
@@ -49,6 +51,15 @@ type app struct {
 
 // errFailed is a check that failed and has been reported.
 var errFailed = errors.New("a check failed")
+
+// A statusError is an error with an exit status other than 1.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -90,6 +101,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 130
 	case !errors.Is(err, errFailed):
 		fmt.Fprintf(stderr, "marlingen: %v\n", err)
+	}
+	if other := (*statusError)(nil); errors.As(err, &other) {
+		return other.status
 	}
 	return 1
 }
