@@ -56,13 +56,13 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "5f2f888d47271fd83fc58e582e60486011ea613516dfd5c8f61c2203a91bd8c8",
-	Specs:  "7e37e6a1476a4533a8bc47fe54c91282a6c6274f49c14cbbb66c85f34c11bfa7",
+	Digest: "56b820e79a592acd177801835416651ddb72bf8652030e3bb6f266026a292fea",
+	Specs:  "63e947ef045a03af8bdd842e09b894d3cf0d68a8923a58ea9b79945e2d2a43fe",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "696f1c928c13cacb3a71c7de5ef5c00802365a3171974f78d385e80efa9efea5"},
-		{Name: "trellis_decode.metal", SHA256: "6f05f314bb39d5ca0bbc3b74bada26d24e14dab43f8335dfa58a38d117b5c2c5"},
-		{Name: "trellis_large_batch.metal", SHA256: "865db6ac178dbba0b75d9f5fe254956577cb7448b478e0c46a54a13474d64013"},
-		{Name: "trellis_prefill4.metal", SHA256: "a39d7579aacdd98edcee2d1f9ef4fdec131cd37087355906fccbd5b33355fcb5"},
+		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
+		{Name: "trellis_base.metal", SHA256: "ed1a25925712cb2ec9dd0ddb6de1cc0c163090d2ab7db61e1b7ae19376b430b3"},
+		{Name: "trellis_decode.metal", SHA256: "ff9385e2cbb70da2bf8dc2ca0a3620fdda8a6809e7a949a040c679b8ff9cf6e4"},
+		{Name: "trellis_large_batch.metal", SHA256: "3fad3609bf8ff6acedc947cf0d899dde8dc4c4624dbb920eb342134a7de09f60"},
+		{Name: "trellis_prefill4.metal", SHA256: "4ad707978736d87ee59e65263525cad61405163dd35a16ba2eb9987b86f4e0fd"},
 	},
 }

@@ -40,6 +40,7 @@ type cli struct {
 	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
+	Schema     schemaCmd     `cmd:"" help:"Write the JSON schema of a kind of spec."`
 	Diff       diffCmd       `cmd:"" help:"Say what changed between two manifests."`
 	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { status = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.Vars{"profiles": profileNames()},
+		kong.Vars{"profiles": profileNames(), "kinds": specKinds()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(&app{stdout, stderr}),
 	)
