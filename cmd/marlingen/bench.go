@@ -17,6 +17,7 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
@@ -34,6 +35,7 @@ type benchCmd struct {
 	Memory    int           `help:"MB of weights." default:"1100"`
 	Markdown  string        `help:"Write a document." type:"path" placeholder:"FILE"`
 	Plot      string        `help:"Write a plot of what grows, as SVG." type:"path" placeholder:"FILE"`
+	Result    string        `help:"Write a result, for verify-result; of a run that fails as well." type:"path" placeholder:"FILE"`
 	JSON      bool          `help:"Write JSON."`
 }
 
@@ -63,9 +65,10 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 	}
 	show, finish := a.progress("measuring")
 	o.Progress = show
+	started := time.Now()
 	r, err := bench.Run(ctx, o)
 	finish()
-	if err != nil {
+	if err := c.record(ctx, a, r, started, variants[0].Device.Info(), err); err != nil {
 		return err
 	}
 	r.Command, r.Device = c.command(), variants[0].Device.Info().Kind
@@ -217,6 +220,21 @@ func (c *benchCmd) variants(ctx context.Context) (variants []*bench.Variant, end
 	return variants, end, nil
 }
 
+// record writes the result of a run that began at started. It returns err, the
+// error of the run, and its own.
+func (c *benchCmd) record(ctx context.Context, a *app, r *bench.Report, started time.Time, on runtime.Info, err error) error {
+	if c.Result == "" {
+		return err
+	}
+	d := newResult(a.args, started, on)
+	d.Benchmark, d.Level = "layers", result.Layers
+	if err == nil {
+		err = r.Fill(d.Document)
+	}
+	d.end(ctx, err)
+	return errors.Join(err, d.write(c.Result))
+}
+
 // command returns the command line that does the same again.
 func (c *benchCmd) command() string {
 	words := []string{"marlingen bench"}
@@ -246,6 +264,7 @@ func (c *benchCmd) command() string {
 	flag("memory", strconv.Itoa(c.Memory), c.Memory != 1100)
 	flag("markdown", relative(c.Markdown), c.Markdown != "")
 	flag("plot", relative(c.Plot), c.Plot != "")
+	flag("result", relative(c.Result), c.Result != "")
 	return strings.Join(words, " ")
 }
 

@@ -30,24 +30,26 @@ kernels and the Go rows that dispatch them:
 `
 
 type cli struct {
-	Regenerate regenerateCmd `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
-	Inventory  inventoryCmd  `cmd:"" help:"Say which kernels of the table a device has."`
-	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
-	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
-	Generate   generateCmd   `cmd:"" help:"Go on with a text."`
-	Perplexity perplexityCmd `cmd:"" help:"Say how well a model predicts a text."`
-	Quality    qualityCmd    `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
-	Run        runCmd        `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
-	Bench      benchCmd      `cmd:"" help:"Time layers, against what the machine can do."`
-	CheckMetal checkMetalCmd `cmd:"" help:"Read Metal as Apple's front end would."`
-	Schema     schemaCmd     `cmd:"" help:"Write the JSON schema of a kind of spec."`
-	Diff       diffCmd       `cmd:"" help:"Say what changed between two manifests."`
-	Prove      proveCmd      `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
+	Regenerate   regenerateCmd   `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
+	Inventory    inventoryCmd    `cmd:"" help:"Say which kernels of the table a device has."`
+	Select       selectCmd       `cmd:"" help:"Say which kernel runs a tuple, and why."`
+	Quantize     quantizeCmd     `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
+	Generate     generateCmd     `cmd:"" help:"Go on with a text."`
+	Perplexity   perplexityCmd   `cmd:"" help:"Say how well a model predicts a text."`
+	Quality      qualityCmd      `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
+	Run          runCmd          `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
+	Bench        benchCmd        `cmd:"" help:"Time layers, against what the machine can do."`
+	CheckMetal   checkMetalCmd   `cmd:"" help:"Read Metal as Apple's front end would."`
+	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`
+	Schema       schemaCmd       `cmd:"" help:"Write the JSON schema of a kind of spec."`
+	Diff         diffCmd         `cmd:"" help:"Say what changed between two manifests."`
+	Prove        proveCmd        `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
 }
 
-// An app is where a command writes.
+// An app is where a command writes, and its command line.
 type app struct {
 	out, err io.Writer
+	args     []string // without the program
 }
 
 // errFailed is a check that failed and has been reported.
@@ -80,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.Vars{"profiles": profileNames(), "kinds": specKinds()},
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(&app{stdout, stderr}),
+		kong.Bind(&app{stdout, stderr, args}),
 	)
 	if err != nil {
 		panic(err) // the struct above is wrong
