@@ -41,6 +41,8 @@ type cli struct {
 	Bench        benchCmd        `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal   checkMetalCmd   `cmd:"" help:"Read Metal as Apple's front end would."`
 	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`
+	Tasks        tasksCmd        `cmd:"" help:"Write a plan of tuning tasks for a job runner."`
+	LintTasks    lintTasksCmd    `cmd:"" help:"Say what is wrong with plans of tasks."`
 	Schema       schemaCmd       `cmd:"" help:"Write the JSON schema of a kind of spec."`
 	Diff         diffCmd         `cmd:"" help:"Say what changed between two manifests."`
 	Prove        proveCmd        `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`

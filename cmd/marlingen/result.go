@@ -82,9 +82,10 @@ func (d resultDocument) write(path string) error {
 }
 
 type verifyResultCmd struct {
-	File   string               `arg:"" help:"Result of a run."`
-	Expect []result.Expectation `help:"What has to be true of it as well: PATH=VALUE, PATH<=NUMBER, and so on." sep:"none" placeholder:"CONDITION"`
-	JSON   bool                 `help:"Write JSON."`
+	File     string               `arg:"" help:"Result of a run."`
+	Expect   []result.Expectation `help:"What has to be true of it as well: PATH=VALUE, PATH<=NUMBER, and so on." sep:"none" placeholder:"CONDITION"`
+	Manifest string               `help:"Manifest of the kernels that it has to be of, or a folder that holds it or generated/; without it, that of this command." type:"path" placeholder:"PATH"`
+	JSON     bool                 `help:"Write JSON."`
 }
 
 // Help is shown by marlingen verify-result --help.
@@ -108,10 +109,18 @@ type verification struct {
 
 func (c *verifyResultCmd) Run(a *app) error {
 	v := verification{File: c.File, Complaints: []string{}}
+	digest := generated.Manifest.Digest
+	if c.Manifest != "" {
+		m, err := readManifest(c.Manifest)
+		if err != nil {
+			return err
+		}
+		digest = m.Digest
+	}
 	d, err := readResult(c.File)
 	if err == nil {
 		v.ID = d.ID
-		err = d.Check(generated.Manifest.Digest)
+		err = d.Check(digest)
 		for _, e := range c.Expect {
 			err = errors.Join(err, e.Check(d))
 		}
