@@ -32,6 +32,7 @@ kernels and the Go rows that dispatch them:
 type cli struct {
 	Regenerate   regenerateCmd   `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
 	Inventory    inventoryCmd    `cmd:"" help:"Say which kernels of the table a device has."`
+	AddTuples    addTuplesCmd    `cmd:"" help:"Have kernels for the tuples of a checkpoint."`
 	Select       selectCmd       `cmd:"" help:"Say which kernel runs a tuple, and why."`
 	Quantize     quantizeCmd     `cmd:"" help:"Quantise a checkpoint's experts to tuples."`
 	Generate     generateCmd     `cmd:"" help:"Go on with a text."`

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"testing/fstest"
 	"text/template"
 
 	"gopkg.in/yaml.v3"
@@ -128,17 +127,14 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 	base := strings.TrimSuffix(path.Base(file), ".yaml")
 	c := candidate{Family: spec.Family.V, Spec: file, Batch: batch(spec.Rows.V, o.Profile)}
 	var all []candidate
-	try := func(name, old, new, symbol string) error {
-		edited, err := overlay(o.Root, file, edit(text, old, new))
-		if err != nil || symbol == "" {
-			return err
+	try := func(name, old, new, symbol string) {
+		edited := gen.Edited(o.Root, map[string][]byte{file: edit(text, old, new)})
+		if _, err := gen.Read(edited); err != nil || symbol == "" {
+			return
 		}
-		if _, err := gen.Read(edited); err == nil {
-			c := c
-			c.Name, c.Old, c.New, c.Symbol = strings.ReplaceAll(base+"-"+name, "_", "-"), old, new, symbol
-			all = append(all, c)
-		}
-		return nil
+		c := c
+		c.Name, c.Old, c.New, c.Symbol = strings.ReplaceAll(base+"-"+name, "_", "-"), old, new, symbol
+		all = append(all, c)
 	}
 	usual := symbol(model, file, spec.Prefer.Shared[0].V, o.Profile)
 	for _, knob := range knobs {
@@ -148,9 +144,7 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 					continue
 				}
 				name := fmt.Sprintf("%s-%d", knob, changed)
-				if err := try(name, fmt.Sprintf("%s: %d", knob, v), fmt.Sprintf("%s: %d", knob, changed), usual); err != nil {
-					return nil, err
-				}
+				try(name, fmt.Sprintf("%s: %d", knob, v), fmt.Sprintf("%s: %d", knob, changed), usual)
 			}
 		}
 	}
@@ -161,9 +155,9 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 		}
 		old := "shared: [" + strings.Join(words, ", ") + "]"
 		words[0], words[1] = words[1], words[0]
-		err = try("prefer-"+words[0], old, "shared: ["+strings.Join(words, ", ")+"]", symbol(model, file, order[1].V, o.Profile))
+		try("prefer-"+words[0], old, "shared: ["+strings.Join(words, ", ")+"]", symbol(model, file, order[1].V, o.Profile))
 	}
-	return all, err
+	return all, nil
 }
 
 // values returns the different values that a knob has in the passes of spec.
@@ -186,21 +180,6 @@ func values(spec gen.FamilySpec, knob string) (vs []int) {
 // edit replaces old by new in text, where old is a whole word.
 func edit(text []byte, old, new string) []byte {
 	return regexp.MustCompile(`\b`+regexp.QuoteMeta(old)+`(\b|$)`).ReplaceAllLiteral(text, []byte(new))
-}
-
-// overlay returns root's specs with another text of one file.
-func overlay(root fs.FS, file string, text []byte) (fs.FS, error) {
-	files := fstest.MapFS{}
-	err := fs.WalkDir(root, "specs", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		src, err := fs.ReadFile(root, path)
-		files[path] = &fstest.MapFile{Data: src}
-		return err
-	})
-	files[file] = &fstest.MapFile{Data: text}
-	return files, err
 }
 
 // batch returns the tokens for which an expert of the profile has as many rows
