@@ -41,6 +41,7 @@ type cli struct {
 	Run          runCmd          `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
 	Bench        benchCmd        `cmd:"" help:"Time layers, against what the machine can do."`
 	CheckMetal   checkMetalCmd   `cmd:"" help:"Read Metal as Apple's front end would."`
+	Doctor       doctorCmd       `cmd:"" help:"Say what this machine offers, and what is missing."`
 	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`
 	Tasks        tasksCmd        `cmd:"" help:"Write a plan of tuning tasks for a job runner."`
 	LintTasks    lintTasksCmd    `cmd:"" help:"Say what is wrong with plans of tasks."`
