@@ -48,6 +48,8 @@ type cli struct {
 	Schema       schemaCmd       `cmd:"" help:"Write the JSON schema of a kind of spec."`
 	Diff         diffCmd         `cmd:"" help:"Say what changed between two manifests."`
 	Prove        proveCmd        `cmd:"" help:"Hold every generated kernel to all that can be proved on this machine."`
+	Completion   completionCmd   `cmd:"" help:"Write completions for a shell."`
+	Man          manCmd          `cmd:"" help:"Write the man page."`
 }
 
 // An app is where a command writes, and its command line.
