@@ -1,13 +1,13 @@
 package tasks
 
-// The texts of tasks. Each tree is a git worktree of its own, of a commit, so
-// that results name it; what a task makes is beside the tree, which stays clean.
+// The texts of tasks. Each tree is a clone, since go build finds the commit of no
+// other kind of worktree; what a task makes is beside the tree, which stays clean.
 const (
 	baselinePrompt = `
 Make a tree of what there is, and build it:
 
-  git worktree add --detach {{.Dir}}/tree HEAD
-  (cd {{.Dir}}/tree && go build -o ../marlingen ./cmd/marlingen)
+  git clone --quiet . {{.Dir}}/tree
+  (cd {{.Dir}}/tree && go build -buildvcs=true -o ../marlingen ./cmd/marlingen)
 
 Change nothing in it. Then run, on a machine that does nothing else:
 
@@ -21,7 +21,8 @@ marlingen verify-result {{.Dir}}/result.json --manifest {{.Dir}}/tree \
 	candidatePrompt = `
 Make a tree of its own for this candidate:
 
-  git worktree add -b tune/{{.Name}} {{.Dir}}/tree HEAD
+  git clone --quiet . {{.Dir}}/tree
+  git -C {{.Dir}}/tree switch --create tune/{{.Name}}
 
 In {{.Dir}}/tree/{{.Spec}}, write "{{.New}}" for "{{.Old}}", in every pass that has it. What follows from it
 changes with it: threadgroup_bytes, a pitch, and what the body's template asserts. Change no other family and
@@ -44,7 +45,7 @@ go run ./cmd/marlingen prove --root . --family {{.Family}}
 	benchPrompt = `
 On a machine that does nothing else, build the candidate and measure it between two measurements of the baseline:
 
-  (cd {{.Dir}}/tree && go build -o ../marlingen ./cmd/marlingen)
+  (cd {{.Dir}}/tree && go build -buildvcs=true -o ../marlingen ./cmd/marlingen)
   work/baseline/marlingen bench --device {{.Device}} --quick --tuples {{.Profile}} --batches {{.Batch}} --result {{.Dir}}/before.json
   {{.Dir}}/marlingen bench --device {{.Device}} --quick --tuples {{.Profile}} --batches {{.Batch}} --result {{.Dir}}/result.json
   work/baseline/marlingen bench --device {{.Device}} --quick --tuples {{.Profile}} --batches {{.Batch}} --result {{.Dir}}/after.json
