@@ -7,8 +7,8 @@ import (
 	"github.com/marlingen/marlingen/runtime"
 )
 
-// A manifestKernel is a kernel for readers that are not Go.
-type manifestKernel struct {
+// A ManifestKernel is a kernel for readers that are not Go.
+type ManifestKernel struct {
 	Symbol string             `json:"symbol"`
 	Pass   runtime.Pass       `json:"pass"`
 	Codec  string             `json:"codec,omitempty"`
@@ -31,7 +31,7 @@ func manifestJSON(m *Model, manifest runtime.Manifest) ([]byte, error) {
 	}
 	var kernels []string
 	for _, k := range m.Table().Kernels {
-		line, err := json.Marshal(manifestKernel{k.Symbol, k.Pass, k.Codec, k.Family, k.Kind, k.Tuples, k.Source, k.Line})
+		line, err := json.Marshal(ManifestKernel{k.Symbol, k.Pass, k.Codec, k.Family, k.Kind, k.Tuples, k.Source, k.Line})
 		if err != nil {
 			return nil, err
 		}

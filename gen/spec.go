@@ -34,9 +34,9 @@ type PassesSpec struct {
 type PassSpec struct {
 	Pass     At[runtime.Pass]
 	Doc      At[string]
-	Weights  []At[string] // projections that it reads; none for a helper
+	Weights  []At[string] `yaml:",omitempty"` // projections that it reads; none for a helper
 	Bindings []BindingSpec
-	Kernel   *HelperSpec // the one kernel of a helper; families make the others
+	Kernel   *HelperSpec `yaml:",omitempty"` // the one kernel of a helper; families make the others
 }
 
 // A BindingSpec is an argument of every kernel of a pass.
@@ -57,9 +57,9 @@ type HelperSpec struct {
 type LaunchSpec struct {
 	Grid             []At[string]
 	Threads          At[int]
-	ThreadgroupBytes At[int] `yaml:"threadgroup_bytes"`
-	Residents        At[int] // may be missing
-	Constants        map[string]At[int]
+	ThreadgroupBytes At[int]            `yaml:"threadgroup_bytes"`
+	Residents        At[int]            `yaml:",omitempty"`
+	Constants        map[string]At[int] `yaml:",omitempty"`
 }
 
 // A FamilySpec is a file of specs/families.
@@ -90,7 +90,7 @@ type CodecSpec struct {
 	Type       At[string] // its class template in templates/codecs
 	Widths     []At[uint8]
 	Components []ComponentSpec
-	Tuples     []At[runtime.BitTuple]
+	Tuples     []At[runtime.BitTuple] `yaml:",omitempty"`
 }
 
 // A ComponentSpec is a tensor of a projection.

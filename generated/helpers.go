@@ -41,7 +41,7 @@ var helpersRoute = &runtime.Body{
 		{Name: "chosen_prob", Type: "float", Access: runtime.Write},
 	},
 	Source: "helpers.metal",
-	Spec:   "specs/passes.yaml:19",
+	Spec:   "specs/passes.yaml:20",
 }
 var helpersCount = &runtime.Body{
 	Pass:   runtime.Count,
@@ -66,7 +66,7 @@ var helpersCount = &runtime.Body{
 		{Name: "counts", Type: "uint", Access: runtime.Write},
 	},
 	Source: "helpers.metal",
-	Spec:   "specs/passes.yaml:31",
+	Spec:   "specs/passes.yaml:32",
 }
 var helpersPrefix = &runtime.Body{
 	Pass:   runtime.Prefix,
@@ -92,7 +92,7 @@ var helpersPrefix = &runtime.Body{
 		{Name: "offsets", Type: "uint", Access: runtime.Write},
 	},
 	Source: "helpers.metal",
-	Spec:   "specs/passes.yaml:44",
+	Spec:   "specs/passes.yaml:45",
 }
 var helpersScatter = &runtime.Body{
 	Pass:   runtime.Scatter,
@@ -121,7 +121,7 @@ var helpersScatter = &runtime.Body{
 		{Name: "row", Type: "uint", Access: runtime.Write},
 	},
 	Source: "helpers.metal",
-	Spec:   "specs/passes.yaml:60",
+	Spec:   "specs/passes.yaml:61",
 }
 var helpersCombine = &runtime.Body{
 	Pass:   runtime.Combine,
@@ -147,12 +147,12 @@ var helpersCombine = &runtime.Body{
 		{Name: "out", Type: "float", Access: runtime.Write},
 	},
 	Source: "helpers.metal",
-	Spec:   "specs/passes.yaml:95",
+	Spec:   "specs/passes.yaml:96",
 }
 var helpersKernels = []*runtime.Kernel{
-	{Body: helpersRoute, Kind: runtime.Helper, Symbol: MoeRoute, Line: "specs/passes.yaml:19"},
-	{Body: helpersCount, Kind: runtime.Helper, Symbol: MoeCount, Line: "specs/passes.yaml:31"},
-	{Body: helpersPrefix, Kind: runtime.Helper, Symbol: MoePrefix, Line: "specs/passes.yaml:44"},
-	{Body: helpersScatter, Kind: runtime.Helper, Symbol: MoeScatter, Line: "specs/passes.yaml:60"},
-	{Body: helpersCombine, Kind: runtime.Helper, Symbol: MoeCombine, Line: "specs/passes.yaml:95"},
+	{Body: helpersRoute, Kind: runtime.Helper, Symbol: MoeRoute, Line: "specs/passes.yaml:20"},
+	{Body: helpersCount, Kind: runtime.Helper, Symbol: MoeCount, Line: "specs/passes.yaml:32"},
+	{Body: helpersPrefix, Kind: runtime.Helper, Symbol: MoePrefix, Line: "specs/passes.yaml:45"},
+	{Body: helpersScatter, Kind: runtime.Helper, Symbol: MoeScatter, Line: "specs/passes.yaml:61"},
+	{Body: helpersCombine, Kind: runtime.Helper, Symbol: MoeCombine, Line: "specs/passes.yaml:96"},
 }

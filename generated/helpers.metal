@@ -342,34 +342,34 @@ void combine(const Combine args, const Position at) {
 }
 #line 22 "templates/library.metal.tmpl"
 
-#line 19 "specs/passes.yaml"
+#line 20 "specs/passes.yaml"
 kernel void moe_route(constant Shape& shape [[buffer(0)]], constant Routing& routing [[buffer(1)]], device const float* router [[buffer(2)]], device const float* bias [[buffer(3)]], device const float* x [[buffer(4)]], device float* scores [[buffer(5)]], device uint* chosen [[buffer(6)]], device float* chosen_prob [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 59 "templates/library.metal.tmpl"
   route<route_constants>(Route{shape, routing, router, bias, x, scores, chosen, chosen_prob}, Position{group, index, simd, lane});
 }
 
-#line 31 "specs/passes.yaml"
+#line 32 "specs/passes.yaml"
 kernel void moe_count(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device uint* counts [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 59 "templates/library.metal.tmpl"
   threadgroup CountScratch<count_constants> scratch;
   count<count_constants>(Count{shape, chosen, counts}, scratch, Position{group, index, simd, lane});
 }
 
-#line 44 "specs/passes.yaml"
+#line 45 "specs/passes.yaml"
 kernel void moe_prefix(constant Shape& shape [[buffer(0)]], device const uint* counts [[buffer(1)]], device uint* base [[buffer(2)]], device uint* offsets [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 59 "templates/library.metal.tmpl"
   threadgroup PrefixScratch<prefix_constants> scratch;
   prefix<prefix_constants>(Prefix{shape, counts, base, offsets}, scratch, Position{group, index, simd, lane});
 }
 
-#line 60 "specs/passes.yaml"
+#line 61 "specs/passes.yaml"
 kernel void moe_scatter(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device const float* chosen_prob [[buffer(2)]], device const uint* base [[buffer(3)]], device uint* token [[buffer(4)]], device float* prob [[buffer(5)]], device uint* row [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 59 "templates/library.metal.tmpl"
   threadgroup ScatterScratch<scatter_constants> scratch;
   scatter<scatter_constants>(Scatter{shape, chosen, chosen_prob, base, token, prob, row}, scratch, Position{group, index, simd, lane});
 }
 
-#line 95 "specs/passes.yaml"
+#line 96 "specs/passes.yaml"
 kernel void moe_combine(constant Shape& shape [[buffer(0)]], device const uint* row [[buffer(1)]], device const float* y [[buffer(2)]], device float* out [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 59 "templates/library.metal.tmpl"
   combine<combine_constants>(Combine{shape, row, y, out}, Position{group, index, simd, lane});

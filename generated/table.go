@@ -66,16 +66,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "87b3527de22497d0e487e0c32059bef59a79b189687a0902d3af7d73d599e3d5",
-	Specs:  "d49eb9c38c83e951c5e0aae8b6611e72e27ac0b9e02ab0646b62dc48b096b87d",
+	Digest: "69bea9556600a6d123cee0295d001112a9c19c29f59fa5923d23a1cf7ad7b88c",
+	Specs:  "d77d491bffde466c06604c7ae03d42b8752d5dd176b92ae8213ffc941d1680e5",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "f9686a0c56ee0fc46ead199c8acbd65f12fea671d2fd386c5fb32a7c3a351422"},
-		{Name: "trellis_base.metal", SHA256: "c98900b452eba72ee58fde2a8c8342b02c5ed39f5fa73b60d8e3a7871c6c8cbc"},
-		{Name: "trellis_cuda_base.metal", SHA256: "07098a4ab20b6781fa913e8345e1357c0da0d2856f07f70734dad17c23c13091"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "1958ef051b5dd9f1097576f7678c9f98694d0035eb6e1585d19ffbd7753cfd5c"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "f71d9ff4eb31e2d3588b6507d3f64447bf90ea9d1c0c4158397f07e624d72cc9"},
-		{Name: "trellis_decode.metal", SHA256: "8d668128fc5b1fc70290f3ac7dda5ef819d347c05f0f9f6e3b903834789fa6de"},
-		{Name: "trellis_large_batch.metal", SHA256: "2d0cdfeefca6e18b70dd73348f3f6e7bc5fbdf527be30b016eff1fbfb2687b92"},
-		{Name: "trellis_prefill4.metal", SHA256: "8aafb486dc9fda61853ad865add2b16e910f8c9a4446303cfe1eca1c1d0f4d40"},
+		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
+		{Name: "trellis_base.metal", SHA256: "30cd52a52e5119360b31ca9a4d7fea2633696d08f5040cd6b0e507525986b704"},
+		{Name: "trellis_cuda_base.metal", SHA256: "d639ba01cd3ffbfe0225d634a4f8cafcbf9e2bb80e0bcc4915c128e99fb08562"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "d2a459b9aa1b8e63745b6584dff283907032634e2590b98b51cadae5c8173e44"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f2c45fbb988cb550c903dd12c87d32aa669e83c5fb255392ef6628f0269abe79"},
+		{Name: "trellis_decode.metal", SHA256: "e71892e6e6ba3e8e5f67a0a8a0b471933f5c9b214ad00b065411cb52ee3172e4"},
+		{Name: "trellis_large_batch.metal", SHA256: "022fe58bbebb627948a0ff59b2c3c5643cdff4d3f2ae5b905084fc8f78f20d2e"},
+		{Name: "trellis_prefill4.metal", SHA256: "ef4769ab29c4ff77fef2579e30e543cf33cede1e45f55d459688ff2b21e54169"},
 	},
 }

@@ -722,27 +722,27 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
   gate_up<trellis_base_gate_up, GateWeights, UpWeights>(GateUp{shape, weights, experts, work, token, x, h}, scratch, Position{group, index, simd, lane});
 }
-#line 14 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
 #line 15 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
 #line 16 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<4>>;
 #line 17 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_2")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<2>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<2>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<4>>;
 #line 18 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_3")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<3>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<3>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_2")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<2>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<2>>;
 #line 19 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_2")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<2>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<2>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_3")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<3>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<3>>;
 #line 20 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_4_4_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_2")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<2>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<3>, Trellis<2>>;
 #line 21 "specs/codecs/trellis.yaml"
+template [[host_name("moe_trellis_swiglu_cuda_base_4_4_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
+#line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_5_3_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 13 "specs/families/cuda_base.yaml"
+#line 14 "specs/families/cuda_base.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_base_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 13 "specs/families/cuda_base.yaml"
+#line 14 "specs/families/cuda_base.yaml"
 kernel void moe_trellis_swiglu_cuda_base_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
@@ -764,27 +764,27 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup DownScratch<trellis_base_down> scratch;
   down<trellis_base_down, DownWeights>(Down{shape, weights, experts, work, prob, h, y}, scratch, Position{group, index, simd, lane});
 }
-#line 14 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
 #line 15 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<4>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
 #line 16 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<4>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<4>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<4>>;
 #line 17 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_2_2_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<2>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<2>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<4>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<4>>;
 #line 18 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_3_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<3>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<3>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_2_2_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<2>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<2>>;
 #line 19 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_6_3_2_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<2>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<2>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_3_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<3>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<3>>;
 #line 20 "specs/codecs/trellis.yaml"
-template [[host_name("moe_trellis_swiglu_cuda_base_4_4_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
+template [[host_name("moe_trellis_swiglu_cuda_base_6_3_2_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<2>>) trellis_base_down_kernel<Trellis<6>, Trellis<3>, Trellis<2>>;
 #line 21 "specs/codecs/trellis.yaml"
+template [[host_name("moe_trellis_swiglu_cuda_base_4_4_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
+#line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_5_3_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 20 "specs/families/cuda_base.yaml"
+#line 21 "specs/families/cuda_base.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 20 "specs/families/cuda_base.yaml"
+#line 21 "specs/families/cuda_base.yaml"
 kernel void moe_trellis_swiglu_cuda_base_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_base_down> scratch;

@@ -17,6 +17,7 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
@@ -34,6 +35,7 @@ type benchCmd struct {
 	Memory    int           `help:"MB of weights." default:"1100"`
 	Markdown  string        `help:"Write a document." type:"path" placeholder:"FILE"`
 	Plot      string        `help:"Write a plot of what grows, as SVG." type:"path" placeholder:"FILE"`
+	Result    string        `help:"Write a result, for verify-result; of a run that fails as well." type:"path" placeholder:"FILE"`
 	JSON      bool          `help:"Write JSON."`
 }
 
@@ -59,19 +61,21 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	started := time.Now()
 	variants, end, err := c.variants(ctx)
 	defer end()
 	if err != nil {
-		return err
+		return c.record(ctx, a, nil, started, runtime.Info{Kind: string(c.Device)}, err)
 	}
 	if err := c.plan(&o, variants); err != nil {
 		return err
 	}
 	show, finish := a.progress("measuring")
 	o.Progress = show
+	started = time.Now()
 	r, err := bench.Run(ctx, o)
 	finish()
-	if err != nil {
+	if err := c.record(ctx, a, r, started, variants[0].Device.Info(), err); err != nil {
 		return err
 	}
 	r.Command, r.Device = c.command(), variants[0].Device.Info().Kind
@@ -221,6 +225,21 @@ func (c *benchCmd) variants(ctx context.Context) (variants []*bench.Variant, end
 	return variants, end, nil
 }
 
+// record writes the result of a run that began at started. It returns err, the
+// error of the run, and its own.
+func (c *benchCmd) record(ctx context.Context, a *app, r *bench.Report, started time.Time, on runtime.Info, err error) error {
+	if c.Result == "" {
+		return err
+	}
+	d := newResult(a.args, started, on)
+	d.Benchmark, d.Level = "layers", result.Layers
+	if err == nil {
+		err = r.Fill(d.Document)
+	}
+	d.end(ctx, err)
+	return errors.Join(err, d.write(c.Result))
+}
+
 // command returns the command line that does the same again.
 func (c *benchCmd) command() string {
 	words := []string{"marlingen bench"}
@@ -250,6 +269,7 @@ func (c *benchCmd) command() string {
 	flag("memory", strconv.Itoa(c.Memory), c.Memory != 1100)
 	flag("markdown", relative(c.Markdown), c.Markdown != "")
 	flag("plot", relative(c.Plot), c.Plot != "")
+	flag("result", relative(c.Result), c.Result != "")
 	return strings.Join(words, " ")
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -31,7 +32,7 @@ func needClang(t *testing.T) {
 }
 
 // Each testdata/script/*.txtar is a session with the command. $ROOT is the
-// project; project DIR copies its specs there, appendline FILE LINE
+// project, $MARLINGEN the command's path; project DIR copies its specs there, appendline FILE LINE
 // adds a line, replace FILE OLD NEW changes some text, truncate FILE SIZE cuts.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 
@@ -46,10 +47,13 @@ func runScripts(t *testing.T, dir string, env ...string) {
 	require.NoError(t, err)
 	cache, err := os.UserCacheDir()
 	require.NoError(t, err)
+	program, err := exec.LookPath("marlingen") // as testscript.Main set it up
+	require.NoError(t, err)
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("ROOT", root)
+			e.Setenv("MARLINGEN", program)
 			e.Setenv("XDG_CACHE_HOME", cache) // of what clang compiled
 			e.Vars = append(e.Vars, env...)
 			return nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime"
 )
 
@@ -46,7 +45,7 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 	if c.Tokens < 1 {
 		return fmt.Errorf("--tokens %d: want at least 1", c.Tokens)
 	}
-	overridden := generated.Table.Kernel(c.Override)
+	overridden := c.Device.table().Kernel(c.Override)
 	if c.Override != "" && overridden == nil {
 		return fmt.Errorf("--override %s: the table has no such kernel", c.Override)
 	}

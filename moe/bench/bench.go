@@ -49,6 +49,10 @@ type Result struct {
 	GBs       float64 `json:"gb_s"`      // of weights
 	GMACs     float64 `json:"gmac_s"`    // 10⁹ multiply-accumulates per second
 	Fraction  float64 `json:"fraction"`  // of the limit that is reached: FloorMS / MS
+
+	Known     int       `json:"-"` // outputs that were held to the oracle
+	Tolerance float64   `json:"-"` // that Deviation may have
+	Times     []float64 `json:"-"` // of each call, ms
 }
 
 // A Report is what came of a run.
@@ -64,6 +68,7 @@ type Report struct {
 	Instructions limits.Instructions `json:"instructions"`
 	Limits       []limits.Limits     `json:"limits"` // by threads
 	Results      []Result            `json:"results"`
+	Counters     moe.Snapshot        `json:"-"` // of all calls
 }
 
 // Run measures. Its error names the first cell that is not as it should be.
@@ -104,6 +109,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	for _, c := range cells {
 		report.Results = append(report.Results, c.result(report.Limits))
+		report.Counters = sum(report.Counters, c.counted)
 	}
 	report.Took, report.Others = time.Since(report.Time), others()
 	return report, nil
@@ -224,6 +230,7 @@ func (c *cell) result(all []limits.Limits) Result {
 		Threads: c.variant.Threads, Precision: c.variant.Precision,
 		Layers: len(c.layers), Calls: c.calls, Deviation: c.deviation, MS: median(c.rounds), BestMS: c.best,
 		Bytes: c.bytes / float64(c.calls), MACs: c.shape.MACs(c.batch * c.shape.TopK),
+		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times,
 	}
 	l := all[slices.IndexFunc(all, func(l limits.Limits) bool { return l.Threads == r.Threads })]
 	r.FloorMS, r.Bound = r.Bytes/l.Read.Median/1e6, "read"

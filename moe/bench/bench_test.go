@@ -11,6 +11,7 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/moe/trellis"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
@@ -85,6 +86,45 @@ func TestRun(t *testing.T) {
 	}
 	expert := 11*64*48/8 + 2*(2*48+2*64) + 2*64 + 3*2*(64+48)
 	require.InDelta(t, 2*expert, report.Results[0].Bytes, 0.1*float64(expert), "two experts of a token")
+}
+
+// A report's document holds what every call took and did.
+func TestFill(t *testing.T) {
+	report, err := bench.Run(t.Context(), small(t))
+	require.NoError(t, err)
+	var d result.Document
+	require.NoError(t, report.Fill(&d))
+	calls, rows := uint64(0), uint64(0)
+	names := map[string]bool{}
+	for i, r := range report.Results {
+		calls += uint64(r.Calls)
+		rows += uint64(r.Calls * r.Batch * 2)
+		c := d.Cells[i]
+		names[c.Name] = true
+		require.Equal(t, r.Calls, c.Samples)
+		require.Equal(t, r.BestMS, c.MS.Min)
+		require.Equal(t, r.Mix, c.Labels["mix"])
+		require.Equal(t, r.GBs, c.Metrics["gb_s"])
+	}
+	require.Len(t, names, 4)
+	require.Contains(t, names, "small/8_tuples/experts:8/batch:40/threads:1/exact")
+	require.Equal(t, calls, d.Counters.Forwards, "of what was timed, and nothing else")
+	counted := uint64(0)
+	for _, n := range d.Counters.Assignments {
+		counted += n
+	}
+	require.Equal(t, rows, counted)
+	require.Len(t, d.Counters.Assignments, 8)
+	require.NotEmpty(t, d.Counters.Fallbacks, "seven of eight tuples are in no spec")
+	require.True(t, d.Correctness.Passed)
+	require.Equal(t, 2*2+1+1, d.Correctness.Checked, "two tokens of each batch that has two")
+	require.Equal(t, 1e-5, d.Correctness.Tolerance)
+
+	report.Results[0].Deviation = 2e-5
+	d = result.Document{}
+	require.NoError(t, report.Fill(&d))
+	require.False(t, d.Correctness.Passed)
+	require.Equal(t, 2e-5, d.Correctness.Worst)
 }
 
 func TestRunRefuses(t *testing.T) {

@@ -56,9 +56,12 @@ type cell struct {
 	random  *rand.Rand
 	out     []float32
 
+	checked   int // outputs
 	deviation float64
 	rounds    []float64 // median of each round, ms
-	best      float64   // ms
+	times     []float64 // of every call, ms
+	counted   moe.Snapshot
+	best      float64 // ms
 	calls     int
 	bytes     float64 // of all calls
 }
@@ -83,6 +86,7 @@ func (c *cell) verify(ctx context.Context) error {
 	if err := c.layers[0].ForwardInto(ctx, c.out, x); err != nil {
 		return fmt.Errorf("%v: %w", c, err)
 	}
+	c.checked = len(rows)
 	for i, row := range rows {
 		c.deviation = max(c.deviation, oracle.Distance(oracle.Floats(c.out[row*c.shape.Hidden:][:c.shape.Hidden]), c.knowns[i].out))
 	}
@@ -94,7 +98,8 @@ func (c *cell) verify(ctx context.Context) error {
 			return fmt.Errorf("%v: %w", c, err)
 		}
 	}
-	return c.check(len(c.layers))
+	_, err := c.check(len(c.layers))
+	return err
 }
 
 // measure runs the cell for some time, and at least twice.
@@ -121,8 +126,11 @@ func (c *cell) measure(ctx context.Context, enough time.Duration) error {
 		c.bytes += touched
 	}
 	c.calls += len(times)
+	c.times = append(c.times, times...)
 	c.rounds = append(c.rounds, median(times))
-	return c.check(len(times))
+	counted, err := c.check(len(times))
+	c.counted = sum(c.counted, counted)
+	return err
 }
 
 // touched returns the bytes of the experts that layer n takes x to.
@@ -149,14 +157,15 @@ func (c *cell) input() []float32 {
 }
 
 // check holds what was counted to the given number of forwards: each pass on a
-// kernel, each row once, and no step down from a kernel that a spec asks for.
-func (c *cell) check(forwards int) error {
+// kernel, each row once, and no step down from a kernel that a spec asks for. It
+// returns what was counted, and resets the counters.
+func (c *cell) check(forwards int) (moe.Snapshot, error) {
 	s := c.counters.Reset()
 	for _, f := range s.FallbackCounts() {
 		if f.Reason == runtime.ReasonUnlisted && f.To != moe.Host {
 			continue // no spec asks for a better kernel
 		}
-		return fmt.Errorf("%v: fallback of %v in %s: %s → %s, %s (%d×)", c, f.Tuple, f.Pass, f.From, f.To, f.Reason, f.Count)
+		return s, fmt.Errorf("%v: fallback of %v in %s: %s → %s, %s (%d×)", c, f.Tuple, f.Pass, f.From, f.To, f.Reason, f.Count)
 	}
 	launches := map[runtime.Pass]uint64{}
 	for symbol, n := range s.Launches {
@@ -166,7 +175,7 @@ func (c *cell) check(forwards int) error {
 	}
 	for _, p := range []runtime.Pass{runtime.GateUp, runtime.Down, runtime.Combine} {
 		if launches[p] < uint64(forwards) {
-			return fmt.Errorf("%v: %d launches of %s in %d forwards", c, launches[p], p, forwards)
+			return s, fmt.Errorf("%v: %d launches of %s in %d forwards", c, launches[p], p, forwards)
 		}
 	}
 	rows := uint64(0)
@@ -174,9 +183,29 @@ func (c *cell) check(forwards int) error {
 		rows += n
 	}
 	if want := uint64(forwards * c.batch * c.shape.TopK); s.Forwards != uint64(forwards) || rows != want {
-		return fmt.Errorf("%v: %d rows in %d forwards; want %d in %d", c, rows, s.Forwards, want, forwards)
+		return s, fmt.Errorf("%v: %d rows in %d forwards; want %d in %d", c, rows, s.Forwards, want, forwards)
 	}
-	return nil
+	return s, nil
+}
+
+// sum adds two counts. Its maps are new.
+func sum(a, b moe.Snapshot) moe.Snapshot {
+	s := moe.Snapshot{
+		Forwards: a.Forwards + b.Forwards,
+		Launches: map[string]uint64{}, Assignments: map[runtime.BitTuple]uint64{}, Fallbacks: map[moe.Fallback]uint64{},
+	}
+	for _, part := range []moe.Snapshot{a, b} {
+		add(s.Launches, part.Launches)
+		add(s.Assignments, part.Assignments)
+		add(s.Fallbacks, part.Fallbacks)
+	}
+	return s
+}
+
+func add[K comparable](to, counts map[K]uint64) {
+	for k, n := range counts {
+		to[k] += n
+	}
 }
 
 // median returns the middle of vs, or the mean of its two.

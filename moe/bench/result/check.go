@@ -1,0 +1,73 @@
+package result
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+var (
+	idPattern     = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	cellPattern   = regexp.MustCompile(`^[\w/:-]+$`)
+)
+
+// Check says everything for which no number of d may be quoted: the run is not
+// complete, of another manifest than that of the given digest, of a tree that no
+// commit holds, wrong, or nothing was counted or timed.
+func (d *Document) Check(digest string) error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	why := ""
+	if d.Why != "" {
+		why = ": " + d.Why
+	}
+	refuse(d.Schema != Schema, "schema is %d; want %d", d.Schema, Schema)
+	refuse(!idPattern.MatchString(d.ID), "id %q is not that of a run", d.ID)
+	refuse(d.Status != Complete, "the run is %q, not complete%s", d.Status, why)
+	refuse(d.Time.IsZero() || !(d.Seconds > 0), "the run has no time, or took none")
+	refuse(d.Benchmark == "" || len(d.Args) == 0, "the run does not say what it was: benchmark %q, args %q", d.Benchmark, d.Args)
+	refuse(d.Level != Kernels && d.Level != Layers && d.Level != Models, "level %q is not known", d.Level)
+	refuse(d.Device.Kind == "" || d.Device.Name == "", "the run names no device")
+	refuse(d.Digest != digest, "manifest %.12s…; want %.12s…: the kernels are not those that are there now", d.Digest, digest)
+	refuse(!commitPattern.MatchString(d.Commit), "commit %q is not one", d.Commit)
+	refuse(d.Dirty, "the tree was dirty")
+	d.Correctness.check(refuse)
+	d.Counters.check(refuse)
+
+	refuse(len(d.Cells) == 0, "nothing was timed")
+	seen := map[string]bool{}
+	for _, c := range d.Cells {
+		refuse(!cellPattern.MatchString(c.Name), "cell %q: a name is of letters, digits, _, /, : and -", c.Name)
+		refuse(seen[c.Name], "cell %s is there twice", c.Name)
+		seen[c.Name] = true
+		refuse(c.Samples < 1, "cell %s has no samples", c.Name)
+		m := c.MS
+		refuse(!(0 < m.Min && m.Min <= m.Median && m.Median <= m.P95 && m.P95 <= m.P99 && m.P99 <= m.Max && m.Spread >= 0),
+			"cell %s: %+v is no distribution of times", c.Name, m)
+	}
+	return errors.Join(errs...)
+}
+
+func (c Correctness) check(refuse func(bool, string, ...any)) {
+	refuse(!c.Passed, "the outputs were not right")
+	refuse(c.Checked < 1, "no outputs were checked")
+	refuse(!(c.Worst >= 0 && c.Worst <= c.Tolerance), "the worst deviation is %g, and the tolerance %g", c.Worst, c.Tolerance)
+}
+
+func (c Counters) check(refuse func(bool, string, ...any)) {
+	refuse(c.Forwards == 0, "no forwards were counted")
+	refuse(sum(c.Launches) == 0, "no launches were counted")
+	refuse(sum(c.Assignments) == 0, "no assignments were counted")
+}
+
+func sum[K comparable](counts map[K]uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
