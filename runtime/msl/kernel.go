@@ -88,7 +88,9 @@ func (r *rewriter) kernelInstance(i int, symbol string) int {
 		if symbol == "" {
 			f.symbol = f.name + f.arguments
 		}
-		r.blank(from, semicolon+1) // its entry point instantiates it
+		if r.implicit || !r.keep(f.symbol) {
+			r.blank(from, semicolon+1)
+		}
 		if r.keep(f.symbol) {
 			r.add(f, name)
 		}

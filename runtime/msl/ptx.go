@@ -57,7 +57,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 	for _, k := range kernels {
 		wanted[k.Symbol] = k
 	}
-	r := rewrite(name, text, func(s string) bool { return wanted[s] != nil })
+	r := rewriteImplicit(name, text, func(s string) bool { return wanted[s] != nil })
 	if words == "" && Failed(r.diagnostics) {
 		words = describe(r.diagnostics)
 	}

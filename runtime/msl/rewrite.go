@@ -20,11 +20,26 @@ type rewriting struct {
 // rewrite rewrites the text of the file named name. Of its kernels it keeps
 // those that keep approves of; templates stay.
 func rewrite(name, text string, keep func(symbol string) bool) *rewriting {
+	return newRewriter(name, text, keep).rewrite()
+}
+
+// rewriteImplicit is rewrite without the explicit instances of templates, which
+// would be functions beside the entry points that call them.
+func rewriteImplicit(name, text string, keep func(symbol string) bool) *rewriting {
+	r := newRewriter(name, text, keep)
+	r.implicit = true
+	return r.rewrite()
+}
+
+func newRewriter(name, text string, keep func(symbol string) bool) *rewriter {
 	tokens := tokenize(text)
-	r := &rewriter{
+	return &rewriter{
 		source: text, tokens: tokens, places: newPlaces(name, text, tokens),
 		keep: keep, templates: make(map[string]*function), offset: "0u",
 	}
+}
+
+func (r *rewriter) rewrite() *rewriting {
 	r.run()
 	return &rewriting{r.apply(), r.functions, r.diagnostics, r.constants}
 }
@@ -41,6 +56,7 @@ type rewriter struct {
 	tokens      []token
 	places      places
 	keep        func(string) bool
+	implicit    bool // instances of kernels are left to who calls them
 	edits       []edit
 	functions   []*function
 	diagnostics []Diagnostic
