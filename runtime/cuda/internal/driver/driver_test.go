@@ -161,9 +161,8 @@ func TestDoubleIsStrict(t *testing.T) {
 		}, "a stream still has one"},
 		"a wait while capturing": {func(h *handles) error { return errors.Join(h.a.BeginCapture(h.s), h.a.Synchronize(h.s)) }, "a stream that captures"},
 		"memory while capturing": {func(h *handles) error {
-			_, err := h.a.Alloc(4)
 			_ = h.a.BeginCapture(h.s)
-			_, err = h.a.Alloc(4)
+			_, err := h.a.Alloc(4)
 			return err
 		}, "while the thread captures"},
 		"copies while capturing": {func(h *handles) error { return errors.Join(h.a.BeginCapture(h.s), h.a.Upload(h.p, []byte("x"), h.s)) }, "a stream that captures"},
