@@ -10,7 +10,6 @@ import (
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/checkpoint"
 	"github.com/marlingen/marlingen/moe/trellis"
-	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
@@ -19,7 +18,7 @@ func Example() {
 	ctx := context.Background()
 	device := cpu.New(cpu.Options{})
 	defer device.Close()
-	library, err := device.Load(ctx, generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(ctx, generated.Table, generated.Sources)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -34,7 +33,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	layer, err := moe.NewLayer(weights, moe.Options{
-		Device: device, Library: library, Table: generated.Table.For(runtime.Metal3),
+		Device: device, Library: library, Table: generated.Table,
 		Codecs: []moe.Codec{trellis.Codec{}},
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 )
 
 //go:generate go run ./cmd/marlingen regenerate
-//go:generate go run ./cmd/marlingen compile --target cuda
+//go:generate go run ./cmd/marlingen compile cuda
 
 //go:embed testdata/glm-tiny-mixed
 var testdata embed.FS

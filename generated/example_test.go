@@ -14,7 +14,7 @@ import (
 func Example() {
 	device := cpu.New(cpu.Options{})
 	defer device.Close()
-	library, err := device.Load(context.Background(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -26,7 +26,7 @@ func Example() {
 		Tuple: runtime.BitTuple{Gate: 6, Up: 2, Down: 3},
 		Rows:  1,
 	}
-	choice, err := runtime.Select(generated.Table.For(runtime.Metal3), library.Availability(), request)
+	choice, err := runtime.Select(generated.Table, library.Availability(), request)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -35,11 +35,11 @@ func Example() {
 	fmt.Println(choice.Kernel.Threads, "threads ×", choice.Kernel.Groups(shape), "threadgroups")
 
 	request.Tuple = runtime.BitTuple{Gate: 7, Up: 7, Down: 7}
-	choice, err = runtime.Select(generated.Table.For(runtime.Metal3), library.Availability(), request)
+	choice, err = runtime.Select(generated.Table, library.Availability(), request)
 	fmt.Println(choice.Kernel.Symbol, err)
 	fmt.Println(choice.Why())
 
-	_, err = runtime.Select(generated.Table.For(runtime.Metal3), runtime.Availability{}, request)
+	_, err = runtime.Select(generated.Table, runtime.Availability{}, request)
 	fmt.Println(err)
 	// Output:
 	// moe_trellis_swiglu_decode_6_2_3

@@ -52,7 +52,7 @@ func number(s string) (n int) {
 func TestPTXEntries(t *testing.T) {
 	all := entries(t)
 	sizes := map[string]int{"Shape": binary.Size(runtime.Shape{}), "Routing": binary.Size(runtime.Routing{})}
-	for _, k := range generated.Table.For(runtime.CUDA).Kernels {
+	for _, k := range generated.CUDA.Kernels {
 		e, ok := all[k.Symbol]
 		require.True(t, ok, "%s has no entry", k.Symbol)
 		delete(all, k.Symbol)
@@ -75,7 +75,7 @@ func TestPTXEntries(t *testing.T) {
 // cores where weights are, and each kernel waits for what earlier launches write.
 func TestPTXText(t *testing.T) {
 	for symbol, e := range entries(t) {
-		k := generated.Table.Kernel(symbol)
+		k := generated.CUDA.Kernel(symbol)
 		require.NotNil(t, k)
 		if k.ThreadgroupBytes > 0 {
 			require.Regexp(t, `bar(rier)?\.sync|bar\.warp\.sync`, e.text, symbol)

@@ -11,8 +11,15 @@ import (
 	"slices"
 )
 
-// Table holds every generated kernel.
-var Table = &runtime.Table{
+// Table holds the kernels for Apple's GPUs. Devices without kernels of their own run
+// them, too.
+var Table = All.For(runtime.Metal3)
+
+// CUDA holds the kernels for NVIDIA's GPUs.
+var CUDA = All.For(runtime.CUDA)
+
+// All holds every generated kernel. To select from it would be to mix devices.
+var All = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,
 		trellisBaseKernels,
@@ -54,7 +61,7 @@ var trellisTuples = []runtime.BitTuple{
 
 // Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.
 //
-//go:embed *.metal *.ptx manifest.json
+//go:embed *.metal* *.ptx manifest.json
 var Sources embed.FS
 
 // Manifest identifies the generated files.

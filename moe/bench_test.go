@@ -10,7 +10,6 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/trellis"
-	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
@@ -41,10 +40,10 @@ func BenchmarkForwardAroundLaunches(b *testing.B) {
 	}
 	w.Data = make([]byte, most)
 	device := cpu.New(cpu.Options{})
-	library, err := device.Load(b.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(b.Context(), generated.Table, generated.Sources)
 	require.NoError(b, err)
 	layer, err := moe.NewLayer(w, moe.Options{
-		Device: device, Library: idleLibrary{Library: library}, Table: generated.Table.For(runtime.Metal3), Codecs: []moe.Codec{trellis.Codec{}},
+		Device: device, Library: idleLibrary{Library: library}, Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}},
 	})
 	require.NoError(b, err)
 	for _, tokens := range []int{1, 4, 16, 64, 256} {

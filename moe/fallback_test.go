@@ -240,7 +240,7 @@ func TestFallbackProperties(t *testing.T) {
 	tuples := tuplesOf(t, "6_2_3", "4_4_4", "7_7_7", "16_16_16", "6_2_3", "5_3_4")
 	m := newModel(t, r, 48, 32, tuples, true, 2)
 	symbols := []string{generated.MoeCombine}
-	for _, k := range generated.Table.For(runtime.Metal3).Kernels {
+	for _, k := range generated.Table.Kernels {
 		if k.Kind != runtime.Helper {
 			symbols = append(symbols, k.Symbol)
 		}

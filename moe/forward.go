@@ -311,7 +311,7 @@ func (f *forward) host(ctx context.Context, groups []Group) error {
 				x = append(x, f.x[int(t)*hidden:][:hidden]...)
 			}
 			e := &f.planner.experts[expert]
-			y, err := host(ctx, f.codecs[e.Codec], f.weights.Data, e, x)
+			y, err := host(ctx, f.workers, f.codecs[e.Codec], f.weights.Data, e, x)
 			if err != nil {
 				return err
 			}

@@ -3,68 +3,53 @@ package moe
 import (
 	"context"
 	"math"
-	gort "runtime"
-	"sync"
-	"sync/atomic"
+
+	"github.com/marlingen/marlingen/runtime"
 )
 
 // host runs an expert in plain Go. Both x and the result are [rows, hidden];
 // the assignments' probabilities are not in it. Sums are in float64, and do not
-// depend on the number of processors.
-func host(ctx context.Context, codec Codec, data []byte, e *Expert, x []float32) ([]float32, error) {
+// depend on the number of workers.
+func host(ctx context.Context, w runtime.Workers, codec Codec, data []byte, e *Expert, x []float32) ([]float32, error) {
 	rows := len(x) / e.Gate.In
-	h := make([]float32, rows*e.Gate.Out)
-	err := eachOutput(ctx, e.Gate.Out, func() func(int) {
-		gate, up := make([]float32, e.Gate.In), make([]float32, e.Up.In)
-		return func(o int) {
-			codec.Row(gate, data, e.Gate, o)
-			codec.Row(up, data, e.Up, o)
-			for r := range rows {
-				in := x[r*e.Gate.In:][:e.Gate.In]
-				h[r*e.Gate.Out+o] = float32(silu(dot(gate, in)) * dot(up, in))
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
+	h, y := make([]float32, rows*e.Gate.Out), make([]float32, rows*e.Down.Out)
+	weights := make([][2][]float32, w.Workers())
+	for i := range weights {
+		weights[i] = [2][]float32{make([]float32, max(e.Gate.In, e.Down.In)), make([]float32, e.Up.In)}
 	}
-	y := make([]float32, rows*e.Down.Out)
-	return y, eachOutput(ctx, e.Down.Out, func() func(int) {
-		down := make([]float32, e.Down.In)
-		return func(o int) {
-			codec.Row(down, data, e.Down, o)
-			for r := range rows {
-				y[r*e.Down.Out+o] = float32(dot(down, h[r*e.Down.In:][:e.Down.In]))
-			}
+	eachOutput(ctx, w, e.Gate.Out, func(worker, o int) {
+		gate, up := weights[worker][0][:e.Gate.In], weights[worker][1]
+		codec.Row(gate, data, e.Gate, o)
+		codec.Row(up, data, e.Up, o)
+		for r := range rows {
+			in := x[r*e.Gate.In:][:e.Gate.In]
+			h[r*e.Gate.Out+o] = float32(silu(dot(gate, in)) * dot(up, in))
 		}
 	})
+	eachOutput(ctx, w, e.Down.Out, func(worker, o int) {
+		down := weights[worker][0][:e.Down.In]
+		codec.Row(down, data, e.Down, o)
+		for r := range rows {
+			y[r*e.Down.Out+o] = float32(dot(down, h[r*e.Down.In:][:e.Down.In]))
+		}
+	})
+	return y, ctx.Err()
 }
 
 // silu returns x·sigmoid(x), exactly.
 func silu(x float64) float64 { return x / (1 + math.Exp(-x)) }
 
-// eachOutput calls a function that worker makes for each goroutine with every
-// o from 0 to n-1.
-func eachOutput(ctx context.Context, n int, worker func() func(o int)) error {
+// eachOutput calls f with every o from 0 to n-1, or until ctx ends.
+func eachOutput(ctx context.Context, w runtime.Workers, n int, f func(worker, o int)) {
 	const chunk = 16
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(gort.GOMAXPROCS(0), (n+chunk-1)/chunk) {
-		wg.Go(func() {
-			f := worker()
-			for ctx.Err() == nil {
-				end := int(next.Add(chunk))
-				if end-chunk >= n {
-					return
-				}
-				for o := end - chunk; o < min(end, n); o++ {
-					f(o)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	return ctx.Err()
+	w.Each((n+chunk-1)/chunk, func(worker, i int) {
+		if ctx.Err() != nil {
+			return
+		}
+		for o := chunk * i; o < min(chunk*(i+1), n); o++ {
+			f(worker, o)
+		}
+	})
 }
 
 // dot returns the dot product of a and b, summed in float64.

@@ -46,6 +46,7 @@ type Layer struct {
 	weights  Weights
 	codecs   map[string]Codec
 	counters *Counters
+	workers  runtime.Workers
 	planner  planner
 
 	mu      sync.Mutex
@@ -69,6 +70,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		counters: o.Counters,
 		device:   o.Device,
 		library:  o.Library,
+		workers:  workersOf(o.Device),
 		data:     o.Weights,
 		shared:   o.Weights != nil,
 		experts:  map[string]runtime.Buffer{},
@@ -88,7 +90,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts,
 		memory: newMemory(o.Table),
 	}
-	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}}
+	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, candidates: candidates{workers: l.workers}}
 	if err := l.check(); err != nil {
 		return nil, err
 	}

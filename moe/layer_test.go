@@ -119,10 +119,10 @@ func tuplesOf(t *testing.T, names ...string) []runtime.BitTuple {
 func options(t *testing.T, f faults) moe.Options {
 	t.Helper()
 	device := cpu.New(cpu.Options{})
-	library, err := device.Load(context.Background(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 	return moe.Options{
-		Device: device, Library: faultyLibrary{library, f}, Table: generated.Table.For(runtime.Metal3),
+		Device: device, Library: faultyLibrary{library, f}, Table: generated.Table,
 		Codecs: []moe.Codec{trellis.Codec{}, dense.BF16},
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	gort "runtime"
 	"slices"
 
 	"github.com/marlingen/marlingen/moe/logits"
+	"github.com/marlingen/marlingen/runtime"
 )
 
 // A Router chooses the experts of each token, as the glm4_moe_lite, glm4_moe
@@ -54,15 +56,16 @@ func (r *Router) Check(hidden int) error {
 // token whose scores are not finite is an error.
 func (r *Router) Route(x []float32, hidden int) (*Routing, error) {
 	routing := new(Routing)
-	if err := r.route(routing, new(candidates), x, hidden); err != nil {
+	if err := r.route(routing, &candidates{workers: newGoroutines(gort.GOMAXPROCS(0))}, x, hidden); err != nil {
 		return nil, err
 	}
 	return routing, nil
 }
 
-// candidates are what a router chooses from, for one token. The zero value is
-// ready; it keeps its memory from token to token.
+// candidates are what a router chooses from, for one token. It keeps its memory
+// from token to token.
 type candidates struct {
+	workers        runtime.Workers
 	times          logits.Multiplier
 	scores, choice []float32 // [experts]; the choice is with the bias
 	experts        []int     // of the groups that are kept
@@ -78,7 +81,7 @@ func (r *Router) route(routing *Routing, c *candidates, x []float32, hidden int)
 	routing.Logits = sized(routing.Logits, tokens*experts)
 	routing.Experts, routing.Weights = routing.Experts[:0], routing.Weights[:0]
 	c.scores, c.choice = sized(c.scores, experts), sized(c.choice, experts)
-	c.times.Times(routing.Logits, x, r.Weight, hidden)
+	c.times.Times(routing.Logits, x, r.Weight, hidden, c.workers)
 	for t := range tokens {
 		for e, logit := range routing.Logits[t*experts:][:experts] {
 			c.scores[e] = float32(1 / (1 + math.Exp(-float64(logit))))

@@ -131,6 +131,16 @@ func (t *Table) For(target string) *Table {
 	return view
 }
 
+// SourceNames returns the sources of the kernels of t, in the order of t.
+func (t *Table) SourceNames() (names []string) {
+	for _, k := range t.Kernels {
+		if k.Body != nil && !slices.Contains(names, k.Source) {
+			names = append(names, k.Source)
+		}
+	}
+	return names
+}
+
 // Kernel returns the kernel named symbol, or nil.
 func (t *Table) Kernel(symbol string) *Kernel {
 	for _, k := range t.Kernels {

@@ -171,7 +171,7 @@ func TestOverrideProperties(t *testing.T) {
 // are present.
 func everything() runtime.Availability {
 	have := runtime.Availability{}
-	for _, k := range generated.Table.For(runtime.Metal3).Kernels {
+	for _, k := range generated.Table.Kernels {
 		have[k.Symbol] = runtime.Status{State: runtime.Present}
 	}
 	return have
@@ -226,7 +226,7 @@ func TestSelectGenerated(t *testing.T) {
 			if test.edit != nil {
 				test.edit(have)
 			}
-			choice, err := runtime.Select(generated.Table.For(runtime.Metal3), have, test.request)
+			choice, err := runtime.Select(generated.Table, have, test.request)
 			if test.err != "" {
 				require.ErrorContains(t, err, test.err)
 				return
@@ -240,7 +240,7 @@ func TestSelectGenerated(t *testing.T) {
 
 // A view holds a target's own kernels and those for all, as they are, and nobody else's.
 func TestFor(t *testing.T) {
-	all := generated.Table
+	all := generated.All
 	metal, cuda := all.For(runtime.Metal3), all.For(runtime.CUDA)
 	require.Equal(t, all.Codecs, cuda.Codecs)
 	seen := map[*runtime.Kernel]int{}

@@ -23,9 +23,9 @@ import (
 
 type benchCmd struct {
 	deviceFlag
-	Quick     bool          `help:"One mixture, batches 1 and 16, two rounds, and nothing that grows."`
+	Quick     bool          `help:"One mixture, two rounds, and nothing that grows."`
 	Tuples    []string      `help:"Tuples, or profiles with their mixtures; the last is what grows." default:"6_2_3,6_3_4,4_4_4,glm47" placeholder:"TUPLE"`
-	Batches   []int         `help:"Tokens in a call." default:"1,4,16,64,256" placeholder:"N"`
+	Batches   []int         `help:"Tokens in a call; without it, 1, 4, 16, 64 and 256, or 1 and 16 with --quick." placeholder:"N"`
 	Threads   []int         `help:"Numbers of threads; without it, 1, 2, 4 and so on, as many as Go uses." placeholder:"N"`
 	Precision []string      `help:"Precisions of the cpu device: exact, fast." enum:"exact,fast" default:"exact,fast"`
 	Shape     []int         `help:"hidden,intermediate,experts,top-k of a layer; without it, those of profile glm47." placeholder:"N"`
@@ -120,8 +120,14 @@ func (c *benchCmd) plan(o *bench.Options, variants []*bench.Variant) error {
 		return err
 	}
 	batches := c.Batches
+	if len(batches) == 0 {
+		batches = []int{1, 4, 16, 64, 256}
+		if c.Quick {
+			batches = []int{1, 16}
+		}
+	}
 	if c.Quick {
-		mixes, batches = mixes[:1], []int{1, 16}
+		mixes = mixes[:1]
 	}
 	o.Sweeps = bench.Standard(shape, mixes, batches, variants)
 	if c.Quick {
@@ -235,7 +241,7 @@ func (c *benchCmd) command() string {
 	}
 	flag("device", string(c.Device), c.Device != "cpu")
 	flag("tuples", strings.Join(c.Tuples, ","), strings.Join(c.Tuples, ",") != "6_2_3,6_3_4,4_4_4,glm47")
-	flag("batches", ints(c.Batches), ints(c.Batches) != "1,4,16,64,256")
+	flag("batches", ints(c.Batches), len(c.Batches) > 0)
 	flag("threads", ints(c.Threads), len(c.Threads) > 0)
 	flag("precision", strings.Join(c.Precision, ","), strings.Join(c.Precision, ",") != "exact,fast")
 	flag("shape", ints(c.Shape), len(c.Shape) > 0)
@@ -264,7 +270,7 @@ func (c *benchCmd) write(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil
 	}
-	return writePage(name, write)
+	return writeFile(name, write)
 }
 
 // picture returns the address of the plot in the document.

@@ -36,7 +36,7 @@ func (c *checkMetalCmd) Run(ctx context.Context, a *app) error {
 	}
 	given := func(name, source string) ([]msl.Diagnostic, error) { return msl.Check(ctx, name, source) }
 	ours := func(name, source string) ([]msl.Diagnostic, error) {
-		return msl.CheckSource(ctx, generated.Table, filepath.Base(name), source)
+		return msl.CheckSource(ctx, generated.All, filepath.Base(name), source)
 	}
 	var texts []text
 	for _, file := range c.Files {

@@ -1,180 +1,43 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
+	"io"
 
-	"github.com/marlingen/marlingen/gen"
-	"github.com/marlingen/marlingen/runtime"
-	"github.com/marlingen/marlingen/runtime/msl"
+	"github.com/marlingen/marlingen/generated"
+	"github.com/marlingen/marlingen/runtime/metal"
 )
 
 type compileCmd struct {
-	Target string `help:"What to compile for: ${enum}." enum:"cuda" default:"cuda"`
-	Check  bool   `help:"Write nothing; name every stale, missing or stray file, and exit with 1 if there is one."`
-	Root   string `help:"Folder that holds specs/ and generated/." default:"." type:"existingdir"`
+	Metal compileMetalCmd `cmd:"" default:"withargs" help:"One library for Apple's GPUs, on a Mac."`
+	CUDA  compileCUDACmd  `cmd:"" name:"cuda" help:"PTX for NVIDIA's GPUs."`
 }
 
-// Help is shown by marlingen compile --help.
-func (*compileCmd) Help() string {
-	return `Compiles what specs/ and templates/ below the root generate, for devices whose drivers do not take
-Metal text, and writes it beside the text. For cuda that is PTX: a file for each source. Needs clang
-17 or newer; --check compares only with the version that wrote a file, and does without any other.
-
-  marlingen regenerate && marlingen compile --target cuda
-  marlingen compile --target cuda --check`
+type compileMetalCmd struct {
+	Out string `help:"File to write." default:"generated/marlin.metallib" type:"path"`
 }
 
-// A compilation is what there is to compile.
-type compilation struct {
-	manifest runtime.Manifest
-	table    *runtime.Table // the target's
-	sources  gen.Files
+// Help is shown by marlingen compile metal --help.
+func (*compileMetalCmd) Help() string {
+	return `Compiles the generated Metal sources, those that the command was built with, into one library by
+Apple's compiler; a warning is an error. The library carries the digest of the sources' manifest. A
+metal device that finds it among its sources, as marlin.metallib, loads it in their place; it refuses
+one of another digest. Needs macOS and Xcode: it runs xcrun metal and xcrun metallib.`
 }
 
-func (c *compileCmd) Run(ctx context.Context, a *app) error {
-	in, err := c.load()
+func (c *compileMetalCmd) Run(ctx context.Context, a *app) error {
+	library, err := metal.Compile(ctx, generated.Manifest.Digest, generated.Table, generated.Sources)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(c.Root, "generated")
-	have, err := filepath.Glob(filepath.Join(dir, "*.ptx"))
+	err = writeFile(c.Out, func(w io.Writer) error {
+		_, err := w.Write(library)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	names := in.ptxNames()
-	var changes []gen.Change
-	for _, path := range have {
-		if !slices.Contains(slices.Collect(maps.Values(names)), filepath.Base(path)) {
-			changes = append(changes, gen.Change{Path: path, What: "stray"})
-		}
-	}
-	for _, source := range slices.Sorted(maps.Keys(names)) {
-		path := filepath.Join(dir, names[source])
-		change, err := c.one(ctx, in, source, path)
-		if err != nil {
-			return err
-		}
-		if change != "" {
-			changes = append(changes, gen.Change{Path: path, What: change})
-		}
-	}
-	for _, ch := range changes {
-		if ch.What == "stray" && !c.Check {
-			if err := os.Remove(ch.Path); err != nil {
-				return err
-			}
-		}
-		fmt.Fprintln(a.out, ch)
-	}
-	if c.Check && len(changes) > 0 {
-		fmt.Fprintf(a.err, "marlingen: generated/ is out of date; run marlingen compile --target %s\n", c.Target)
-		return errFailed
-	}
+	fmt.Fprintf(a.out, "%s: %d bytes, digest %s\n", c.Out, len(library), generated.Manifest.Digest)
 	return nil
-}
-
-// load returns what there is to compile.
-func (c *compileCmd) load() (*compilation, error) {
-	model, err := gen.Read(os.DirFS(c.Root))
-	if err != nil {
-		return nil, fmt.Errorf("specs:\n%w", err)
-	}
-	files, err := gen.Render(model, bodies(c.Root))
-	if err != nil {
-		return nil, err
-	}
-	return &compilation{model.Manifest(files), model.Table().For(c.Target), files}, nil
-}
-
-// kernels returns the target's rows of a source.
-func (in *compilation) kernels(source string) (ks []*runtime.Kernel) {
-	for _, k := range in.table.Kernels {
-		if k.Source == source {
-			ks = append(ks, k)
-		}
-	}
-	return ks
-}
-
-// ptxNames returns the file that each source is compiled to.
-func (in *compilation) ptxNames() map[string]string {
-	names := make(map[string]string)
-	for _, s := range in.manifest.Sources {
-		if len(in.kernels(s.Name)) > 0 {
-			names[s.Name] = strings.TrimSuffix(s.Name, ".metal") + ".ptx"
-		}
-	}
-	return names
-}
-
-// one writes or checks the file at path, and returns what was wrong with it.
-func (c *compileCmd) one(ctx context.Context, in *compilation, source, path string) (string, error) {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	change := "stale"
-	if err != nil {
-		change = "missing"
-	}
-	version, err := msl.Compiler(ctx)
-	if missing := new(msl.ToolchainError); c.Check && (errors.As(err, &missing) || !bytes.HasPrefix(old, in.head(version))) {
-		// Another compiler's text can only be held to its first line.
-		if change == "missing" || !bytes.HasPrefix(old, in.digestLine()) {
-			return change, nil
-		}
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	ptx, err := msl.PTX(ctx, source, string(in.sources[source]), in.kernels(source))
-	if err != nil {
-		return "", err
-	}
-	text := slices.Concat(in.head(version), ptx)
-	if bytes.Equal(text, old) {
-		return "", nil
-	}
-	if c.Check {
-		return change, nil
-	}
-	return change, replaceFile(path, text)
-}
-
-// digestLine is the first line of a file: what it was compiled from.
-func (in *compilation) digestLine() []byte {
-	return fmt.Appendf(nil, "// marlingen %s\n", in.manifest.Digest)
-}
-
-// head is the first lines of a file.
-func (in *compilation) head(version string) []byte {
-	return fmt.Appendf(in.digestLine(), "// by marlingen compile with clang %s; DO NOT EDIT.\n", version)
-}
-
-// replaceFile writes a file that appears with its content or not at all.
-func replaceFile(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".marlingen-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	_, werr := f.Write(content)
-	if err := errors.Join(werr, f.Chmod(0o644), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

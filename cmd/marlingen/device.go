@@ -12,15 +12,16 @@ import (
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 	"github.com/marlingen/marlingen/runtime/cuda"
+	"github.com/marlingen/marlingen/runtime/metal"
 	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 // deviceFlag chooses a device.
 type deviceFlag struct {
-	Device deviceName `help:"Device to use: cpu, in Go; cuda or cuda:1, an NVIDIA GPU by its number; msl, the generated Metal text compiled by clang for this machine." default:"cpu"`
+	Device deviceName `help:"Device to use: cpu, in Go; cuda or cuda:1, an NVIDIA GPU by its number; metal, an Apple GPU; msl, the generated Metal text compiled by clang for this machine." default:"cpu"`
 }
 
-// A deviceName is cpu, msl, cuda or cuda:N.
+// A deviceName is cpu, metal, msl, cuda or cuda:N.
 type deviceName string
 
 // kind returns the name without a number.
@@ -45,18 +46,18 @@ func (d deviceName) index() (int, error) {
 // table returns the generated kernels that are tuned for the device.
 func (d deviceName) table() *runtime.Table {
 	if d.kind() == "cuda" {
-		return generated.Table.For(runtime.CUDA)
+		return generated.CUDA
 	}
-	return generated.Table.For(runtime.Metal3)
+	return generated.Table
 }
 
 // Validate is called by kong.
 func (d deviceName) Validate() error {
-	if d == "cpu" || d == "msl" || d.kind() == "cuda" {
+	if d == "cpu" || d == "metal" || d == "msl" || d.kind() == "cuda" {
 		_, err := d.index()
 		return err
 	}
-	return fmt.Errorf("must be one of cpu, cuda, cuda:N, msl but got %q", string(d))
+	return fmt.Errorf("must be one of cpu, cuda, cuda:N, metal, msl but got %q", string(d))
 }
 
 // A session is an open device with a library.
@@ -82,6 +83,8 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
 	switch f.Device.kind() {
+	case "metal":
+		return metal.Open(metal.Options{Digest: generated.Manifest.Digest})
 	case "msl":
 		return msl.Open(ctx, msl.Options{})
 	case "cuda":

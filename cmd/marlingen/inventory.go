@@ -53,7 +53,7 @@ func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
 	var unknown []error
 	for _, symbol := range c.Require {
 		required[symbol] = true
-		if generated.Table.Kernel(symbol) == nil {
+		if c.Device.table().Kernel(symbol) == nil {
 			unknown = append(unknown, fmt.Errorf("--require %s: the table has no such kernel", symbol))
 		}
 	}

@@ -30,7 +30,7 @@ kernels and the Go rows that dispatch them:
 
 type cli struct {
 	Regenerate regenerateCmd `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
-	Compile    compileCmd    `cmd:"" help:"Compile generated/ for drivers that do not take Metal text, or check it."`
+	Compile    compileCmd    `cmd:"" help:"Compile the generated Metal: into a library on a Mac, or to PTX for NVIDIA."`
 	Inventory  inventoryCmd  `cmd:"" help:"Say which kernels of the table a device has."`
 	Select     selectCmd     `cmd:"" help:"Say which kernel runs a tuple, and why."`
 	Quantize   quantizeCmd   `cmd:"" help:"Quantise a checkpoint's experts to tuples."`

@@ -172,7 +172,7 @@ func newFairwayStats(s moe.Snapshot) fairwayStats {
 func (a *app) fairway(s moe.Snapshot) {
 	fmt.Fprintf(a.out, "\n%d forwards of mixtures of experts\n", s.Forwards)
 	var rows []table.Row
-	for _, k := range generated.Table.Kernels {
+	for _, k := range generated.All.Kernels {
 		if n := s.Launches[k.Symbol]; n > 0 {
 			rows = append(rows, table.Row{k.Symbol, n})
 		}

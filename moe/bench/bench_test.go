@@ -20,11 +20,11 @@ import (
 func small(t *testing.T, missing ...string) bench.Options {
 	t.Helper()
 	device := cpu.New(cpu.Options{Workers: 1})
-	library, err := device.Load(t.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(t.Context(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 	shape := bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2}
 	return bench.Options{
-		Table: generated.Table.For(runtime.Metal3), Codecs: []moe.Codec{trellis.Codec{}},
+		Table: generated.Table, Codecs: []moe.Codec{trellis.Codec{}},
 		Memory: 1 << 20, Layers: 3, Rounds: 2, Time: time.Millisecond, Known: 2, Seed: 1,
 		Sweeps: []bench.Sweep{{
 			Name: "small",

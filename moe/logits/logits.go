@@ -3,7 +3,12 @@
 // sends the same token to the same experts.
 package logits
 
-import "unsafe"
+import (
+	"slices"
+	"unsafe"
+
+	"github.com/marlingen/marlingen/runtime"
+)
 
 //go:generate go run -C _asm main.go -out ../lanes_amd64.s -stubs ../stubs_amd64.go -pkg logits
 
@@ -20,50 +25,87 @@ type lanes = [block][width]float64
 // A Multiplier multiplies; it holds the memory for that. The zero value is
 // ready.
 type Multiplier struct {
+	workers []worker
+	task    func(worker, i int) // made once, so that a call allocates nothing
+
+	// Of one call.
+	dst, x, w []float32
+	n         int
+	parts     int // of the rows, each a task for every block of tokens
+}
+
+// A worker is what one goroutine of a Multiplier multiplies with.
+type worker struct {
 	x    []float64 // of a block of tokens
 	sums [block]lanes
 }
 
 // Times sets dst, [tokens, rows], to the products of x, [tokens, n], and w,
 // [rows, n].
-func (m *Multiplier) Times(dst, x, w []float32, n int) {
-	tokens, rows := len(x)/n, len(w)/n
-	for t := 0; t < tokens; t += block {
-		some := min(block, tokens-t)
-		m.x = m.x[:0]
-		for _, v := range x[t*n:][:some*n] {
-			m.x = append(m.x, float64(v))
-		}
-		for r := 0; r < rows; r += block {
-			m.block(dst[t*rows+r:], rows, w[r*n:], some, min(block, rows-r), n)
-		}
+func (m *Multiplier) Times(dst, x, w []float32, n int, workers runtime.Workers) {
+	m.dst, m.x, m.w, m.n = dst, x, w, n
+	for len(m.workers) < workers.Workers() {
+		m.workers = append(m.workers, worker{})
+	}
+	if m.task == nil {
+		m.task = func(worker, i int) { m.workers[worker].multiply(m, i/m.parts*block, i%m.parts) }
+	}
+	tokens, rows := blocks(len(x)/n), blocks(len(w)/n)
+	// A task is to be worth the handing over, and there are to be enough.
+	m.parts = min(max(1, rows/8), (2*workers.Workers()+tokens-1)/tokens)
+	workers.Each(tokens*m.parts, m.task)
+	m.dst, m.x, m.w = nil, nil, nil
+}
+
+func blocks(n int) int { return (n + block - 1) / block }
+
+// multiply multiplies a block of tokens from token t on with a part of the rows.
+func (k *worker) multiply(m *Multiplier, t, part int) {
+	n, tokens, rows := m.n, len(m.x)/m.n, len(m.w)/m.n
+	some := min(block, tokens-t)
+	k.x = slices.Grow(k.x[:0], block*n)[:some*n]
+	widen(k.x, m.x[t*n:])
+	end := min(rows, (part+1)*blocks(rows)/m.parts*block)
+	for r := part * blocks(rows) / m.parts * block; r < end; r += block {
+		k.block(m.dst[t*rows+r:], rows, m.w[r*n:], some, min(block, rows-r), n)
 	}
 }
 
-// block multiplies the tokens of m.x with a block of rows at w. dst has stride
+// widen sets dst to the first elements of src, eight at a time for speed.
+func widen(dst []float64, src []float32) {
+	for ; len(dst) >= 8 && len(src) >= 8; dst, src = dst[8:], src[8:] {
+		dst[0], dst[1], dst[2], dst[3] = float64(src[0]), float64(src[1]), float64(src[2]), float64(src[3])
+		dst[4], dst[5], dst[6], dst[7] = float64(src[4]), float64(src[5]), float64(src[6]), float64(src[7])
+	}
+	for i := range dst {
+		dst[i] = float64(src[i])
+	}
+}
+
+// block multiplies the tokens of k.x with a block of rows at w. dst has stride
 // elements for each token.
-func (m *Multiplier) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
+func (k *worker) block(dst []float32, stride int, w []float32, tokens, rows, n int) {
 	whole := n / width * width
 	switch {
 	case whole == 0 || rows < block:
 		for t := range tokens {
-			m.sums[t] = lanes{}
+			k.sums[t] = lanes{}
 			for r := range rows {
-				row(&m.sums[t][r], w[r*n:][:whole], m.x[t*n:])
+				row(&k.sums[t][r], w[r*n:][:whole], k.x[t*n:])
 			}
 		}
 	case tokens == block && machine.four != nil:
-		machine.four(&m.sums, &w[0], &m.x[0], n, whole)
+		machine.four(&k.sums, &w[0], &k.x[0], n, whole)
 	default:
 		for t := range tokens {
-			machine.one((*[1][block][width]float64)(m.sums[t:t+1]), &w[0], &m.x[t*n], n, whole)
+			machine.one((*[1][block][width]float64)(k.sums[t:t+1]), &w[0], &k.x[t*n], n, whole)
 		}
 	}
 	for t := range tokens {
 		for r := range rows {
-			s := &m.sums[t][r]
+			s := &k.sums[t][r]
 			for i := whole; i < n; i++ {
-				s[i-whole] += float64(w[r*n+i]) * m.x[t*n+i]
+				s[i-whole] += float64(w[r*n+i]) * k.x[t*n+i]
 			}
 			a, b, c, d := s[0]+s[4], s[1]+s[5], s[2]+s[6], s[3]+s[7]
 			dst[t*stride+r] = float32((a + c) + (b + d))

@@ -21,7 +21,7 @@ func TestTimes(t *testing.T) {
 			x, w := random(r, size.tokens*size.n), random(r, size.rows*size.n)
 			want := make([]float32, size.tokens*size.rows)
 			machine = portable
-			m.Times(want, x, w, size.n)
+			m.Times(want, x, w, size.n, serial(1))
 			for i := range want {
 				var sum, magnitude float64
 				token := x[i/size.rows*size.n:]
@@ -34,7 +34,7 @@ func TestTimes(t *testing.T) {
 			for name, own := range all() {
 				machine = own
 				got := make([]float32, len(want))
-				m.Times(got, x, w, size.n)
+				m.Times(got, x, w, size.n, serial(1+r.IntN(4)))
 				require.Equal(t, want, got, name)
 			}
 		})
@@ -44,7 +44,18 @@ func TestTimes(t *testing.T) {
 func TestTimesKeepsMemory(t *testing.T) {
 	var m Multiplier
 	dst, x, w := make([]float32, 5*64), make([]float32, 5*96), make([]float32, 64*96)
-	require.Zero(t, testing.AllocsPerRun(10, func() { m.Times(dst, x, w, 96) }))
+	require.Zero(t, testing.AllocsPerRun(10, func() { m.Times(dst, x, w, 96, serial(2)) }))
+}
+
+// serial are workers that take turns.
+type serial int
+
+func (s serial) Workers() int { return int(s) }
+
+func (s serial) Each(n int, task func(worker, i int)) {
+	for i := range n {
+		task(i%int(s), i)
+	}
 }
 
 // Tokens of GLM-4.7-Flash.
@@ -57,7 +68,7 @@ func BenchmarkTimes(b *testing.B) {
 		b.Run(fmt.Sprintf("tokens=%d", tokens), func(b *testing.B) {
 			dst, x := make([]float32, tokens*experts), random(r, tokens*hidden)
 			for b.Loop() {
-				m.Times(dst, x, w, hidden)
+				m.Times(dst, x, w, hidden, serial(1))
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*tokens), "ns/token")
 		})

@@ -24,7 +24,6 @@ import (
 	"github.com/marlingen/marlingen/moe/dense"
 	"github.com/marlingen/marlingen/moe/model"
 	"github.com/marlingen/marlingen/moe/trellis"
-	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
@@ -281,10 +280,10 @@ func (m *sketch) sharded() fstest.MapFS {
 func options(t testing.TB, f model.Frequencies) model.Options {
 	t.Helper()
 	device := cpu.New(cpu.Options{})
-	library, err := device.Load(context.Background(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 	return model.Options{Frequencies: f, MoE: moe.Options{
-		Device: device, Library: library, Table: generated.Table.For(runtime.Metal3),
+		Device: device, Library: library, Table: generated.Table,
 		Codecs: []moe.Codec{trellis.Codec{}, dense.BF16, dense.F16, dense.F32},
 	}}
 }

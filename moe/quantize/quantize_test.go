@@ -48,11 +48,11 @@ func glm47(t *testing.T, c *checkpoint.Checkpoint) quantize.Plan {
 func calibration(t *testing.T, c *checkpoint.Checkpoint, windows int) *quantize.Calibration {
 	t.Helper()
 	device := cpu.New(cpu.Options{})
-	library, err := device.Load(t.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(t.Context(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 	m, err := model.Open(c, model.Options{
 		MoE: moe.Options{
-			Device: device, Library: library, Table: generated.Table.For(runtime.Metal3),
+			Device: device, Library: library, Table: generated.Table,
 			Codecs: []moe.Codec{trellis.Codec{}, dense.BF16, dense.F16, dense.F32},
 		},
 		Frequencies: model.RoundedFrequencies, // as in the record

@@ -39,7 +39,7 @@ func runOn(t *testing.T, device runtime.Device, model string, layers []int, edit
 	tensors, err := checkpoint.OpenTensors(filepath.Join(testdata, model, "reference.safetensors"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, tensors.Close()) }()
-	library, err := device.Load(context.Background(), generated.Table.For(runtime.Metal3), generated.Sources)
+	library, err := device.Load(context.Background(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 
 	require.Equal(t, all, c.MoELayers())
@@ -53,7 +53,7 @@ func runOn(t *testing.T, device runtime.Device, model string, layers []int, edit
 			edit(&w, record)
 		}
 		r, err := replay.Run(context.Background(), n, w, moe.Options{
-			Device: device, Library: library, Table: generated.Table.For(runtime.Metal3),
+			Device: device, Library: library, Table: generated.Table,
 			Codecs: []moe.Codec{trellis.Codec{}, dense.BF16},
 		}, record, 1)
 		require.NoError(t, err)

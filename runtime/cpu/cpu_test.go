@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/marlingen/marlingen/generated"
-	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 	"github.com/marlingen/marlingen/runtime/devicetest"
 )
@@ -21,7 +20,7 @@ func TestDevice(t *testing.T) {
 			t.Run(set+" "+precision.String(), func(t *testing.T) {
 				dev := cpu.New(cpu.Options{Set: set, Precision: precision})
 				defer dev.Close()
-				devicetest.Run(t, dev, generated.Table.For(runtime.Metal3), generated.Sources, devicetest.Options{Short: short || i > 0})
+				devicetest.Run(t, dev, generated.Table, generated.Sources, devicetest.Options{Short: short || i > 0})
 			})
 		}
 	}
@@ -31,5 +30,5 @@ func TestDevice(t *testing.T) {
 func TestOtherTarget(t *testing.T) {
 	dev := cpu.New(cpu.Options{})
 	defer dev.Close()
-	devicetest.Run(t, dev, generated.Table.For(runtime.CUDA), generated.Sources, devicetest.Options{Short: true})
+	devicetest.Run(t, dev, generated.CUDA, generated.Sources, devicetest.Options{Short: true})
 }

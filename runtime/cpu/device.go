@@ -76,7 +76,10 @@ type Device struct {
 	closed atomic.Bool
 }
 
-var _ runtime.Device = (*Device)(nil)
+var (
+	_ runtime.Device  = (*Device)(nil)
+	_ runtime.Workers = (*Device)(nil)
+)
 
 var errClosed = errors.New("cpu: use of a closed device")
 
@@ -145,6 +148,14 @@ func (d *Device) Wrap(host []byte) (runtime.Buffer, error) {
 		return nil, errClosed
 	}
 	return &buffer{data: host[:len(host):len(host)], readOnly: true}, nil
+}
+
+// Workers returns the number of goroutines per launch.
+func (d *Device) Workers() int { return d.engine.workers }
+
+// Each shares tasks among the goroutines that launches run on.
+func (d *Device) Each(n int, task func(worker, i int)) {
+	workers.each(min(d.engine.workers, n), n, task)
 }
 
 // Close ends the use of d. What came of it can still be closed.

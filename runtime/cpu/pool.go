@@ -17,6 +17,7 @@ type job interface{ work(worker int) }
 type pool struct {
 	mu      sync.Mutex
 	helpers []*helper
+	tasks   tasks
 
 	job    job
 	wanted int32         // helpers of the job
@@ -32,7 +33,7 @@ type helper struct {
 	wake     chan struct{}
 }
 
-const lookout = 50 * time.Microsecond
+const lookout = time.Millisecond
 
 // workers is the pool of all devices.
 var workers pool
@@ -46,6 +47,43 @@ func (p *pool) run(n int, j job) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.runLocked(n, j)
+}
+
+// each calls task for every i from 0 to count-1, from up to n goroutines.
+func (p *pool) each(n, count int, task func(worker, i int)) {
+	if n <= 1 {
+		for i := range count {
+			task(0, i)
+		}
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tasks.task = task
+	deal(sized(&p.tasks.cursors, n), count)
+	p.runLocked(n, &p.tasks)
+	p.tasks.task = nil
+}
+
+// tasks are a job of independent tasks.
+type tasks struct {
+	cursors []cursor
+	task    func(worker, i int)
+}
+
+func (t *tasks) work(worker int) {
+	for {
+		i, ok := take(t.cursors, worker)
+		if !ok {
+			return
+		}
+		t.task(worker, i)
+	}
+}
+
+// runLocked is run for n of more than 1, with p locked.
+func (p *pool) runLocked(n int, j job) {
 	for len(p.helpers) < n-1 {
 		h := &helper{number: len(p.helpers) + 1, wake: make(chan struct{}, 1)}
 		p.helpers = append(p.helpers, h)

@@ -20,7 +20,7 @@ import (
 )
 
 // table holds the kernels of the device.
-var table = generated.Table.For(runtime.CUDA)
+var table = generated.CUDA
 
 // single returns the symbol of the kernel that runs single rows of several tuples.
 func single(t *testing.T, pass runtime.Pass) string {
@@ -130,6 +130,7 @@ func TestIndex(t *testing.T) {
 	q, err := lib.NewQueue()
 	require.NoError(t, err)
 	l := countLaunch(t, first, 16)
+	require.NoError(t, l.Args[2].Buffer.Close())
 	l.Args[2].Buffer = b
 	require.ErrorContains(t, q.Launch(l), "is no buffer of this device")
 	for _, c := range []interface{ Close() error }{q, b, l.Args[1].Buffer, first, dev} {

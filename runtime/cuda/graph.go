@@ -44,9 +44,9 @@ func (g *graph) capture(enqueue func() error) error {
 	if err := api.BeginCapture(q.stream); err != nil {
 		return err
 	}
-	q.recording = g
+	q.recording, q.after = g, false
 	err := enqueue()
-	q.recording = nil
+	q.recording, q.after = nil, false
 	captured, ended := api.EndCapture(q.stream)
 	if ended != nil {
 		return errors.Join(err, ended)
@@ -84,7 +84,11 @@ func (g *graph) Launch() error {
 		}
 	}
 	api := q.library.device.api
-	return q.enqueue(func() error { return api.LaunchGraph(g.exec, q.stream) }, g.kernels...)
+	put := func() error {
+		q.after = false
+		return api.LaunchGraph(g.exec, q.stream)
+	}
+	return q.enqueue(put, g.kernels...)
 }
 
 // Close ends the use of g.

@@ -19,7 +19,8 @@ type queue struct {
 	params     *driver.Params    // of a launch
 	pending    []*runtime.Kernel // launched, and not waited for
 	busy       bool              // something is in the stream
-	written    []*buffer         // by the last launch
+	after      bool              // the last thing in the stream is a launch
+	written    []*buffer         // by it
 	seen       uint64            // writes that the stream waits for
 	elapsed    time.Duration
 	recording  *graph // nil if launches run
@@ -79,15 +80,18 @@ func (q *queue) launch(l runtime.Launch) error {
 	}
 	d := q.library.device
 	f := q.library.functions[l.Kernel.Symbol]
-	early := f.waits && !q.dependsEarly(l)
 	put := func() error {
-		return d.api.Launch(f.handle, groups, l.Kernel.Threads, l.Kernel.ThreadgroupBytes, early, q.stream, q.params)
-	}
-	q.written = q.written[:0]
-	for i, b := range l.Kernel.Bindings {
-		if b.Access == runtime.Write {
-			q.written = append(q.written, l.Args[i].Buffer.(*buffer))
+		early := f.waits && q.after && !q.dependsEarly(l)
+		if err := d.api.Launch(f.handle, groups, l.Kernel.Threads, l.Kernel.ThreadgroupBytes, early, q.stream, q.params); err != nil {
+			return err
 		}
+		q.after, q.written = true, q.written[:0]
+		for i, b := range l.Kernel.Bindings {
+			if b.Access == runtime.Write {
+				q.written = append(q.written, l.Args[i].Buffer.(*buffer))
+			}
+		}
+		return nil
 	}
 	if g := q.recording; g != nil {
 		if err := put(); err != nil {
@@ -117,10 +121,12 @@ func (q *queue) dependsEarly(l runtime.Launch) bool {
 // enqueue calls put, which puts runs of kernels into the stream.
 func (q *queue) enqueue(put func() error, kernels ...*runtime.Kernel) error {
 	d := q.library.device
-	return d.do(func() (err error) {
-		if q.seen, err = d.transfers.order(d.api, q.stream, q.seen); err != nil {
+	return d.do(func() error {
+		seen, err := d.transfers.order(d.api, q.stream, q.seen)
+		if err != nil {
 			return err
 		}
+		q.seen, q.after = seen, q.after && seen == q.seen
 		if !q.busy {
 			if err := d.api.Record(q.begin, q.stream); err != nil {
 				return err
@@ -198,6 +204,7 @@ func (q *queue) Copy(to, from runtime.Pieces, size, count int) error {
 	}
 	d := q.library.device
 	put := func() error {
+		q.after = false
 		return d.api.CopyRows(dst.at+driver.Pointer(to.Offset), src.at+driver.Pointer(from.Offset), to.Stride, from.Stride, size, count, q.stream)
 	}
 	if g := q.recording; g != nil {
@@ -232,6 +239,7 @@ func (q *queue) Wait(ctx context.Context) error {
 	case q.recording != nil:
 		return errRecording
 	}
+	q.after = false
 	pending, busy := q.pending, q.busy
 	q.pending, q.busy, q.elapsed = q.pending[:0], false, 0
 	if !busy {

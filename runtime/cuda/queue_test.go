@@ -7,7 +7,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -145,6 +147,57 @@ func TestRecord(t *testing.T) {
 		require.ErrorContains(t, graph.Launch(), "the graph is closed")
 		closeArgs(t, a)
 	})
+}
+
+// A launch may begin early, unless its kernel does not wait for what is before it,
+// or the launch before it writes what it may read early.
+func TestEarly(t *testing.T) {
+	dev, d := open(t)
+	down := table.Kernel(single(t, runtime.Down))
+	q := newQueue(t, load(t, dev, generated.Sources))
+	buffer := func(size int) runtime.Buffer {
+		b, err := dev.NewBuffer(size)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, b.Close()) })
+		return b
+	}
+	count := countLaunch(t, dev, 16)
+	closeArgs(t, count)
+	count.Args[1].Buffer = buffer(64)
+	shape := runtime.Shape{Tokens: 1, Slots: 1, Experts: 1, Hidden: 16, Intermediate: 16, Rows: 1, Items: 1} // an item of no rows
+	l := runtime.Launch{Kernel: down, Shape: shape}
+	for _, b := range down.Bindings {
+		arg := runtime.Arg{Buffer: buffer(256)}
+		if b.Type == "Shape" {
+			arg = runtime.Arg{Bytes: runtime.AppendShape(nil, shape)}
+		}
+		if b.Name == "work" {
+			count.Args[2] = arg // which count writes
+		}
+		l.Args = append(l.Args, arg)
+	}
+	early := func(launches ...runtime.Launch) int {
+		before := d.Early()
+		for _, l := range launches {
+			require.NoError(t, q.Launch(l))
+		}
+		return d.Early() - before
+	}
+	require.Equal(t, 1, early(count, count), "the first follows none")
+	require.Equal(t, 1, early(count, l), "the work list of the second is written by the first")
+	require.Equal(t, 2, early(l, l))
+	_, err := count.Args[2].Buffer.WriteAt(make([]byte, 256), 0)
+	require.NoError(t, err)
+
+	dev, d = open(t)
+	q = newQueue(t, load(t, dev, altered(t, func(all fstest.MapFS) {
+		before, after, _ := strings.Cut(string(all["helpers.ptx"].Data), ".entry moe_count(")
+		all["helpers.ptx"].Data = []byte(before + ".entry moe_count(" + strings.Replace(after, "griddepcontrol.wait;", "", 1))
+	})))
+	count = countLaunch(t, dev, 16)
+	require.Zero(t, early(count, count), "its kernel does not wait")
+	require.NoError(t, q.Wait(t.Context()))
+	closeArgs(t, count)
 }
 
 // Pieces are copied in the order of launches, also when they are recorded.

@@ -305,12 +305,12 @@ func TestFaults(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.kernel+"/"+f.name, func(t *testing.T) {
 			dev := cpu.New(cpu.Options{})
-			lib, err := dev.Load(t.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+			lib, err := dev.Load(t.Context(), generated.Table, generated.Sources)
 			require.NoError(t, err)
 			k := generated.Table.Kernel(f.kernel)
 			require.NotNil(t, k)
 			broken := faultyLibrary{lib, func(q runtime.Queue, l runtime.Launch) error { return f.fault(t, q, l) }}
-			err = withSession(t.Context(), dev, broken, generated.Table.For(runtime.Metal3), func(s *session) error { return checkKernel(s, k, true) })
+			err = withSession(t.Context(), dev, broken, generated.Table, func(s *session) error { return checkKernel(s, k, true) })
 			if f.want == "" {
 				assert.NoError(t, err)
 			} else {
@@ -334,7 +334,7 @@ func TestLayerFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dev := cpu.New(cpu.Options{})
-			lib, err := dev.Load(t.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+			lib, err := dev.Load(t.Context(), generated.Table, generated.Sources)
 			require.NoError(t, err)
 			broken := faultyLibrary{lib, func(q runtime.Queue, l runtime.Launch) error {
 				if l.Kernel.Pass == f.pass {
@@ -342,7 +342,7 @@ func TestLayerFaults(t *testing.T) {
 				}
 				return q.Launch(l)
 			}}
-			assert.Error(t, withSession(t.Context(), dev, broken, generated.Table.For(runtime.Metal3), f.check))
+			assert.Error(t, withSession(t.Context(), dev, broken, generated.Table, f.check))
 		})
 	}
 }
@@ -439,9 +439,9 @@ func TestContractFaults(t *testing.T) {
 				continue
 			}
 			t.Run(strings.TrimSpace(c.name+" "+f.want), func(t *testing.T) {
-				lib, err := f.dev.Load(t.Context(), generated.Table.For(runtime.Metal3), generated.Sources)
+				lib, err := f.dev.Load(t.Context(), generated.Table, generated.Sources)
 				require.NoError(t, err)
-				err = withSession(t.Context(), f.dev, lib, generated.Table.For(runtime.Metal3), c.check)
+				err = withSession(t.Context(), f.dev, lib, generated.Table, c.check)
 				if f.want == "" {
 					assert.NoError(t, err)
 				} else {

@@ -128,18 +128,18 @@ DATA avx512Digits<>+560(SB)/8, $0x3d3935313c383430
 DATA avx512Digits<>+568(SB)/8, $0x3f3b37333e3a3632
 GLOBL avx512Digits<>(SB), RODATA|NOPTR, $576
 
-// func avx512Dot2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot2(SB), NOSPLIT, $0-56
+TEXT ·avx512Dot2x1(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
+	MOVQ         w+8(FP), CX
 	MOVQ         acts+16(FP), DX
 	MOVQ         meta+24(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
 	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
+	VMOVUPS      (AX), Z1
 	MOVL         $0x03030303, R9
 	VPBROADCASTD R9, Z6
 	MOVL         $0x0c0c0c0c, R9
@@ -161,7 +161,7 @@ group1:
 	VPXORD  Z5, Z5, Z5
 
 loop2:
-	PREFETCHT1    16384(CX)
+	PREFETCHT1    8192(CX)
 	PREFETCHT0    2048(CX)
 	VMOVDQU64     (CX), Z10
 	VPANDD        Z6, Z10, Z11
@@ -198,24 +198,19 @@ loop2:
 	VZEROUPPER
 	RET
 
-// func avx512Dot3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot3(SB), NOSPLIT, $0-56
+// func avx512Dot2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x2(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	MOVQ         $0x0000000000000007, R9
-	KMOVQ        R9, K1
-	VMOVDQU64    avx512Permute3<>+0(SB), Z6
-	VMOVDQU64    avx512Shift3<>+0(SB), Z7
-	MOVL         $0x07070707, R9
-	VPBROADCASTD R9, Z8
 	MOVQ         $0x00000008, R10
 
 group3:
@@ -227,99 +222,77 @@ group3:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
 
 loop4:
-	PREFETCHT1      16384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
-	PREFETCHT0      2112(CX)
-	VBROADCASTI32X4 (DX), Z9
-	VMOVDQU64.Z     (CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z2
-	VMOVDQU64.Z     24(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z3
-	VMOVDQU64.Z     48(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z4
-	VMOVDQU64.Z     72(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z5
-	ADDQ            $0x00000060, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop4
-	VPUNPCKLDQ      Z3, Z2, Z9
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z9, Z9
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z9, Z2
-	VPUNPCKHQDQ     Z3, Z9, Z3
-	VPADDD          Z3, Z2, Z2
-	VCVTPH2PS       (SI), Z9
-	VPERMPS         Z9, Z0, Z9
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VSUBPS.BCST     4(BX), Z2, Z2
-	VMULPS.BCST     (BX), Z9, Z9
-	VMULPS          Z9, Z2, Z2
-	VADDPS          Z2, Z1, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group3
-	VMOVUPS         Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z10
+	VPANDD        Z1, Z10, Z11
+	VPSRLD        $0x02, Z10, Z12
+	VPANDD        Z1, Z12, Z12
+	VPSRLD        $0x04, Z10, Z13
+	VPANDD        Z1, Z13, Z13
+	VPSRLD        $0x06, Z10, Z10
+	VPANDD        Z1, Z10, Z10
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z11, Z2
+	VPDPBUSD.BCST 4(BX), Z11, Z3
+	VPDPBUSD.BCST 8(BX), Z12, Z4
+	VPDPBUSD.BCST 12(BX), Z12, Z5
+	VPDPBUSD.BCST 16(BX), Z13, Z6
+	VPDPBUSD.BCST 20(BX), Z13, Z7
+	VPDPBUSD.BCST 24(BX), Z10, Z8
+	VPDPBUSD.BCST 28(BX), Z10, Z9
+	ADDQ          $0x00000020, BX
+	DECQ          R9
+	JNZ           loop4
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VPADDD        Z4, Z2, Z2
+	VPADDD        Z5, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (SI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   8(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   12(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z11, Z11
+	VMULPS        Z11, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R8, R8
+	JNZ           group3
 	VZEROUPPER
 	RET
 
-DATA avx512Permute3<>+0(SB)/8, $0x0706050403020100
-DATA avx512Permute3<>+8(SB)/8, $0x0a09080706050403
-DATA avx512Permute3<>+16(SB)/8, $0x0d0c0b0a09080706
-DATA avx512Permute3<>+24(SB)/8, $0x100f0e0d0c0b0a09
-DATA avx512Permute3<>+32(SB)/8, $0x131211100f0e0d0c
-DATA avx512Permute3<>+40(SB)/8, $0x161514131211100f
-DATA avx512Permute3<>+48(SB)/8, $0x1918171615141312
-DATA avx512Permute3<>+56(SB)/8, $0x1c1b1a1918171615
-GLOBL avx512Permute3<>(SB), RODATA|NOPTR, $64
-
-DATA avx512Shift3<>+0(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+8(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+16(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+24(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+32(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+40(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+48(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+56(SB)/8, $0x15120f0c09060300
-GLOBL avx512Shift3<>(SB), RODATA|NOPTR, $64
-
-// func avx512Dot4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Dot2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot4(SB), NOSPLIT, $0-56
+TEXT ·avx512Dot2x3(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z6
-	MOVL         $0xf0f0f0f0, R9
-	VPBROADCASTD R9, Z7
-	VMOVDQU64    avx512Evens<>+0(SB), Z8
-	VMOVDQU64    avx512Odds<>+0(SB), Z9
 	MOVQ         $0x00000008, R10
 
 group5:
@@ -331,67 +304,95 @@ group5:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop6:
-	PREFETCHT1   16384(CX)
-	PREFETCHT0   2048(CX)
-	PREFETCHT1   16448(CX)
-	PREFETCHT0   2112(CX)
-	VPBROADCASTQ (DX), Z10
-	VPANDD       (CX), Z6, Z11
-	VPDPBUSD     Z10, Z11, Z2
-	VPANDD       64(CX), Z6, Z11
-	VPDPBUSD     Z10, Z11, Z3
-	VPBROADCASTQ 8(DX), Z10
-	VPANDD       (CX), Z7, Z11
-	VPDPBUSD     Z10, Z11, Z4
-	VPANDD       64(CX), Z7, Z11
-	VPDPBUSD     Z10, Z11, Z5
-	ADDQ         $0x00000080, CX
-	ADDQ         $0x00000010, DX
-	DECQ         R9
-	JNZ          loop6
-	VPSRAD       $0x04, Z4, Z4
-	VPADDD       Z4, Z2, Z2
-	VPSRAD       $0x04, Z5, Z5
-	VPADDD       Z5, Z3, Z3
-	VMOVDQA64    Z2, Z10
-	VPERMT2D     Z3, Z8, Z2
-	VPERMT2D     Z3, Z9, Z10
-	VPADDD       Z10, Z2, Z2
-	VCVTPH2PS    (SI), Z10
-	VPERMPS      Z10, Z0, Z10
-	ADDQ         DI, SI
-	VCVTDQ2PS    Z2, Z2
-	VSUBPS.BCST  4(BX), Z2, Z2
-	VMULPS.BCST  (BX), Z10, Z10
-	VMULPS       Z10, Z2, Z2
-	VADDPS       Z2, Z1, Z1
-	ADDQ         $0x00000008, BX
-	TESTQ        R8, R8
-	JNZ          group5
-	VMOVUPS      Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z14
+	VPANDD        Z1, Z14, Z15
+	VPSRLD        $0x02, Z14, Z16
+	VPANDD        Z1, Z16, Z16
+	VPSRLD        $0x04, Z14, Z17
+	VPANDD        Z1, Z17, Z17
+	VPSRLD        $0x06, Z14, Z14
+	VPANDD        Z1, Z14, Z14
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z15, Z2
+	VPDPBUSD.BCST 4(BX), Z15, Z3
+	VPDPBUSD.BCST 8(BX), Z15, Z4
+	VPDPBUSD.BCST 12(BX), Z16, Z5
+	VPDPBUSD.BCST 16(BX), Z16, Z6
+	VPDPBUSD.BCST 20(BX), Z16, Z7
+	VPDPBUSD.BCST 24(BX), Z17, Z8
+	VPDPBUSD.BCST 28(BX), Z17, Z9
+	VPDPBUSD.BCST 32(BX), Z17, Z10
+	VPDPBUSD.BCST 36(BX), Z14, Z11
+	VPDPBUSD.BCST 40(BX), Z14, Z12
+	VPDPBUSD.BCST 44(BX), Z14, Z13
+	ADDQ          $0x00000030, BX
+	DECQ          R9
+	JNZ           loop6
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z12, Z6, Z6
+	VPADDD        Z13, Z7, Z7
+	VPADDD        Z5, Z2, Z2
+	VPADDD        Z6, Z3, Z3
+	VPADDD        Z7, Z4, Z4
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   12(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   16(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   20(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z15, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group5
 	VZEROUPPER
 	RET
 
-// func avx512Dot5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot5(SB), NOSPLIT, $0-56
+// func avx512Dot2x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x4(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	MOVQ         $0x000000000000001f, R9
-	KMOVQ        R9, K1
-	VMOVDQU64    avx512Permute5<>+0(SB), Z6
-	VMOVDQU64    avx512Shift5<>+0(SB), Z7
-	MOVL         $0x1f1f1f1f, R9
-	VPBROADCASTD R9, Z8
 	MOVQ         $0x00000008, R10
 
 group7:
@@ -403,101 +404,113 @@ group7:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
 
 loop8:
-	PREFETCHT1      16384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
-	PREFETCHT0      2176(CX)
-	VBROADCASTI32X4 (DX), Z9
-	VMOVDQU64.Z     (CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z2
-	VMOVDQU64.Z     40(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z3
-	VMOVDQU64.Z     80(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z4
-	VMOVDQU64.Z     120(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z5
-	ADDQ            $0x000000a0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop8
-	VPUNPCKLDQ      Z3, Z2, Z9
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z9, Z9
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z9, Z2
-	VPUNPCKHQDQ     Z3, Z9, Z3
-	VPADDD          Z3, Z2, Z2
-	VCVTPH2PS       (SI), Z9
-	VPERMPS         Z9, Z0, Z9
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VSUBPS.BCST     4(BX), Z2, Z2
-	VMULPS.BCST     (BX), Z9, Z9
-	VMULPS          Z9, Z2, Z2
-	VADDPS          Z2, Z1, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group7
-	VMOVUPS         Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z20, Z6
+	VPDPBUSD.BCST 20(BX), Z20, Z7
+	VPDPBUSD.BCST 24(BX), Z20, Z8
+	VPDPBUSD.BCST 28(BX), Z20, Z9
+	VPDPBUSD.BCST 32(BX), Z21, Z10
+	VPDPBUSD.BCST 36(BX), Z21, Z11
+	VPDPBUSD.BCST 40(BX), Z21, Z12
+	VPDPBUSD.BCST 44(BX), Z21, Z13
+	VPDPBUSD.BCST 48(BX), Z18, Z14
+	VPDPBUSD.BCST 52(BX), Z18, Z15
+	VPDPBUSD.BCST 56(BX), Z18, Z16
+	VPDPBUSD.BCST 60(BX), Z18, Z17
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop8
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   16(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   20(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   24(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   28(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z19, Z19
+	VMULPS        Z19, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R8, R8
+	JNZ           group7
 	VZEROUPPER
 	RET
 
-DATA avx512Permute5<>+0(SB)/8, $0x0706050403020100
-DATA avx512Permute5<>+8(SB)/8, $0x0c0b0a0908070605
-DATA avx512Permute5<>+16(SB)/8, $0x11100f0e0d0c0b0a
-DATA avx512Permute5<>+24(SB)/8, $0x161514131211100f
-DATA avx512Permute5<>+32(SB)/8, $0x1b1a191817161514
-DATA avx512Permute5<>+40(SB)/8, $0x201f1e1d1c1b1a19
-DATA avx512Permute5<>+48(SB)/8, $0x2524232221201f1e
-DATA avx512Permute5<>+56(SB)/8, $0x2a29282726252423
-GLOBL avx512Permute5<>(SB), RODATA|NOPTR, $64
-
-DATA avx512Shift5<>+0(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+8(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+16(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+24(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+32(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+40(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+48(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+56(SB)/8, $0x231e19140f0a0500
-GLOBL avx512Shift5<>(SB), RODATA|NOPTR, $64
-
-// func avx512Dot6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot6(SB), NOSPLIT, $0-56
+// func avx512Dot2x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x5(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	MOVQ         $0x000000000000003f, R9
-	KMOVQ        R9, K1
-	VMOVDQU64    avx512Permute6<>+0(SB), Z6
-	VMOVDQU64    avx512Shift6<>+0(SB), Z7
-	MOVL         $0x3f3f3f3f, R9
-	VPBROADCASTD R9, Z8
 	MOVQ         $0x00000008, R10
 
 group9:
@@ -509,101 +522,111 @@ group9:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
 
 loop10:
-	PREFETCHT1      16384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
-	PREFETCHT0      2176(CX)
-	VBROADCASTI32X4 (DX), Z9
-	VMOVDQU64.Z     (CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z2
-	VMOVDQU64.Z     48(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z3
-	VMOVDQU64.Z     96(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z4
-	VMOVDQU64.Z     144(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z5
-	ADDQ            $0x000000c0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop10
-	VPUNPCKLDQ      Z3, Z2, Z9
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z9, Z9
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z9, Z2
-	VPUNPCKHQDQ     Z3, Z9, Z3
-	VPADDD          Z3, Z2, Z2
-	VCVTPH2PS       (SI), Z9
-	VPERMPS         Z9, Z0, Z9
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VSUBPS.BCST     4(BX), Z2, Z2
-	VMULPS.BCST     (BX), Z9, Z9
-	VMULPS          Z9, Z2, Z2
-	VADDPS          Z2, Z1, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group9
-	VMOVUPS         Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z12
+	VPANDD        Z1, Z12, Z13
+	VPSRLD        $0x02, Z12, Z14
+	VPANDD        Z1, Z14, Z14
+	VPSRLD        $0x04, Z12, Z15
+	VPANDD        Z1, Z15, Z15
+	VPSRLD        $0x06, Z12, Z12
+	VPANDD        Z1, Z12, Z12
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z13, Z2
+	VPDPBUSD.BCST 4(BX), Z13, Z3
+	VPDPBUSD.BCST 8(BX), Z13, Z4
+	VPDPBUSD.BCST 12(BX), Z13, Z5
+	VPDPBUSD.BCST 16(BX), Z13, Z6
+	VPDPBUSD.BCST 20(BX), Z14, Z7
+	VPDPBUSD.BCST 24(BX), Z14, Z8
+	VPDPBUSD.BCST 28(BX), Z14, Z9
+	VPDPBUSD.BCST 32(BX), Z14, Z10
+	VPDPBUSD.BCST 36(BX), Z14, Z11
+	VPDPBUSD.BCST 40(BX), Z15, Z2
+	VPDPBUSD.BCST 44(BX), Z15, Z3
+	VPDPBUSD.BCST 48(BX), Z15, Z4
+	VPDPBUSD.BCST 52(BX), Z15, Z5
+	VPDPBUSD.BCST 56(BX), Z15, Z6
+	VPDPBUSD.BCST 60(BX), Z12, Z7
+	VPDPBUSD.BCST 64(BX), Z12, Z8
+	VPDPBUSD.BCST 68(BX), Z12, Z9
+	VPDPBUSD.BCST 72(BX), Z12, Z10
+	VPDPBUSD.BCST 76(BX), Z12, Z11
+	ADDQ          $0x00000050, BX
+	DECQ          R9
+	JNZ           loop10
+	VPADDD        Z7, Z2, Z2
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VPADDD        Z10, Z5, Z5
+	VPADDD        Z11, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   20(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   24(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   28(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   32(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   36(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z13, Z13
+	VMULPS        Z13, Z6, Z6
+	VADDPS        Z6, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R8, R8
+	JNZ           group9
 	VZEROUPPER
 	RET
 
-DATA avx512Permute6<>+0(SB)/8, $0x0706050403020100
-DATA avx512Permute6<>+8(SB)/8, $0x0d0c0b0a09080706
-DATA avx512Permute6<>+16(SB)/8, $0x131211100f0e0d0c
-DATA avx512Permute6<>+24(SB)/8, $0x1918171615141312
-DATA avx512Permute6<>+32(SB)/8, $0x1f1e1d1c1b1a1918
-DATA avx512Permute6<>+40(SB)/8, $0x2524232221201f1e
-DATA avx512Permute6<>+48(SB)/8, $0x2b2a292827262524
-DATA avx512Permute6<>+56(SB)/8, $0x31302f2e2d2c2b2a
-GLOBL avx512Permute6<>(SB), RODATA|NOPTR, $64
-
-DATA avx512Shift6<>+0(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+8(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+16(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+24(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+32(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+40(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+48(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+56(SB)/8, $0x2a241e18120c0600
-GLOBL avx512Shift6<>(SB), RODATA|NOPTR, $64
-
-// func avx512Dot7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot7(SB), NOSPLIT, $0-56
+// func avx512Dot2x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x6(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	VMOVDQU64    avx512Lanes<>+0(SB), Z0
-	VPXORD       Z1, Z1, Z1
-	MOVQ         $0x000000000000007f, R9
-	KMOVQ        R9, K1
-	VMOVDQU64    avx512Permute7<>+0(SB), Z6
-	VMOVDQU64    avx512Shift7<>+0(SB), Z7
-	MOVL         $0x7f7f7f7f, R9
-	VPBROADCASTD R9, Z8
 	MOVQ         $0x00000008, R10
 
 group11:
@@ -615,98 +638,126 @@ group11:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop12:
-	PREFETCHT1      16384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
-	PREFETCHT0      2176(CX)
-	PREFETCHT1      16576(CX)
-	PREFETCHT0      2240(CX)
-	VBROADCASTI32X4 (DX), Z9
-	VMOVDQU64.Z     (CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z2
-	VMOVDQU64.Z     56(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z3
-	VMOVDQU64.Z     112(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z4
-	VMOVDQU64.Z     168(CX), K1, Z10
-	VPERMB          Z10, Z6, Z10
-	VPMULTISHIFTQB  Z10, Z7, Z10
-	VPANDD          Z8, Z10, Z10
-	VPDPBUSD        Z9, Z10, Z5
-	ADDQ            $0x000000e0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop12
-	VPUNPCKLDQ      Z3, Z2, Z9
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z9, Z9
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z9, Z2
-	VPUNPCKHQDQ     Z3, Z9, Z3
-	VPADDD          Z3, Z2, Z2
-	VCVTPH2PS       (SI), Z9
-	VPERMPS         Z9, Z0, Z9
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VSUBPS.BCST     4(BX), Z2, Z2
-	VMULPS.BCST     (BX), Z9, Z9
-	VMULPS          Z9, Z2, Z2
-	VADDPS          Z2, Z1, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group11
-	VMOVUPS         Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z14
+	VPANDD        Z1, Z14, Z15
+	VPSRLD        $0x02, Z14, Z16
+	VPANDD        Z1, Z16, Z16
+	VPSRLD        $0x04, Z14, Z17
+	VPANDD        Z1, Z17, Z17
+	VPSRLD        $0x06, Z14, Z14
+	VPANDD        Z1, Z14, Z14
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z15, Z2
+	VPDPBUSD.BCST 4(BX), Z15, Z3
+	VPDPBUSD.BCST 8(BX), Z15, Z4
+	VPDPBUSD.BCST 12(BX), Z15, Z5
+	VPDPBUSD.BCST 16(BX), Z15, Z6
+	VPDPBUSD.BCST 20(BX), Z15, Z7
+	VPDPBUSD.BCST 24(BX), Z16, Z8
+	VPDPBUSD.BCST 28(BX), Z16, Z9
+	VPDPBUSD.BCST 32(BX), Z16, Z10
+	VPDPBUSD.BCST 36(BX), Z16, Z11
+	VPDPBUSD.BCST 40(BX), Z16, Z12
+	VPDPBUSD.BCST 44(BX), Z16, Z13
+	VPDPBUSD.BCST 48(BX), Z17, Z2
+	VPDPBUSD.BCST 52(BX), Z17, Z3
+	VPDPBUSD.BCST 56(BX), Z17, Z4
+	VPDPBUSD.BCST 60(BX), Z17, Z5
+	VPDPBUSD.BCST 64(BX), Z17, Z6
+	VPDPBUSD.BCST 68(BX), Z17, Z7
+	VPDPBUSD.BCST 72(BX), Z14, Z8
+	VPDPBUSD.BCST 76(BX), Z14, Z9
+	VPDPBUSD.BCST 80(BX), Z14, Z10
+	VPDPBUSD.BCST 84(BX), Z14, Z11
+	VPDPBUSD.BCST 88(BX), Z14, Z12
+	VPDPBUSD.BCST 92(BX), Z14, Z13
+	ADDQ          $0x00000060, BX
+	DECQ          R9
+	JNZ           loop12
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z12, Z6, Z6
+	VPADDD        Z13, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   24(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   28(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   32(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   36(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   40(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   44(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z15, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group11
 	VZEROUPPER
 	RET
 
-DATA avx512Permute7<>+0(SB)/8, $0x0706050403020100
-DATA avx512Permute7<>+8(SB)/8, $0x0e0d0c0b0a090807
-DATA avx512Permute7<>+16(SB)/8, $0x1514131211100f0e
-DATA avx512Permute7<>+24(SB)/8, $0x1c1b1a1918171615
-DATA avx512Permute7<>+32(SB)/8, $0x232221201f1e1d1c
-DATA avx512Permute7<>+40(SB)/8, $0x2a29282726252423
-DATA avx512Permute7<>+48(SB)/8, $0x31302f2e2d2c2b2a
-DATA avx512Permute7<>+56(SB)/8, $0x3837363534333231
-GLOBL avx512Permute7<>(SB), RODATA|NOPTR, $64
-
-DATA avx512Shift7<>+0(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+8(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+16(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+24(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+32(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+40(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+48(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+56(SB)/8, $0x312a231c150e0700
-GLOBL avx512Shift7<>(SB), RODATA|NOPTR, $64
-
-// func avx512Dot8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Dot2x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8(SB), NOSPLIT, $0-56
-	MOVQ      y+0(FP), AX
-	MOVQ      indices+8(FP), CX
-	MOVQ      acts+16(FP), DX
-	MOVQ      meta+24(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	VPXORD    Z1, Z1, Z1
-	MOVQ      $0x00000008, R10
+TEXT ·avx512Dot2x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
 
 group13:
 	MOVQ    R8, R9
@@ -717,50 +768,2477 @@ group13:
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
 
 loop14:
-	PREFETCHT1      16384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT1      16448(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT1      16512(CX)
-	PREFETCHT0      2176(CX)
-	PREFETCHT1      16576(CX)
-	PREFETCHT0      2240(CX)
-	VBROADCASTI32X4 (DX), Z6
-	VMOVDQU64       (CX), Z7
-	VPDPBUSD        Z6, Z7, Z2
-	VMOVDQU64       64(CX), Z7
-	VPDPBUSD        Z6, Z7, Z3
-	VMOVDQU64       128(CX), Z7
-	VPDPBUSD        Z6, Z7, Z4
-	VMOVDQU64       192(CX), Z7
-	VPDPBUSD        Z6, Z7, Z5
-	ADDQ            $0x00000100, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop14
-	VPUNPCKLDQ      Z3, Z2, Z6
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z6, Z6
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z6, Z2
-	VPUNPCKHQDQ     Z3, Z6, Z3
-	VPADDD          Z3, Z2, Z2
-	VCVTPH2PS       (SI), Z6
-	VPERMPS         Z6, Z0, Z6
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VSUBPS.BCST     4(BX), Z2, Z2
-	VMULPS.BCST     (BX), Z6, Z6
-	VMULPS          Z6, Z2, Z2
-	VADDPS          Z2, Z1, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group13
-	VMOVUPS         Z1, (AX)
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z16
+	VPANDD        Z1, Z16, Z17
+	VPSRLD        $0x02, Z16, Z18
+	VPANDD        Z1, Z18, Z18
+	VPSRLD        $0x04, Z16, Z19
+	VPANDD        Z1, Z19, Z19
+	VPSRLD        $0x06, Z16, Z16
+	VPANDD        Z1, Z16, Z16
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z17, Z2
+	VPDPBUSD.BCST 4(BX), Z17, Z3
+	VPDPBUSD.BCST 8(BX), Z17, Z4
+	VPDPBUSD.BCST 12(BX), Z17, Z5
+	VPDPBUSD.BCST 16(BX), Z17, Z6
+	VPDPBUSD.BCST 20(BX), Z17, Z7
+	VPDPBUSD.BCST 24(BX), Z17, Z8
+	VPDPBUSD.BCST 28(BX), Z18, Z9
+	VPDPBUSD.BCST 32(BX), Z18, Z10
+	VPDPBUSD.BCST 36(BX), Z18, Z11
+	VPDPBUSD.BCST 40(BX), Z18, Z12
+	VPDPBUSD.BCST 44(BX), Z18, Z13
+	VPDPBUSD.BCST 48(BX), Z18, Z14
+	VPDPBUSD.BCST 52(BX), Z18, Z15
+	VPDPBUSD.BCST 56(BX), Z19, Z2
+	VPDPBUSD.BCST 60(BX), Z19, Z3
+	VPDPBUSD.BCST 64(BX), Z19, Z4
+	VPDPBUSD.BCST 68(BX), Z19, Z5
+	VPDPBUSD.BCST 72(BX), Z19, Z6
+	VPDPBUSD.BCST 76(BX), Z19, Z7
+	VPDPBUSD.BCST 80(BX), Z19, Z8
+	VPDPBUSD.BCST 84(BX), Z16, Z9
+	VPDPBUSD.BCST 88(BX), Z16, Z10
+	VPDPBUSD.BCST 92(BX), Z16, Z11
+	VPDPBUSD.BCST 96(BX), Z16, Z12
+	VPDPBUSD.BCST 100(BX), Z16, Z13
+	VPDPBUSD.BCST 104(BX), Z16, Z14
+	VPDPBUSD.BCST 108(BX), Z16, Z15
+	ADDQ          $0x00000070, BX
+	DECQ          R9
+	JNZ           loop14
+	VPADDD        Z9, Z2, Z2
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VPADDD        Z14, Z7, Z7
+	VPADDD        Z15, Z8, Z8
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   28(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   32(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   36(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   40(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   44(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   48(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   52(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z17, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R8, R8
+	JNZ           group13
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x8(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group15:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop16:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z19, Z6
+	VPDPBUSD.BCST 20(BX), Z19, Z7
+	VPDPBUSD.BCST 24(BX), Z19, Z8
+	VPDPBUSD.BCST 28(BX), Z19, Z9
+	VPDPBUSD.BCST 32(BX), Z20, Z10
+	VPDPBUSD.BCST 36(BX), Z20, Z11
+	VPDPBUSD.BCST 40(BX), Z20, Z12
+	VPDPBUSD.BCST 44(BX), Z20, Z13
+	VPDPBUSD.BCST 48(BX), Z20, Z14
+	VPDPBUSD.BCST 52(BX), Z20, Z15
+	VPDPBUSD.BCST 56(BX), Z20, Z16
+	VPDPBUSD.BCST 60(BX), Z20, Z17
+	VPDPBUSD.BCST 64(BX), Z21, Z2
+	VPDPBUSD.BCST 68(BX), Z21, Z3
+	VPDPBUSD.BCST 72(BX), Z21, Z4
+	VPDPBUSD.BCST 76(BX), Z21, Z5
+	VPDPBUSD.BCST 80(BX), Z21, Z6
+	VPDPBUSD.BCST 84(BX), Z21, Z7
+	VPDPBUSD.BCST 88(BX), Z21, Z8
+	VPDPBUSD.BCST 92(BX), Z21, Z9
+	VPDPBUSD.BCST 96(BX), Z18, Z10
+	VPDPBUSD.BCST 100(BX), Z18, Z11
+	VPDPBUSD.BCST 104(BX), Z18, Z12
+	VPDPBUSD.BCST 108(BX), Z18, Z13
+	VPDPBUSD.BCST 112(BX), Z18, Z14
+	VPDPBUSD.BCST 116(BX), Z18, Z15
+	VPDPBUSD.BCST 120(BX), Z18, Z16
+	VPDPBUSD.BCST 124(BX), Z18, Z17
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop16
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   32(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   36(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   40(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   44(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   48(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   52(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   56(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   60(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z19, Z19
+	VMULPS        Z19, Z9, Z9
+	VADDPS        Z9, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R8, R8
+	JNZ           group15
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x9(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group17:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop18:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z20
+	VPANDD        Z1, Z20, Z21
+	VPSRLD        $0x02, Z20, Z22
+	VPANDD        Z1, Z22, Z22
+	VPSRLD        $0x04, Z20, Z23
+	VPANDD        Z1, Z23, Z23
+	VPSRLD        $0x06, Z20, Z20
+	VPANDD        Z1, Z20, Z20
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z21, Z2
+	VPDPBUSD.BCST 4(BX), Z21, Z3
+	VPDPBUSD.BCST 8(BX), Z21, Z4
+	VPDPBUSD.BCST 12(BX), Z21, Z5
+	VPDPBUSD.BCST 16(BX), Z21, Z6
+	VPDPBUSD.BCST 20(BX), Z21, Z7
+	VPDPBUSD.BCST 24(BX), Z21, Z8
+	VPDPBUSD.BCST 28(BX), Z21, Z9
+	VPDPBUSD.BCST 32(BX), Z21, Z10
+	VPDPBUSD.BCST 36(BX), Z22, Z11
+	VPDPBUSD.BCST 40(BX), Z22, Z12
+	VPDPBUSD.BCST 44(BX), Z22, Z13
+	VPDPBUSD.BCST 48(BX), Z22, Z14
+	VPDPBUSD.BCST 52(BX), Z22, Z15
+	VPDPBUSD.BCST 56(BX), Z22, Z16
+	VPDPBUSD.BCST 60(BX), Z22, Z17
+	VPDPBUSD.BCST 64(BX), Z22, Z18
+	VPDPBUSD.BCST 68(BX), Z22, Z19
+	VPDPBUSD.BCST 72(BX), Z23, Z2
+	VPDPBUSD.BCST 76(BX), Z23, Z3
+	VPDPBUSD.BCST 80(BX), Z23, Z4
+	VPDPBUSD.BCST 84(BX), Z23, Z5
+	VPDPBUSD.BCST 88(BX), Z23, Z6
+	VPDPBUSD.BCST 92(BX), Z23, Z7
+	VPDPBUSD.BCST 96(BX), Z23, Z8
+	VPDPBUSD.BCST 100(BX), Z23, Z9
+	VPDPBUSD.BCST 104(BX), Z23, Z10
+	VPDPBUSD.BCST 108(BX), Z20, Z11
+	VPDPBUSD.BCST 112(BX), Z20, Z12
+	VPDPBUSD.BCST 116(BX), Z20, Z13
+	VPDPBUSD.BCST 120(BX), Z20, Z14
+	VPDPBUSD.BCST 124(BX), Z20, Z15
+	VPDPBUSD.BCST 128(BX), Z20, Z16
+	VPDPBUSD.BCST 132(BX), Z20, Z17
+	VPDPBUSD.BCST 136(BX), Z20, Z18
+	VPDPBUSD.BCST 140(BX), Z20, Z19
+	ADDQ          $0x00000090, BX
+	DECQ          R9
+	JNZ           loop18
+	VPADDD        Z11, Z2, Z2
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VPADDD        Z18, Z9, Z9
+	VPADDD        Z19, Z10, Z10
+	VMOVDQU64     avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS     (SI), Z21
+	VPERMPS       Z21, Z20, Z21
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z20
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   36(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z21, Z22
+	VMULPS        Z22, Z2, Z2
+	VADDPS        Z2, Z20, Z20
+	VMOVUPS       Z20, (AX)
+	VMOVUPS       64(AX), Z20
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   40(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z21, Z22
+	VMULPS        Z22, Z3, Z3
+	VADDPS        Z3, Z20, Z20
+	VMOVUPS       Z20, 64(AX)
+	VMOVUPS       128(AX), Z20
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   44(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z21, Z22
+	VMULPS        Z22, Z4, Z4
+	VADDPS        Z4, Z20, Z20
+	VMOVUPS       Z20, 128(AX)
+	VMOVUPS       192(AX), Z20
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   48(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z21, Z22
+	VMULPS        Z22, Z5, Z5
+	VADDPS        Z5, Z20, Z20
+	VMOVUPS       Z20, 192(AX)
+	VMOVUPS       256(AX), Z20
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   52(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z21, Z22
+	VMULPS        Z22, Z6, Z6
+	VADDPS        Z6, Z20, Z20
+	VMOVUPS       Z20, 256(AX)
+	VMOVUPS       320(AX), Z20
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   56(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z21, Z22
+	VMULPS        Z22, Z7, Z7
+	VADDPS        Z7, Z20, Z20
+	VMOVUPS       Z20, 320(AX)
+	VMOVUPS       384(AX), Z20
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   60(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z21, Z22
+	VMULPS        Z22, Z8, Z8
+	VADDPS        Z8, Z20, Z20
+	VMOVUPS       Z20, 384(AX)
+	VMOVUPS       448(AX), Z20
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   64(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z21, Z22
+	VMULPS        Z22, Z9, Z9
+	VADDPS        Z9, Z20, Z20
+	VMOVUPS       Z20, 448(AX)
+	VMOVUPS       512(AX), Z20
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   68(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z21, Z21
+	VMULPS        Z21, Z10, Z10
+	VADDPS        Z10, Z20, Z20
+	VMOVUPS       Z20, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R8, R8
+	JNZ           group17
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group19:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop20:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z12
+	VPANDD        Z1, Z12, Z13
+	VPSRLD        $0x02, Z12, Z14
+	VPANDD        Z1, Z14, Z14
+	VPSRLD        $0x04, Z12, Z15
+	VPANDD        Z1, Z15, Z15
+	VPSRLD        $0x06, Z12, Z12
+	VPANDD        Z1, Z12, Z12
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z13, Z2
+	VPDPBUSD.BCST 4(BX), Z13, Z3
+	VPDPBUSD.BCST 8(BX), Z13, Z4
+	VPDPBUSD.BCST 12(BX), Z13, Z5
+	VPDPBUSD.BCST 16(BX), Z13, Z6
+	VPDPBUSD.BCST 20(BX), Z13, Z7
+	VPDPBUSD.BCST 24(BX), Z13, Z8
+	VPDPBUSD.BCST 28(BX), Z13, Z9
+	VPDPBUSD.BCST 32(BX), Z13, Z10
+	VPDPBUSD.BCST 36(BX), Z13, Z11
+	VPDPBUSD.BCST 40(BX), Z14, Z2
+	VPDPBUSD.BCST 44(BX), Z14, Z3
+	VPDPBUSD.BCST 48(BX), Z14, Z4
+	VPDPBUSD.BCST 52(BX), Z14, Z5
+	VPDPBUSD.BCST 56(BX), Z14, Z6
+	VPDPBUSD.BCST 60(BX), Z14, Z7
+	VPDPBUSD.BCST 64(BX), Z14, Z8
+	VPDPBUSD.BCST 68(BX), Z14, Z9
+	VPDPBUSD.BCST 72(BX), Z14, Z10
+	VPDPBUSD.BCST 76(BX), Z14, Z11
+	VPDPBUSD.BCST 80(BX), Z15, Z2
+	VPDPBUSD.BCST 84(BX), Z15, Z3
+	VPDPBUSD.BCST 88(BX), Z15, Z4
+	VPDPBUSD.BCST 92(BX), Z15, Z5
+	VPDPBUSD.BCST 96(BX), Z15, Z6
+	VPDPBUSD.BCST 100(BX), Z15, Z7
+	VPDPBUSD.BCST 104(BX), Z15, Z8
+	VPDPBUSD.BCST 108(BX), Z15, Z9
+	VPDPBUSD.BCST 112(BX), Z15, Z10
+	VPDPBUSD.BCST 116(BX), Z15, Z11
+	VPDPBUSD.BCST 120(BX), Z12, Z2
+	VPDPBUSD.BCST 124(BX), Z12, Z3
+	VPDPBUSD.BCST 128(BX), Z12, Z4
+	VPDPBUSD.BCST 132(BX), Z12, Z5
+	VPDPBUSD.BCST 136(BX), Z12, Z6
+	VPDPBUSD.BCST 140(BX), Z12, Z7
+	VPDPBUSD.BCST 144(BX), Z12, Z8
+	VPDPBUSD.BCST 148(BX), Z12, Z9
+	VPDPBUSD.BCST 152(BX), Z12, Z10
+	VPDPBUSD.BCST 156(BX), Z12, Z11
+	ADDQ          $0x000000a0, BX
+	DECQ          R9
+	JNZ           loop20
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   40(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   44(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   48(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   52(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   56(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   60(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z13, Z14
+	VMULPS        Z14, Z7, Z7
+	VADDPS        Z7, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	VMOVUPS       384(AX), Z12
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   64(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z13, Z14
+	VMULPS        Z14, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VMOVUPS       Z12, 384(AX)
+	VMOVUPS       448(AX), Z12
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   68(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z13, Z14
+	VMULPS        Z14, Z9, Z9
+	VADDPS        Z9, Z12, Z12
+	VMOVUPS       Z12, 448(AX)
+	VMOVUPS       512(AX), Z12
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   72(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z13, Z14
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z12, Z12
+	VMOVUPS       Z12, 512(AX)
+	VMOVUPS       576(AX), Z12
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   76(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z13, Z13
+	VMULPS        Z13, Z11, Z11
+	VADDPS        Z11, Z12, Z12
+	VMOVUPS       Z12, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R8, R8
+	JNZ           group19
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group21:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop22:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z13
+	VPANDD        Z1, Z13, Z14
+	VPSRLD        $0x02, Z13, Z15
+	VPANDD        Z1, Z15, Z15
+	VPSRLD        $0x04, Z13, Z16
+	VPANDD        Z1, Z16, Z16
+	VPSRLD        $0x06, Z13, Z13
+	VPANDD        Z1, Z13, Z13
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z14, Z2
+	VPDPBUSD.BCST 4(BX), Z14, Z3
+	VPDPBUSD.BCST 8(BX), Z14, Z4
+	VPDPBUSD.BCST 12(BX), Z14, Z5
+	VPDPBUSD.BCST 16(BX), Z14, Z6
+	VPDPBUSD.BCST 20(BX), Z14, Z7
+	VPDPBUSD.BCST 24(BX), Z14, Z8
+	VPDPBUSD.BCST 28(BX), Z14, Z9
+	VPDPBUSD.BCST 32(BX), Z14, Z10
+	VPDPBUSD.BCST 36(BX), Z14, Z11
+	VPDPBUSD.BCST 40(BX), Z14, Z12
+	VPDPBUSD.BCST 44(BX), Z15, Z2
+	VPDPBUSD.BCST 48(BX), Z15, Z3
+	VPDPBUSD.BCST 52(BX), Z15, Z4
+	VPDPBUSD.BCST 56(BX), Z15, Z5
+	VPDPBUSD.BCST 60(BX), Z15, Z6
+	VPDPBUSD.BCST 64(BX), Z15, Z7
+	VPDPBUSD.BCST 68(BX), Z15, Z8
+	VPDPBUSD.BCST 72(BX), Z15, Z9
+	VPDPBUSD.BCST 76(BX), Z15, Z10
+	VPDPBUSD.BCST 80(BX), Z15, Z11
+	VPDPBUSD.BCST 84(BX), Z15, Z12
+	VPDPBUSD.BCST 88(BX), Z16, Z2
+	VPDPBUSD.BCST 92(BX), Z16, Z3
+	VPDPBUSD.BCST 96(BX), Z16, Z4
+	VPDPBUSD.BCST 100(BX), Z16, Z5
+	VPDPBUSD.BCST 104(BX), Z16, Z6
+	VPDPBUSD.BCST 108(BX), Z16, Z7
+	VPDPBUSD.BCST 112(BX), Z16, Z8
+	VPDPBUSD.BCST 116(BX), Z16, Z9
+	VPDPBUSD.BCST 120(BX), Z16, Z10
+	VPDPBUSD.BCST 124(BX), Z16, Z11
+	VPDPBUSD.BCST 128(BX), Z16, Z12
+	VPDPBUSD.BCST 132(BX), Z13, Z2
+	VPDPBUSD.BCST 136(BX), Z13, Z3
+	VPDPBUSD.BCST 140(BX), Z13, Z4
+	VPDPBUSD.BCST 144(BX), Z13, Z5
+	VPDPBUSD.BCST 148(BX), Z13, Z6
+	VPDPBUSD.BCST 152(BX), Z13, Z7
+	VPDPBUSD.BCST 156(BX), Z13, Z8
+	VPDPBUSD.BCST 160(BX), Z13, Z9
+	VPDPBUSD.BCST 164(BX), Z13, Z10
+	VPDPBUSD.BCST 168(BX), Z13, Z11
+	VPDPBUSD.BCST 172(BX), Z13, Z12
+	ADDQ          $0x000000b0, BX
+	DECQ          R9
+	JNZ           loop22
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (SI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   44(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z2, Z2
+	VADDPS        Z2, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   48(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   52(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   56(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   60(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	VMOVUPS       320(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   64(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z14, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 320(AX)
+	VMOVUPS       384(AX), Z13
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   68(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z14, Z15
+	VMULPS        Z15, Z8, Z8
+	VADDPS        Z8, Z13, Z13
+	VMOVUPS       Z13, 384(AX)
+	VMOVUPS       448(AX), Z13
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   72(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z14, Z15
+	VMULPS        Z15, Z9, Z9
+	VADDPS        Z9, Z13, Z13
+	VMOVUPS       Z13, 448(AX)
+	VMOVUPS       512(AX), Z13
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   76(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z14, Z15
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z13, Z13
+	VMOVUPS       Z13, 512(AX)
+	VMOVUPS       576(AX), Z13
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   80(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z14, Z15
+	VMULPS        Z15, Z11, Z11
+	VADDPS        Z11, Z13, Z13
+	VMOVUPS       Z13, 576(AX)
+	VMOVUPS       640(AX), Z13
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   84(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z14, Z14
+	VMULPS        Z14, Z12, Z12
+	VADDPS        Z12, Z13, Z13
+	VMOVUPS       Z13, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R8, R8
+	JNZ           group21
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group23:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop24:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z14
+	VPANDD        Z1, Z14, Z15
+	VPSRLD        $0x02, Z14, Z16
+	VPANDD        Z1, Z16, Z16
+	VPSRLD        $0x04, Z14, Z17
+	VPANDD        Z1, Z17, Z17
+	VPSRLD        $0x06, Z14, Z14
+	VPANDD        Z1, Z14, Z14
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z15, Z2
+	VPDPBUSD.BCST 4(BX), Z15, Z3
+	VPDPBUSD.BCST 8(BX), Z15, Z4
+	VPDPBUSD.BCST 12(BX), Z15, Z5
+	VPDPBUSD.BCST 16(BX), Z15, Z6
+	VPDPBUSD.BCST 20(BX), Z15, Z7
+	VPDPBUSD.BCST 24(BX), Z15, Z8
+	VPDPBUSD.BCST 28(BX), Z15, Z9
+	VPDPBUSD.BCST 32(BX), Z15, Z10
+	VPDPBUSD.BCST 36(BX), Z15, Z11
+	VPDPBUSD.BCST 40(BX), Z15, Z12
+	VPDPBUSD.BCST 44(BX), Z15, Z13
+	VPDPBUSD.BCST 48(BX), Z16, Z2
+	VPDPBUSD.BCST 52(BX), Z16, Z3
+	VPDPBUSD.BCST 56(BX), Z16, Z4
+	VPDPBUSD.BCST 60(BX), Z16, Z5
+	VPDPBUSD.BCST 64(BX), Z16, Z6
+	VPDPBUSD.BCST 68(BX), Z16, Z7
+	VPDPBUSD.BCST 72(BX), Z16, Z8
+	VPDPBUSD.BCST 76(BX), Z16, Z9
+	VPDPBUSD.BCST 80(BX), Z16, Z10
+	VPDPBUSD.BCST 84(BX), Z16, Z11
+	VPDPBUSD.BCST 88(BX), Z16, Z12
+	VPDPBUSD.BCST 92(BX), Z16, Z13
+	VPDPBUSD.BCST 96(BX), Z17, Z2
+	VPDPBUSD.BCST 100(BX), Z17, Z3
+	VPDPBUSD.BCST 104(BX), Z17, Z4
+	VPDPBUSD.BCST 108(BX), Z17, Z5
+	VPDPBUSD.BCST 112(BX), Z17, Z6
+	VPDPBUSD.BCST 116(BX), Z17, Z7
+	VPDPBUSD.BCST 120(BX), Z17, Z8
+	VPDPBUSD.BCST 124(BX), Z17, Z9
+	VPDPBUSD.BCST 128(BX), Z17, Z10
+	VPDPBUSD.BCST 132(BX), Z17, Z11
+	VPDPBUSD.BCST 136(BX), Z17, Z12
+	VPDPBUSD.BCST 140(BX), Z17, Z13
+	VPDPBUSD.BCST 144(BX), Z14, Z2
+	VPDPBUSD.BCST 148(BX), Z14, Z3
+	VPDPBUSD.BCST 152(BX), Z14, Z4
+	VPDPBUSD.BCST 156(BX), Z14, Z5
+	VPDPBUSD.BCST 160(BX), Z14, Z6
+	VPDPBUSD.BCST 164(BX), Z14, Z7
+	VPDPBUSD.BCST 168(BX), Z14, Z8
+	VPDPBUSD.BCST 172(BX), Z14, Z9
+	VPDPBUSD.BCST 176(BX), Z14, Z10
+	VPDPBUSD.BCST 180(BX), Z14, Z11
+	VPDPBUSD.BCST 184(BX), Z14, Z12
+	VPDPBUSD.BCST 188(BX), Z14, Z13
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop24
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   48(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   52(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   56(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   60(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   64(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   68(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   72(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z15, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	VMOVUPS       448(AX), Z14
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   76(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z15, Z16
+	VMULPS        Z16, Z9, Z9
+	VADDPS        Z9, Z14, Z14
+	VMOVUPS       Z14, 448(AX)
+	VMOVUPS       512(AX), Z14
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   80(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z15, Z16
+	VMULPS        Z16, Z10, Z10
+	VADDPS        Z10, Z14, Z14
+	VMOVUPS       Z14, 512(AX)
+	VMOVUPS       576(AX), Z14
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   84(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z15, Z16
+	VMULPS        Z16, Z11, Z11
+	VADDPS        Z11, Z14, Z14
+	VMOVUPS       Z14, 576(AX)
+	VMOVUPS       640(AX), Z14
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   88(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z15, Z16
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z14, Z14
+	VMOVUPS       Z14, 640(AX)
+	VMOVUPS       704(AX), Z14
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   92(CX), Z13, Z13
+	VMULPS.BCST   44(CX), Z15, Z15
+	VMULPS        Z15, Z13, Z13
+	VADDPS        Z13, Z14, Z14
+	VMOVUPS       Z14, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R8, R8
+	JNZ           group23
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group25:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop26:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z15
+	VPANDD        Z1, Z15, Z16
+	VPSRLD        $0x02, Z15, Z17
+	VPANDD        Z1, Z17, Z17
+	VPSRLD        $0x04, Z15, Z18
+	VPANDD        Z1, Z18, Z18
+	VPSRLD        $0x06, Z15, Z15
+	VPANDD        Z1, Z15, Z15
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z16, Z2
+	VPDPBUSD.BCST 4(BX), Z16, Z3
+	VPDPBUSD.BCST 8(BX), Z16, Z4
+	VPDPBUSD.BCST 12(BX), Z16, Z5
+	VPDPBUSD.BCST 16(BX), Z16, Z6
+	VPDPBUSD.BCST 20(BX), Z16, Z7
+	VPDPBUSD.BCST 24(BX), Z16, Z8
+	VPDPBUSD.BCST 28(BX), Z16, Z9
+	VPDPBUSD.BCST 32(BX), Z16, Z10
+	VPDPBUSD.BCST 36(BX), Z16, Z11
+	VPDPBUSD.BCST 40(BX), Z16, Z12
+	VPDPBUSD.BCST 44(BX), Z16, Z13
+	VPDPBUSD.BCST 48(BX), Z16, Z14
+	VPDPBUSD.BCST 52(BX), Z17, Z2
+	VPDPBUSD.BCST 56(BX), Z17, Z3
+	VPDPBUSD.BCST 60(BX), Z17, Z4
+	VPDPBUSD.BCST 64(BX), Z17, Z5
+	VPDPBUSD.BCST 68(BX), Z17, Z6
+	VPDPBUSD.BCST 72(BX), Z17, Z7
+	VPDPBUSD.BCST 76(BX), Z17, Z8
+	VPDPBUSD.BCST 80(BX), Z17, Z9
+	VPDPBUSD.BCST 84(BX), Z17, Z10
+	VPDPBUSD.BCST 88(BX), Z17, Z11
+	VPDPBUSD.BCST 92(BX), Z17, Z12
+	VPDPBUSD.BCST 96(BX), Z17, Z13
+	VPDPBUSD.BCST 100(BX), Z17, Z14
+	VPDPBUSD.BCST 104(BX), Z18, Z2
+	VPDPBUSD.BCST 108(BX), Z18, Z3
+	VPDPBUSD.BCST 112(BX), Z18, Z4
+	VPDPBUSD.BCST 116(BX), Z18, Z5
+	VPDPBUSD.BCST 120(BX), Z18, Z6
+	VPDPBUSD.BCST 124(BX), Z18, Z7
+	VPDPBUSD.BCST 128(BX), Z18, Z8
+	VPDPBUSD.BCST 132(BX), Z18, Z9
+	VPDPBUSD.BCST 136(BX), Z18, Z10
+	VPDPBUSD.BCST 140(BX), Z18, Z11
+	VPDPBUSD.BCST 144(BX), Z18, Z12
+	VPDPBUSD.BCST 148(BX), Z18, Z13
+	VPDPBUSD.BCST 152(BX), Z18, Z14
+	VPDPBUSD.BCST 156(BX), Z15, Z2
+	VPDPBUSD.BCST 160(BX), Z15, Z3
+	VPDPBUSD.BCST 164(BX), Z15, Z4
+	VPDPBUSD.BCST 168(BX), Z15, Z5
+	VPDPBUSD.BCST 172(BX), Z15, Z6
+	VPDPBUSD.BCST 176(BX), Z15, Z7
+	VPDPBUSD.BCST 180(BX), Z15, Z8
+	VPDPBUSD.BCST 184(BX), Z15, Z9
+	VPDPBUSD.BCST 188(BX), Z15, Z10
+	VPDPBUSD.BCST 192(BX), Z15, Z11
+	VPDPBUSD.BCST 196(BX), Z15, Z12
+	VPDPBUSD.BCST 200(BX), Z15, Z13
+	VPDPBUSD.BCST 204(BX), Z15, Z14
+	ADDQ          $0x000000d0, BX
+	DECQ          R9
+	JNZ           loop26
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   52(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z2, Z2
+	VADDPS        Z2, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   56(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   60(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   64(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   68(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   72(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	VMOVUPS       384(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   76(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z16, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 384(AX)
+	VMOVUPS       448(AX), Z15
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   80(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z16, Z17
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z15, Z15
+	VMOVUPS       Z15, 448(AX)
+	VMOVUPS       512(AX), Z15
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   84(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z16, Z17
+	VMULPS        Z17, Z10, Z10
+	VADDPS        Z10, Z15, Z15
+	VMOVUPS       Z15, 512(AX)
+	VMOVUPS       576(AX), Z15
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   88(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z16, Z17
+	VMULPS        Z17, Z11, Z11
+	VADDPS        Z11, Z15, Z15
+	VMOVUPS       Z15, 576(AX)
+	VMOVUPS       640(AX), Z15
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   92(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z16, Z17
+	VMULPS        Z17, Z12, Z12
+	VADDPS        Z12, Z15, Z15
+	VMOVUPS       Z15, 640(AX)
+	VMOVUPS       704(AX), Z15
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   96(CX), Z13, Z13
+	VMULPS.BCST   44(CX), Z16, Z17
+	VMULPS        Z17, Z13, Z13
+	VADDPS        Z13, Z15, Z15
+	VMOVUPS       Z15, 704(AX)
+	VMOVUPS       768(AX), Z15
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   100(CX), Z14, Z14
+	VMULPS.BCST   48(CX), Z16, Z16
+	VMULPS        Z16, Z14, Z14
+	VADDPS        Z14, Z15, Z15
+	VMOVUPS       Z15, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R8, R8
+	JNZ           group25
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group27:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop28:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z16
+	VPANDD        Z1, Z16, Z17
+	VPSRLD        $0x02, Z16, Z18
+	VPANDD        Z1, Z18, Z18
+	VPSRLD        $0x04, Z16, Z19
+	VPANDD        Z1, Z19, Z19
+	VPSRLD        $0x06, Z16, Z16
+	VPANDD        Z1, Z16, Z16
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z17, Z2
+	VPDPBUSD.BCST 4(BX), Z17, Z3
+	VPDPBUSD.BCST 8(BX), Z17, Z4
+	VPDPBUSD.BCST 12(BX), Z17, Z5
+	VPDPBUSD.BCST 16(BX), Z17, Z6
+	VPDPBUSD.BCST 20(BX), Z17, Z7
+	VPDPBUSD.BCST 24(BX), Z17, Z8
+	VPDPBUSD.BCST 28(BX), Z17, Z9
+	VPDPBUSD.BCST 32(BX), Z17, Z10
+	VPDPBUSD.BCST 36(BX), Z17, Z11
+	VPDPBUSD.BCST 40(BX), Z17, Z12
+	VPDPBUSD.BCST 44(BX), Z17, Z13
+	VPDPBUSD.BCST 48(BX), Z17, Z14
+	VPDPBUSD.BCST 52(BX), Z17, Z15
+	VPDPBUSD.BCST 56(BX), Z18, Z2
+	VPDPBUSD.BCST 60(BX), Z18, Z3
+	VPDPBUSD.BCST 64(BX), Z18, Z4
+	VPDPBUSD.BCST 68(BX), Z18, Z5
+	VPDPBUSD.BCST 72(BX), Z18, Z6
+	VPDPBUSD.BCST 76(BX), Z18, Z7
+	VPDPBUSD.BCST 80(BX), Z18, Z8
+	VPDPBUSD.BCST 84(BX), Z18, Z9
+	VPDPBUSD.BCST 88(BX), Z18, Z10
+	VPDPBUSD.BCST 92(BX), Z18, Z11
+	VPDPBUSD.BCST 96(BX), Z18, Z12
+	VPDPBUSD.BCST 100(BX), Z18, Z13
+	VPDPBUSD.BCST 104(BX), Z18, Z14
+	VPDPBUSD.BCST 108(BX), Z18, Z15
+	VPDPBUSD.BCST 112(BX), Z19, Z2
+	VPDPBUSD.BCST 116(BX), Z19, Z3
+	VPDPBUSD.BCST 120(BX), Z19, Z4
+	VPDPBUSD.BCST 124(BX), Z19, Z5
+	VPDPBUSD.BCST 128(BX), Z19, Z6
+	VPDPBUSD.BCST 132(BX), Z19, Z7
+	VPDPBUSD.BCST 136(BX), Z19, Z8
+	VPDPBUSD.BCST 140(BX), Z19, Z9
+	VPDPBUSD.BCST 144(BX), Z19, Z10
+	VPDPBUSD.BCST 148(BX), Z19, Z11
+	VPDPBUSD.BCST 152(BX), Z19, Z12
+	VPDPBUSD.BCST 156(BX), Z19, Z13
+	VPDPBUSD.BCST 160(BX), Z19, Z14
+	VPDPBUSD.BCST 164(BX), Z19, Z15
+	VPDPBUSD.BCST 168(BX), Z16, Z2
+	VPDPBUSD.BCST 172(BX), Z16, Z3
+	VPDPBUSD.BCST 176(BX), Z16, Z4
+	VPDPBUSD.BCST 180(BX), Z16, Z5
+	VPDPBUSD.BCST 184(BX), Z16, Z6
+	VPDPBUSD.BCST 188(BX), Z16, Z7
+	VPDPBUSD.BCST 192(BX), Z16, Z8
+	VPDPBUSD.BCST 196(BX), Z16, Z9
+	VPDPBUSD.BCST 200(BX), Z16, Z10
+	VPDPBUSD.BCST 204(BX), Z16, Z11
+	VPDPBUSD.BCST 208(BX), Z16, Z12
+	VPDPBUSD.BCST 212(BX), Z16, Z13
+	VPDPBUSD.BCST 216(BX), Z16, Z14
+	VPDPBUSD.BCST 220(BX), Z16, Z15
+	ADDQ          $0x000000e0, BX
+	DECQ          R9
+	JNZ           loop28
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   56(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   60(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   64(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   68(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   72(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   76(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   80(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   84(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z17, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	VMOVUPS       512(AX), Z16
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   88(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z17, Z18
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z16, Z16
+	VMOVUPS       Z16, 512(AX)
+	VMOVUPS       576(AX), Z16
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   92(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z17, Z18
+	VMULPS        Z18, Z11, Z11
+	VADDPS        Z11, Z16, Z16
+	VMOVUPS       Z16, 576(AX)
+	VMOVUPS       640(AX), Z16
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   96(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z17, Z18
+	VMULPS        Z18, Z12, Z12
+	VADDPS        Z12, Z16, Z16
+	VMOVUPS       Z16, 640(AX)
+	VMOVUPS       704(AX), Z16
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   100(CX), Z13, Z13
+	VMULPS.BCST   44(CX), Z17, Z18
+	VMULPS        Z18, Z13, Z13
+	VADDPS        Z13, Z16, Z16
+	VMOVUPS       Z16, 704(AX)
+	VMOVUPS       768(AX), Z16
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   104(CX), Z14, Z14
+	VMULPS.BCST   48(CX), Z17, Z18
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z16, Z16
+	VMOVUPS       Z16, 768(AX)
+	VMOVUPS       832(AX), Z16
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   108(CX), Z15, Z15
+	VMULPS.BCST   52(CX), Z17, Z17
+	VMULPS        Z17, Z15, Z15
+	VADDPS        Z15, Z16, Z16
+	VMOVUPS       Z16, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R8, R8
+	JNZ           group27
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group29:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop30:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z17
+	VPANDD        Z1, Z17, Z18
+	VPSRLD        $0x02, Z17, Z19
+	VPANDD        Z1, Z19, Z19
+	VPSRLD        $0x04, Z17, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x06, Z17, Z17
+	VPANDD        Z1, Z17, Z17
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z18, Z2
+	VPDPBUSD.BCST 4(BX), Z18, Z3
+	VPDPBUSD.BCST 8(BX), Z18, Z4
+	VPDPBUSD.BCST 12(BX), Z18, Z5
+	VPDPBUSD.BCST 16(BX), Z18, Z6
+	VPDPBUSD.BCST 20(BX), Z18, Z7
+	VPDPBUSD.BCST 24(BX), Z18, Z8
+	VPDPBUSD.BCST 28(BX), Z18, Z9
+	VPDPBUSD.BCST 32(BX), Z18, Z10
+	VPDPBUSD.BCST 36(BX), Z18, Z11
+	VPDPBUSD.BCST 40(BX), Z18, Z12
+	VPDPBUSD.BCST 44(BX), Z18, Z13
+	VPDPBUSD.BCST 48(BX), Z18, Z14
+	VPDPBUSD.BCST 52(BX), Z18, Z15
+	VPDPBUSD.BCST 56(BX), Z18, Z16
+	VPDPBUSD.BCST 60(BX), Z19, Z2
+	VPDPBUSD.BCST 64(BX), Z19, Z3
+	VPDPBUSD.BCST 68(BX), Z19, Z4
+	VPDPBUSD.BCST 72(BX), Z19, Z5
+	VPDPBUSD.BCST 76(BX), Z19, Z6
+	VPDPBUSD.BCST 80(BX), Z19, Z7
+	VPDPBUSD.BCST 84(BX), Z19, Z8
+	VPDPBUSD.BCST 88(BX), Z19, Z9
+	VPDPBUSD.BCST 92(BX), Z19, Z10
+	VPDPBUSD.BCST 96(BX), Z19, Z11
+	VPDPBUSD.BCST 100(BX), Z19, Z12
+	VPDPBUSD.BCST 104(BX), Z19, Z13
+	VPDPBUSD.BCST 108(BX), Z19, Z14
+	VPDPBUSD.BCST 112(BX), Z19, Z15
+	VPDPBUSD.BCST 116(BX), Z19, Z16
+	VPDPBUSD.BCST 120(BX), Z20, Z2
+	VPDPBUSD.BCST 124(BX), Z20, Z3
+	VPDPBUSD.BCST 128(BX), Z20, Z4
+	VPDPBUSD.BCST 132(BX), Z20, Z5
+	VPDPBUSD.BCST 136(BX), Z20, Z6
+	VPDPBUSD.BCST 140(BX), Z20, Z7
+	VPDPBUSD.BCST 144(BX), Z20, Z8
+	VPDPBUSD.BCST 148(BX), Z20, Z9
+	VPDPBUSD.BCST 152(BX), Z20, Z10
+	VPDPBUSD.BCST 156(BX), Z20, Z11
+	VPDPBUSD.BCST 160(BX), Z20, Z12
+	VPDPBUSD.BCST 164(BX), Z20, Z13
+	VPDPBUSD.BCST 168(BX), Z20, Z14
+	VPDPBUSD.BCST 172(BX), Z20, Z15
+	VPDPBUSD.BCST 176(BX), Z20, Z16
+	VPDPBUSD.BCST 180(BX), Z17, Z2
+	VPDPBUSD.BCST 184(BX), Z17, Z3
+	VPDPBUSD.BCST 188(BX), Z17, Z4
+	VPDPBUSD.BCST 192(BX), Z17, Z5
+	VPDPBUSD.BCST 196(BX), Z17, Z6
+	VPDPBUSD.BCST 200(BX), Z17, Z7
+	VPDPBUSD.BCST 204(BX), Z17, Z8
+	VPDPBUSD.BCST 208(BX), Z17, Z9
+	VPDPBUSD.BCST 212(BX), Z17, Z10
+	VPDPBUSD.BCST 216(BX), Z17, Z11
+	VPDPBUSD.BCST 220(BX), Z17, Z12
+	VPDPBUSD.BCST 224(BX), Z17, Z13
+	VPDPBUSD.BCST 228(BX), Z17, Z14
+	VPDPBUSD.BCST 232(BX), Z17, Z15
+	VPDPBUSD.BCST 236(BX), Z17, Z16
+	ADDQ          $0x000000f0, BX
+	DECQ          R9
+	JNZ           loop30
+	VMOVDQU64     avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS     (SI), Z18
+	VPERMPS       Z18, Z17, Z18
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z17
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   60(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z18, Z19
+	VMULPS        Z19, Z2, Z2
+	VADDPS        Z2, Z17, Z17
+	VMOVUPS       Z17, (AX)
+	VMOVUPS       64(AX), Z17
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   64(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z18, Z19
+	VMULPS        Z19, Z3, Z3
+	VADDPS        Z3, Z17, Z17
+	VMOVUPS       Z17, 64(AX)
+	VMOVUPS       128(AX), Z17
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   68(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z18, Z19
+	VMULPS        Z19, Z4, Z4
+	VADDPS        Z4, Z17, Z17
+	VMOVUPS       Z17, 128(AX)
+	VMOVUPS       192(AX), Z17
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   72(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z18, Z19
+	VMULPS        Z19, Z5, Z5
+	VADDPS        Z5, Z17, Z17
+	VMOVUPS       Z17, 192(AX)
+	VMOVUPS       256(AX), Z17
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   76(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z18, Z19
+	VMULPS        Z19, Z6, Z6
+	VADDPS        Z6, Z17, Z17
+	VMOVUPS       Z17, 256(AX)
+	VMOVUPS       320(AX), Z17
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   80(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z18, Z19
+	VMULPS        Z19, Z7, Z7
+	VADDPS        Z7, Z17, Z17
+	VMOVUPS       Z17, 320(AX)
+	VMOVUPS       384(AX), Z17
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   84(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z18, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z17, Z17
+	VMOVUPS       Z17, 384(AX)
+	VMOVUPS       448(AX), Z17
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   88(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z18, Z19
+	VMULPS        Z19, Z9, Z9
+	VADDPS        Z9, Z17, Z17
+	VMOVUPS       Z17, 448(AX)
+	VMOVUPS       512(AX), Z17
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   92(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z18, Z19
+	VMULPS        Z19, Z10, Z10
+	VADDPS        Z10, Z17, Z17
+	VMOVUPS       Z17, 512(AX)
+	VMOVUPS       576(AX), Z17
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   96(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z18, Z19
+	VMULPS        Z19, Z11, Z11
+	VADDPS        Z11, Z17, Z17
+	VMOVUPS       Z17, 576(AX)
+	VMOVUPS       640(AX), Z17
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   100(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z18, Z19
+	VMULPS        Z19, Z12, Z12
+	VADDPS        Z12, Z17, Z17
+	VMOVUPS       Z17, 640(AX)
+	VMOVUPS       704(AX), Z17
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   104(CX), Z13, Z13
+	VMULPS.BCST   44(CX), Z18, Z19
+	VMULPS        Z19, Z13, Z13
+	VADDPS        Z13, Z17, Z17
+	VMOVUPS       Z17, 704(AX)
+	VMOVUPS       768(AX), Z17
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   108(CX), Z14, Z14
+	VMULPS.BCST   48(CX), Z18, Z19
+	VMULPS        Z19, Z14, Z14
+	VADDPS        Z14, Z17, Z17
+	VMOVUPS       Z17, 768(AX)
+	VMOVUPS       832(AX), Z17
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   112(CX), Z15, Z15
+	VMULPS.BCST   52(CX), Z18, Z19
+	VMULPS        Z19, Z15, Z15
+	VADDPS        Z15, Z17, Z17
+	VMOVUPS       Z17, 832(AX)
+	VMOVUPS       896(AX), Z17
+	VCVTDQ2PS     Z16, Z16
+	VSUBPS.BCST   116(CX), Z16, Z16
+	VMULPS.BCST   56(CX), Z18, Z18
+	VMULPS        Z18, Z16, Z16
+	VADDPS        Z16, Z17, Z17
+	VMOVUPS       Z17, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R8, R8
+	JNZ           group29
+	VZEROUPPER
+	RET
+
+// func avx512Dot2x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot2x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group31:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop32:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z19, Z6
+	VPDPBUSD.BCST 20(BX), Z19, Z7
+	VPDPBUSD.BCST 24(BX), Z19, Z8
+	VPDPBUSD.BCST 28(BX), Z19, Z9
+	VPDPBUSD.BCST 32(BX), Z19, Z10
+	VPDPBUSD.BCST 36(BX), Z19, Z11
+	VPDPBUSD.BCST 40(BX), Z19, Z12
+	VPDPBUSD.BCST 44(BX), Z19, Z13
+	VPDPBUSD.BCST 48(BX), Z19, Z14
+	VPDPBUSD.BCST 52(BX), Z19, Z15
+	VPDPBUSD.BCST 56(BX), Z19, Z16
+	VPDPBUSD.BCST 60(BX), Z19, Z17
+	VPDPBUSD.BCST 64(BX), Z20, Z2
+	VPDPBUSD.BCST 68(BX), Z20, Z3
+	VPDPBUSD.BCST 72(BX), Z20, Z4
+	VPDPBUSD.BCST 76(BX), Z20, Z5
+	VPDPBUSD.BCST 80(BX), Z20, Z6
+	VPDPBUSD.BCST 84(BX), Z20, Z7
+	VPDPBUSD.BCST 88(BX), Z20, Z8
+	VPDPBUSD.BCST 92(BX), Z20, Z9
+	VPDPBUSD.BCST 96(BX), Z20, Z10
+	VPDPBUSD.BCST 100(BX), Z20, Z11
+	VPDPBUSD.BCST 104(BX), Z20, Z12
+	VPDPBUSD.BCST 108(BX), Z20, Z13
+	VPDPBUSD.BCST 112(BX), Z20, Z14
+	VPDPBUSD.BCST 116(BX), Z20, Z15
+	VPDPBUSD.BCST 120(BX), Z20, Z16
+	VPDPBUSD.BCST 124(BX), Z20, Z17
+	VPDPBUSD.BCST 128(BX), Z21, Z2
+	VPDPBUSD.BCST 132(BX), Z21, Z3
+	VPDPBUSD.BCST 136(BX), Z21, Z4
+	VPDPBUSD.BCST 140(BX), Z21, Z5
+	VPDPBUSD.BCST 144(BX), Z21, Z6
+	VPDPBUSD.BCST 148(BX), Z21, Z7
+	VPDPBUSD.BCST 152(BX), Z21, Z8
+	VPDPBUSD.BCST 156(BX), Z21, Z9
+	VPDPBUSD.BCST 160(BX), Z21, Z10
+	VPDPBUSD.BCST 164(BX), Z21, Z11
+	VPDPBUSD.BCST 168(BX), Z21, Z12
+	VPDPBUSD.BCST 172(BX), Z21, Z13
+	VPDPBUSD.BCST 176(BX), Z21, Z14
+	VPDPBUSD.BCST 180(BX), Z21, Z15
+	VPDPBUSD.BCST 184(BX), Z21, Z16
+	VPDPBUSD.BCST 188(BX), Z21, Z17
+	VPDPBUSD.BCST 192(BX), Z18, Z2
+	VPDPBUSD.BCST 196(BX), Z18, Z3
+	VPDPBUSD.BCST 200(BX), Z18, Z4
+	VPDPBUSD.BCST 204(BX), Z18, Z5
+	VPDPBUSD.BCST 208(BX), Z18, Z6
+	VPDPBUSD.BCST 212(BX), Z18, Z7
+	VPDPBUSD.BCST 216(BX), Z18, Z8
+	VPDPBUSD.BCST 220(BX), Z18, Z9
+	VPDPBUSD.BCST 224(BX), Z18, Z10
+	VPDPBUSD.BCST 228(BX), Z18, Z11
+	VPDPBUSD.BCST 232(BX), Z18, Z12
+	VPDPBUSD.BCST 236(BX), Z18, Z13
+	VPDPBUSD.BCST 240(BX), Z18, Z14
+	VPDPBUSD.BCST 244(BX), Z18, Z15
+	VPDPBUSD.BCST 248(BX), Z18, Z16
+	VPDPBUSD.BCST 252(BX), Z18, Z17
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop32
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   64(CX), Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   68(CX), Z3, Z3
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   72(CX), Z4, Z4
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   76(CX), Z5, Z5
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   80(CX), Z6, Z6
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   84(CX), Z7, Z7
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   88(CX), Z8, Z8
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   92(CX), Z9, Z9
+	VMULPS.BCST   28(CX), Z19, Z20
+	VMULPS        Z20, Z9, Z9
+	VADDPS        Z9, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	VMOVUPS       512(AX), Z18
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   96(CX), Z10, Z10
+	VMULPS.BCST   32(CX), Z19, Z20
+	VMULPS        Z20, Z10, Z10
+	VADDPS        Z10, Z18, Z18
+	VMOVUPS       Z18, 512(AX)
+	VMOVUPS       576(AX), Z18
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   100(CX), Z11, Z11
+	VMULPS.BCST   36(CX), Z19, Z20
+	VMULPS        Z20, Z11, Z11
+	VADDPS        Z11, Z18, Z18
+	VMOVUPS       Z18, 576(AX)
+	VMOVUPS       640(AX), Z18
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   104(CX), Z12, Z12
+	VMULPS.BCST   40(CX), Z19, Z20
+	VMULPS        Z20, Z12, Z12
+	VADDPS        Z12, Z18, Z18
+	VMOVUPS       Z18, 640(AX)
+	VMOVUPS       704(AX), Z18
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   108(CX), Z13, Z13
+	VMULPS.BCST   44(CX), Z19, Z20
+	VMULPS        Z20, Z13, Z13
+	VADDPS        Z13, Z18, Z18
+	VMOVUPS       Z18, 704(AX)
+	VMOVUPS       768(AX), Z18
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   112(CX), Z14, Z14
+	VMULPS.BCST   48(CX), Z19, Z20
+	VMULPS        Z20, Z14, Z14
+	VADDPS        Z14, Z18, Z18
+	VMOVUPS       Z18, 768(AX)
+	VMOVUPS       832(AX), Z18
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   116(CX), Z15, Z15
+	VMULPS.BCST   52(CX), Z19, Z20
+	VMULPS        Z20, Z15, Z15
+	VADDPS        Z15, Z18, Z18
+	VMOVUPS       Z18, 832(AX)
+	VMOVUPS       896(AX), Z18
+	VCVTDQ2PS     Z16, Z16
+	VSUBPS.BCST   120(CX), Z16, Z16
+	VMULPS.BCST   56(CX), Z19, Z20
+	VMULPS        Z20, Z16, Z16
+	VADDPS        Z16, Z18, Z18
+	VMOVUPS       Z18, 896(AX)
+	VMOVUPS       960(AX), Z18
+	VCVTDQ2PS     Z17, Z17
+	VSUBPS.BCST   124(CX), Z17, Z17
+	VMULPS.BCST   60(CX), Z19, Z19
+	VMULPS        Z19, Z17, Z17
+	VADDPS        Z17, Z18, Z18
+	VMOVUPS       Z18, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R8, R8
+	JNZ           group31
+	VZEROUPPER
+	RET
+
+// func avx512DotExact2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact2x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group33:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop34:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z20, Z6
+	VPDPBUSD.BCST 20(BX), Z20, Z7
+	VPDPBUSD.BCST 24(BX), Z20, Z8
+	VPDPBUSD.BCST 28(BX), Z20, Z9
+	VPDPBUSD.BCST 32(BX), Z21, Z10
+	VPDPBUSD.BCST 36(BX), Z21, Z11
+	VPDPBUSD.BCST 40(BX), Z21, Z12
+	VPDPBUSD.BCST 44(BX), Z21, Z13
+	VPDPBUSD.BCST 48(BX), Z18, Z14
+	VPDPBUSD.BCST 52(BX), Z18, Z15
+	VPDPBUSD.BCST 56(BX), Z18, Z16
+	VPDPBUSD.BCST 60(BX), Z18, Z17
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop34
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z18
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z20
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   8(CX), Z2, Z2
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   4(CX), Z4, Z4
+	VPSRAD        $0x10, Z2, Z3
+	VPADDD        Z3, Z4, Z4
+	VPANDD        Z18, Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z3
+	VMULPS        Z3, Z2, Z2
+	VADDPS        (AX), Z2, Z2
+	VMOVUPS       Z2, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R8, R8
+	JNZ           group33
+	VZEROUPPER
+	RET
+
+// func avx512DotExact2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact2x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group35:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop36:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z19, Z6
+	VPDPBUSD.BCST 20(BX), Z19, Z7
+	VPDPBUSD.BCST 24(BX), Z19, Z8
+	VPDPBUSD.BCST 28(BX), Z19, Z9
+	VPDPBUSD.BCST 32(BX), Z20, Z10
+	VPDPBUSD.BCST 36(BX), Z20, Z11
+	VPDPBUSD.BCST 40(BX), Z20, Z12
+	VPDPBUSD.BCST 44(BX), Z20, Z13
+	VPDPBUSD.BCST 48(BX), Z20, Z14
+	VPDPBUSD.BCST 52(BX), Z20, Z15
+	VPDPBUSD.BCST 56(BX), Z20, Z16
+	VPDPBUSD.BCST 60(BX), Z20, Z17
+	VPDPBUSD.BCST 64(BX), Z21, Z2
+	VPDPBUSD.BCST 68(BX), Z21, Z3
+	VPDPBUSD.BCST 72(BX), Z21, Z4
+	VPDPBUSD.BCST 76(BX), Z21, Z5
+	VPDPBUSD.BCST 80(BX), Z21, Z6
+	VPDPBUSD.BCST 84(BX), Z21, Z7
+	VPDPBUSD.BCST 88(BX), Z21, Z8
+	VPDPBUSD.BCST 92(BX), Z21, Z9
+	VPDPBUSD.BCST 96(BX), Z18, Z10
+	VPDPBUSD.BCST 100(BX), Z18, Z11
+	VPDPBUSD.BCST 104(BX), Z18, Z12
+	VPDPBUSD.BCST 108(BX), Z18, Z13
+	VPDPBUSD.BCST 112(BX), Z18, Z14
+	VPDPBUSD.BCST 116(BX), Z18, Z15
+	VPDPBUSD.BCST 120(BX), Z18, Z16
+	VPDPBUSD.BCST 124(BX), Z18, Z17
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop36
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z18
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z20
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   16(CX), Z2, Z2
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   8(CX), Z4, Z4
+	VPSRAD        $0x10, Z2, Z3
+	VPADDD        Z3, Z4, Z4
+	VPANDD        Z18, Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z3
+	VMULPS        Z3, Z2, Z2
+	VADDPS        (AX), Z2, Z2
+	VMOVUPS       Z2, (AX)
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   20(CX), Z6, Z6
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   12(CX), Z8, Z8
+	VPSRAD        $0x10, Z6, Z7
+	VPADDD        Z7, Z8, Z8
+	VPANDD        Z18, Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        Z20, Z8, Z8
+	VADDPS        Z8, Z6, Z6
+	VMULPS.BCST   4(CX), Z19, Z7
+	VMULPS        Z7, Z6, Z6
+	VADDPS        64(AX), Z6, Z6
+	VMOVUPS       Z6, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group35
+	VZEROUPPER
+	RET
+
+// func avx512DotExact2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact2x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group37:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop38:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z14
+	VPANDD        Z1, Z14, Z15
+	VPSRLD        $0x02, Z14, Z16
+	VPANDD        Z1, Z16, Z16
+	VPSRLD        $0x04, Z14, Z17
+	VPANDD        Z1, Z17, Z17
+	VPSRLD        $0x06, Z14, Z14
+	VPANDD        Z1, Z14, Z14
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z15, Z2
+	VPDPBUSD.BCST 4(BX), Z15, Z3
+	VPDPBUSD.BCST 8(BX), Z15, Z4
+	VPDPBUSD.BCST 12(BX), Z15, Z5
+	VPDPBUSD.BCST 16(BX), Z15, Z6
+	VPDPBUSD.BCST 20(BX), Z15, Z7
+	VPDPBUSD.BCST 24(BX), Z15, Z8
+	VPDPBUSD.BCST 28(BX), Z15, Z9
+	VPDPBUSD.BCST 32(BX), Z15, Z10
+	VPDPBUSD.BCST 36(BX), Z15, Z11
+	VPDPBUSD.BCST 40(BX), Z15, Z12
+	VPDPBUSD.BCST 44(BX), Z15, Z13
+	VPDPBUSD.BCST 48(BX), Z16, Z2
+	VPDPBUSD.BCST 52(BX), Z16, Z3
+	VPDPBUSD.BCST 56(BX), Z16, Z4
+	VPDPBUSD.BCST 60(BX), Z16, Z5
+	VPDPBUSD.BCST 64(BX), Z16, Z6
+	VPDPBUSD.BCST 68(BX), Z16, Z7
+	VPDPBUSD.BCST 72(BX), Z16, Z8
+	VPDPBUSD.BCST 76(BX), Z16, Z9
+	VPDPBUSD.BCST 80(BX), Z16, Z10
+	VPDPBUSD.BCST 84(BX), Z16, Z11
+	VPDPBUSD.BCST 88(BX), Z16, Z12
+	VPDPBUSD.BCST 92(BX), Z16, Z13
+	VPDPBUSD.BCST 96(BX), Z17, Z2
+	VPDPBUSD.BCST 100(BX), Z17, Z3
+	VPDPBUSD.BCST 104(BX), Z17, Z4
+	VPDPBUSD.BCST 108(BX), Z17, Z5
+	VPDPBUSD.BCST 112(BX), Z17, Z6
+	VPDPBUSD.BCST 116(BX), Z17, Z7
+	VPDPBUSD.BCST 120(BX), Z17, Z8
+	VPDPBUSD.BCST 124(BX), Z17, Z9
+	VPDPBUSD.BCST 128(BX), Z17, Z10
+	VPDPBUSD.BCST 132(BX), Z17, Z11
+	VPDPBUSD.BCST 136(BX), Z17, Z12
+	VPDPBUSD.BCST 140(BX), Z17, Z13
+	VPDPBUSD.BCST 144(BX), Z14, Z2
+	VPDPBUSD.BCST 148(BX), Z14, Z3
+	VPDPBUSD.BCST 152(BX), Z14, Z4
+	VPDPBUSD.BCST 156(BX), Z14, Z5
+	VPDPBUSD.BCST 160(BX), Z14, Z6
+	VPDPBUSD.BCST 164(BX), Z14, Z7
+	VPDPBUSD.BCST 168(BX), Z14, Z8
+	VPDPBUSD.BCST 172(BX), Z14, Z9
+	VPDPBUSD.BCST 176(BX), Z14, Z10
+	VPDPBUSD.BCST 180(BX), Z14, Z11
+	VPDPBUSD.BCST 184(BX), Z14, Z12
+	VPDPBUSD.BCST 188(BX), Z14, Z13
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop38
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z14
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z16
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   24(CX), Z2, Z2
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   12(CX), Z4, Z4
+	VPSRAD        $0x10, Z2, Z3
+	VPADDD        Z3, Z4, Z4
+	VPANDD        Z14, Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z2, Z2
+	VMULPS.BCST   (CX), Z15, Z3
+	VMULPS        Z3, Z2, Z2
+	VADDPS        (AX), Z2, Z2
+	VMOVUPS       Z2, (AX)
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   28(CX), Z6, Z6
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   16(CX), Z8, Z8
+	VPSRAD        $0x10, Z6, Z7
+	VPADDD        Z7, Z8, Z8
+	VPANDD        Z14, Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z6, Z6
+	VMULPS.BCST   4(CX), Z15, Z7
+	VMULPS        Z7, Z6, Z6
+	VADDPS        64(AX), Z6, Z6
+	VMOVUPS       Z6, 64(AX)
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   32(CX), Z10, Z10
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   20(CX), Z12, Z12
+	VPSRAD        $0x10, Z10, Z11
+	VPADDD        Z11, Z12, Z12
+	VPANDD        Z14, Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VMULPS.BCST   8(CX), Z15, Z11
+	VMULPS        Z11, Z10, Z10
+	VADDPS        128(AX), Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R8, R8
+	JNZ           group37
+	VZEROUPPER
+	RET
+
+// func avx512DotExact2x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact2x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	MOVL         $0x03030303, BX
+	VPBROADCASTD BX, Z1
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group39:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop40:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	VPERMD        (DX), Z0, Z18
+	VPANDD        Z1, Z18, Z19
+	VPSRLD        $0x02, Z18, Z20
+	VPANDD        Z1, Z20, Z20
+	VPSRLD        $0x04, Z18, Z21
+	VPANDD        Z1, Z21, Z21
+	VPSRLD        $0x06, Z18, Z18
+	VPANDD        Z1, Z18, Z18
+	ADDQ          $0x00000040, DX
+	VPDPBUSD.BCST (BX), Z19, Z2
+	VPDPBUSD.BCST 4(BX), Z19, Z3
+	VPDPBUSD.BCST 8(BX), Z19, Z4
+	VPDPBUSD.BCST 12(BX), Z19, Z5
+	VPDPBUSD.BCST 16(BX), Z19, Z6
+	VPDPBUSD.BCST 20(BX), Z19, Z7
+	VPDPBUSD.BCST 24(BX), Z19, Z8
+	VPDPBUSD.BCST 28(BX), Z19, Z9
+	VPDPBUSD.BCST 32(BX), Z19, Z10
+	VPDPBUSD.BCST 36(BX), Z19, Z11
+	VPDPBUSD.BCST 40(BX), Z19, Z12
+	VPDPBUSD.BCST 44(BX), Z19, Z13
+	VPDPBUSD.BCST 48(BX), Z19, Z14
+	VPDPBUSD.BCST 52(BX), Z19, Z15
+	VPDPBUSD.BCST 56(BX), Z19, Z16
+	VPDPBUSD.BCST 60(BX), Z19, Z17
+	VPDPBUSD.BCST 64(BX), Z20, Z2
+	VPDPBUSD.BCST 68(BX), Z20, Z3
+	VPDPBUSD.BCST 72(BX), Z20, Z4
+	VPDPBUSD.BCST 76(BX), Z20, Z5
+	VPDPBUSD.BCST 80(BX), Z20, Z6
+	VPDPBUSD.BCST 84(BX), Z20, Z7
+	VPDPBUSD.BCST 88(BX), Z20, Z8
+	VPDPBUSD.BCST 92(BX), Z20, Z9
+	VPDPBUSD.BCST 96(BX), Z20, Z10
+	VPDPBUSD.BCST 100(BX), Z20, Z11
+	VPDPBUSD.BCST 104(BX), Z20, Z12
+	VPDPBUSD.BCST 108(BX), Z20, Z13
+	VPDPBUSD.BCST 112(BX), Z20, Z14
+	VPDPBUSD.BCST 116(BX), Z20, Z15
+	VPDPBUSD.BCST 120(BX), Z20, Z16
+	VPDPBUSD.BCST 124(BX), Z20, Z17
+	VPDPBUSD.BCST 128(BX), Z21, Z2
+	VPDPBUSD.BCST 132(BX), Z21, Z3
+	VPDPBUSD.BCST 136(BX), Z21, Z4
+	VPDPBUSD.BCST 140(BX), Z21, Z5
+	VPDPBUSD.BCST 144(BX), Z21, Z6
+	VPDPBUSD.BCST 148(BX), Z21, Z7
+	VPDPBUSD.BCST 152(BX), Z21, Z8
+	VPDPBUSD.BCST 156(BX), Z21, Z9
+	VPDPBUSD.BCST 160(BX), Z21, Z10
+	VPDPBUSD.BCST 164(BX), Z21, Z11
+	VPDPBUSD.BCST 168(BX), Z21, Z12
+	VPDPBUSD.BCST 172(BX), Z21, Z13
+	VPDPBUSD.BCST 176(BX), Z21, Z14
+	VPDPBUSD.BCST 180(BX), Z21, Z15
+	VPDPBUSD.BCST 184(BX), Z21, Z16
+	VPDPBUSD.BCST 188(BX), Z21, Z17
+	VPDPBUSD.BCST 192(BX), Z18, Z2
+	VPDPBUSD.BCST 196(BX), Z18, Z3
+	VPDPBUSD.BCST 200(BX), Z18, Z4
+	VPDPBUSD.BCST 204(BX), Z18, Z5
+	VPDPBUSD.BCST 208(BX), Z18, Z6
+	VPDPBUSD.BCST 212(BX), Z18, Z7
+	VPDPBUSD.BCST 216(BX), Z18, Z8
+	VPDPBUSD.BCST 220(BX), Z18, Z9
+	VPDPBUSD.BCST 224(BX), Z18, Z10
+	VPDPBUSD.BCST 228(BX), Z18, Z11
+	VPDPBUSD.BCST 232(BX), Z18, Z12
+	VPDPBUSD.BCST 236(BX), Z18, Z13
+	VPDPBUSD.BCST 240(BX), Z18, Z14
+	VPDPBUSD.BCST 244(BX), Z18, Z15
+	VPDPBUSD.BCST 248(BX), Z18, Z16
+	VPDPBUSD.BCST 252(BX), Z18, Z17
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop40
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z18
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z20
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   32(CX), Z2, Z2
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   16(CX), Z4, Z4
+	VPSRAD        $0x10, Z2, Z3
+	VPADDD        Z3, Z4, Z4
+	VPANDD        Z18, Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z2, Z2
+	VMULPS.BCST   (CX), Z19, Z3
+	VMULPS        Z3, Z2, Z2
+	VADDPS        (AX), Z2, Z2
+	VMOVUPS       Z2, (AX)
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   36(CX), Z6, Z6
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   20(CX), Z8, Z8
+	VPSRAD        $0x10, Z6, Z7
+	VPADDD        Z7, Z8, Z8
+	VPANDD        Z18, Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        Z20, Z8, Z8
+	VADDPS        Z8, Z6, Z6
+	VMULPS.BCST   4(CX), Z19, Z7
+	VMULPS        Z7, Z6, Z6
+	VADDPS        64(AX), Z6, Z6
+	VMOVUPS       Z6, 64(AX)
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   40(CX), Z10, Z10
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   24(CX), Z12, Z12
+	VPSRAD        $0x10, Z10, Z11
+	VPADDD        Z11, Z12, Z12
+	VPANDD        Z18, Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        Z20, Z12, Z12
+	VADDPS        Z12, Z10, Z10
+	VMULPS.BCST   8(CX), Z19, Z11
+	VMULPS        Z11, Z10, Z10
+	VADDPS        128(AX), Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   44(CX), Z14, Z14
+	VPSLLD        $0x08, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD.BCST   28(CX), Z16, Z16
+	VPSRAD        $0x10, Z14, Z15
+	VPADDD        Z15, Z16, Z16
+	VPANDD        Z18, Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VCVTDQ2PS     Z16, Z16
+	VMULPS        Z20, Z16, Z16
+	VADDPS        Z16, Z14, Z14
+	VMULPS.BCST   12(CX), Z19, Z15
+	VMULPS        Z15, Z14, Z14
+	VADDPS        192(AX), Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group39
 	VZEROUPPER
 	RET
 
@@ -774,8 +3252,8 @@ TEXT ·avx512Spread2(SB), NOSPLIT, $0-24
 	MOVL         $0x03030303, BX
 	VPBROADCASTD BX, Z1
 
-loop15:
-	PREFETCHT1 16384(CX)
+loop41:
+	PREFETCHT1 8192(CX)
 	PREFETCHT0 2048(CX)
 	VPERMD     (CX), Z0, Z2
 	VPANDD     Z1, Z2, Z3
@@ -785,1835 +3263,160 @@ loop15:
 	VPANDD     Z1, Z5, Z5
 	VPSRLD     $0x06, Z2, Z2
 	VPANDD     Z1, Z2, Z2
+	ADDQ       $0x00000040, CX
 	VMOVDQU64  Z3, (AX)
 	VMOVDQU64  Z4, 64(AX)
 	VMOVDQU64  Z5, 128(AX)
 	VMOVDQU64  Z2, 192(AX)
-	ADDQ       $0x00000040, CX
 	ADDQ       $0x00000100, AX
 	DECQ       DX
-	JNZ        loop15
+	JNZ        loop41
 	VZEROUPPER
 	RET
 
-// func avx512Spread3(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·avx512Spread3(SB), NOSPLIT, $0-24
-	MOVQ         panel+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         tiles+16(FP), DX
-	MOVQ         $0x0000000000000007, BX
-	KMOVQ        BX, K1
-	VMOVDQU64    avx512Permute3<>+0(SB), Z0
-	VMOVDQU64    avx512Shift3<>+0(SB), Z1
-	MOVL         $0x07070707, BX
-	VPBROADCASTD BX, Z2
-
-loop16:
-	PREFETCHT1     16384(CX)
-	PREFETCHT0     2048(CX)
-	PREFETCHT1     16448(CX)
-	PREFETCHT0     2112(CX)
-	VMOVDQU64.Z    (CX), K1, Z3
-	VPERMB         Z3, Z0, Z3
-	VPMULTISHIFTQB Z3, Z1, Z3
-	VPANDD         Z2, Z3, Z3
-	VMOVDQU64.Z    24(CX), K1, Z5
-	VPERMB         Z5, Z0, Z5
-	VPMULTISHIFTQB Z5, Z1, Z5
-	VPANDD         Z2, Z5, Z5
-	VMOVDQU64.Z    48(CX), K1, Z6
-	VPERMB         Z6, Z0, Z6
-	VPMULTISHIFTQB Z6, Z1, Z6
-	VPANDD         Z2, Z6, Z6
-	VMOVDQU64.Z    72(CX), K1, Z7
-	VPERMB         Z7, Z0, Z7
-	VPMULTISHIFTQB Z7, Z1, Z7
-	VPANDD         Z2, Z7, Z7
-	VPUNPCKLDQ     Z5, Z3, Z4
-	VPUNPCKHDQ     Z5, Z3, Z3
-	VPUNPCKLDQ     Z7, Z6, Z5
-	VPUNPCKHDQ     Z7, Z6, Z7
-	VPUNPCKLQDQ    Z5, Z4, Z6
-	VPUNPCKHQDQ    Z5, Z4, Z4
-	VPUNPCKLQDQ    Z7, Z3, Z5
-	VPUNPCKHQDQ    Z7, Z3, Z3
-	VMOVDQU64      Z6, (AX)
-	VMOVDQU64      Z4, 64(AX)
-	VMOVDQU64      Z5, 128(AX)
-	VMOVDQU64      Z3, 192(AX)
-	ADDQ           $0x00000060, CX
-	ADDQ           $0x00000100, AX
-	DECQ           DX
-	JNZ            loop16
-	VZEROUPPER
-	RET
-
-// func avx512Spread4(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·avx512Spread4(SB), NOSPLIT, $0-24
-	MOVQ         panel+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         tiles+16(FP), DX
-	VMOVDQU64    avx512Evens<>+0(SB), Z0
-	VMOVDQU64    avx512Odds<>+0(SB), Z1
-	MOVL         $0x0f0f0f0f, BX
-	VPBROADCASTD BX, Z2
-
-loop17:
-	PREFETCHT1 16384(CX)
-	PREFETCHT0 2048(CX)
-	PREFETCHT1 16448(CX)
-	PREFETCHT0 2112(CX)
-	VMOVDQU64  (CX), Z3
-	VPERMT2D   64(CX), Z0, Z3
-	VPSRLD     $0x04, Z3, Z4
-	VPANDD     Z2, Z3, Z3
-	VPANDD     Z2, Z4, Z4
-	VMOVDQU64  (CX), Z5
-	VPERMT2D   64(CX), Z1, Z5
-	VPSRLD     $0x04, Z5, Z6
-	VPANDD     Z2, Z5, Z5
-	VPANDD     Z2, Z6, Z6
-	VMOVDQU64  Z3, (AX)
-	VMOVDQU64  Z5, 64(AX)
-	VMOVDQU64  Z4, 128(AX)
-	VMOVDQU64  Z6, 192(AX)
-	ADDQ       $0x00000080, CX
-	ADDQ       $0x00000100, AX
-	DECQ       DX
-	JNZ        loop17
-	VZEROUPPER
-	RET
-
-// func avx512Spread5(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·avx512Spread5(SB), NOSPLIT, $0-24
-	MOVQ         panel+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         tiles+16(FP), DX
-	MOVQ         $0x000000000000001f, BX
-	KMOVQ        BX, K1
-	VMOVDQU64    avx512Permute5<>+0(SB), Z0
-	VMOVDQU64    avx512Shift5<>+0(SB), Z1
-	MOVL         $0x1f1f1f1f, BX
-	VPBROADCASTD BX, Z2
-
-loop18:
-	PREFETCHT1     16384(CX)
-	PREFETCHT0     2048(CX)
-	PREFETCHT1     16448(CX)
-	PREFETCHT0     2112(CX)
-	PREFETCHT1     16512(CX)
-	PREFETCHT0     2176(CX)
-	VMOVDQU64.Z    (CX), K1, Z3
-	VPERMB         Z3, Z0, Z3
-	VPMULTISHIFTQB Z3, Z1, Z3
-	VPANDD         Z2, Z3, Z3
-	VMOVDQU64.Z    40(CX), K1, Z5
-	VPERMB         Z5, Z0, Z5
-	VPMULTISHIFTQB Z5, Z1, Z5
-	VPANDD         Z2, Z5, Z5
-	VMOVDQU64.Z    80(CX), K1, Z6
-	VPERMB         Z6, Z0, Z6
-	VPMULTISHIFTQB Z6, Z1, Z6
-	VPANDD         Z2, Z6, Z6
-	VMOVDQU64.Z    120(CX), K1, Z7
-	VPERMB         Z7, Z0, Z7
-	VPMULTISHIFTQB Z7, Z1, Z7
-	VPANDD         Z2, Z7, Z7
-	VPUNPCKLDQ     Z5, Z3, Z4
-	VPUNPCKHDQ     Z5, Z3, Z3
-	VPUNPCKLDQ     Z7, Z6, Z5
-	VPUNPCKHDQ     Z7, Z6, Z7
-	VPUNPCKLQDQ    Z5, Z4, Z6
-	VPUNPCKHQDQ    Z5, Z4, Z4
-	VPUNPCKLQDQ    Z7, Z3, Z5
-	VPUNPCKHQDQ    Z7, Z3, Z3
-	VMOVDQU64      Z6, (AX)
-	VMOVDQU64      Z4, 64(AX)
-	VMOVDQU64      Z5, 128(AX)
-	VMOVDQU64      Z3, 192(AX)
-	ADDQ           $0x000000a0, CX
-	ADDQ           $0x00000100, AX
-	DECQ           DX
-	JNZ            loop18
-	VZEROUPPER
-	RET
-
-// func avx512Spread6(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·avx512Spread6(SB), NOSPLIT, $0-24
-	MOVQ         panel+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         tiles+16(FP), DX
-	MOVQ         $0x000000000000003f, BX
-	KMOVQ        BX, K1
-	VMOVDQU64    avx512Permute6<>+0(SB), Z0
-	VMOVDQU64    avx512Shift6<>+0(SB), Z1
-	MOVL         $0x3f3f3f3f, BX
-	VPBROADCASTD BX, Z2
-
-loop19:
-	PREFETCHT1     16384(CX)
-	PREFETCHT0     2048(CX)
-	PREFETCHT1     16448(CX)
-	PREFETCHT0     2112(CX)
-	PREFETCHT1     16512(CX)
-	PREFETCHT0     2176(CX)
-	VMOVDQU64.Z    (CX), K1, Z3
-	VPERMB         Z3, Z0, Z3
-	VPMULTISHIFTQB Z3, Z1, Z3
-	VPANDD         Z2, Z3, Z3
-	VMOVDQU64.Z    48(CX), K1, Z5
-	VPERMB         Z5, Z0, Z5
-	VPMULTISHIFTQB Z5, Z1, Z5
-	VPANDD         Z2, Z5, Z5
-	VMOVDQU64.Z    96(CX), K1, Z6
-	VPERMB         Z6, Z0, Z6
-	VPMULTISHIFTQB Z6, Z1, Z6
-	VPANDD         Z2, Z6, Z6
-	VMOVDQU64.Z    144(CX), K1, Z7
-	VPERMB         Z7, Z0, Z7
-	VPMULTISHIFTQB Z7, Z1, Z7
-	VPANDD         Z2, Z7, Z7
-	VPUNPCKLDQ     Z5, Z3, Z4
-	VPUNPCKHDQ     Z5, Z3, Z3
-	VPUNPCKLDQ     Z7, Z6, Z5
-	VPUNPCKHDQ     Z7, Z6, Z7
-	VPUNPCKLQDQ    Z5, Z4, Z6
-	VPUNPCKHQDQ    Z5, Z4, Z4
-	VPUNPCKLQDQ    Z7, Z3, Z5
-	VPUNPCKHQDQ    Z7, Z3, Z3
-	VMOVDQU64      Z6, (AX)
-	VMOVDQU64      Z4, 64(AX)
-	VMOVDQU64      Z5, 128(AX)
-	VMOVDQU64      Z3, 192(AX)
-	ADDQ           $0x000000c0, CX
-	ADDQ           $0x00000100, AX
-	DECQ           DX
-	JNZ            loop19
-	VZEROUPPER
-	RET
-
-// func avx512Spread7(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
-TEXT ·avx512Spread7(SB), NOSPLIT, $0-24
-	MOVQ         panel+0(FP), AX
-	MOVQ         indices+8(FP), CX
-	MOVQ         tiles+16(FP), DX
-	MOVQ         $0x000000000000007f, BX
-	KMOVQ        BX, K1
-	VMOVDQU64    avx512Permute7<>+0(SB), Z0
-	VMOVDQU64    avx512Shift7<>+0(SB), Z1
-	MOVL         $0x7f7f7f7f, BX
-	VPBROADCASTD BX, Z2
-
-loop20:
-	PREFETCHT1     16384(CX)
-	PREFETCHT0     2048(CX)
-	PREFETCHT1     16448(CX)
-	PREFETCHT0     2112(CX)
-	PREFETCHT1     16512(CX)
-	PREFETCHT0     2176(CX)
-	PREFETCHT1     16576(CX)
-	PREFETCHT0     2240(CX)
-	VMOVDQU64.Z    (CX), K1, Z3
-	VPERMB         Z3, Z0, Z3
-	VPMULTISHIFTQB Z3, Z1, Z3
-	VPANDD         Z2, Z3, Z3
-	VMOVDQU64.Z    56(CX), K1, Z5
-	VPERMB         Z5, Z0, Z5
-	VPMULTISHIFTQB Z5, Z1, Z5
-	VPANDD         Z2, Z5, Z5
-	VMOVDQU64.Z    112(CX), K1, Z6
-	VPERMB         Z6, Z0, Z6
-	VPMULTISHIFTQB Z6, Z1, Z6
-	VPANDD         Z2, Z6, Z6
-	VMOVDQU64.Z    168(CX), K1, Z7
-	VPERMB         Z7, Z0, Z7
-	VPMULTISHIFTQB Z7, Z1, Z7
-	VPANDD         Z2, Z7, Z7
-	VPUNPCKLDQ     Z5, Z3, Z4
-	VPUNPCKHDQ     Z5, Z3, Z3
-	VPUNPCKLDQ     Z7, Z6, Z5
-	VPUNPCKHDQ     Z7, Z6, Z7
-	VPUNPCKLQDQ    Z5, Z4, Z6
-	VPUNPCKHQDQ    Z5, Z4, Z4
-	VPUNPCKLQDQ    Z7, Z3, Z5
-	VPUNPCKHQDQ    Z7, Z3, Z3
-	VMOVDQU64      Z6, (AX)
-	VMOVDQU64      Z4, 64(AX)
-	VMOVDQU64      Z5, 128(AX)
-	VMOVDQU64      Z3, 192(AX)
-	ADDQ           $0x000000e0, CX
-	ADDQ           $0x00000100, AX
-	DECQ           DX
-	JNZ            loop20
-	VZEROUPPER
-	RET
-
-// func avx512Spread8(panel *byte, indices *byte, tiles int)
-// Requires: AVX, AVX512F, MMX+
-TEXT ·avx512Spread8(SB), NOSPLIT, $0-24
-	MOVQ panel+0(FP), AX
-	MOVQ indices+8(FP), CX
-	MOVQ tiles+16(FP), DX
-
-loop21:
-	PREFETCHT1  16384(CX)
-	PREFETCHT0  2048(CX)
-	PREFETCHT1  16448(CX)
-	PREFETCHT0  2112(CX)
-	PREFETCHT1  16512(CX)
-	PREFETCHT0  2176(CX)
-	PREFETCHT1  16576(CX)
-	PREFETCHT0  2240(CX)
-	VMOVDQU64   (CX), Z0
-	VMOVDQU64   64(CX), Z2
-	VMOVDQU64   128(CX), Z3
-	VMOVDQU64   192(CX), Z4
-	VPUNPCKLDQ  Z2, Z0, Z1
-	VPUNPCKHDQ  Z2, Z0, Z0
-	VPUNPCKLDQ  Z4, Z3, Z2
-	VPUNPCKHDQ  Z4, Z3, Z4
-	VPUNPCKLQDQ Z2, Z1, Z3
-	VPUNPCKHQDQ Z2, Z1, Z1
-	VPUNPCKLQDQ Z4, Z0, Z2
-	VPUNPCKHQDQ Z4, Z0, Z0
-	VMOVDQU64   Z3, (AX)
-	VMOVDQU64   Z1, 64(AX)
-	VMOVDQU64   Z2, 128(AX)
-	VMOVDQU64   Z0, 192(AX)
-	ADDQ        $0x00000100, CX
-	ADDQ        $0x00000100, AX
-	DECQ        DX
-	JNZ         loop21
-	VZEROUPPER
-	RET
-
-// func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group22:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-
-loop23:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z9
-	VPDPBUSD.BCST (BX), Z9, Z1
-	VPDPBUSD.BCST 4(BX), Z9, Z2
-	VMOVDQU64     64(DX), Z9
-	VPDPBUSD.BCST 8(BX), Z9, Z3
-	VPDPBUSD.BCST 12(BX), Z9, Z4
-	VMOVDQU64     128(DX), Z9
-	VPDPBUSD.BCST 16(BX), Z9, Z5
-	VPDPBUSD.BCST 20(BX), Z9, Z6
-	VMOVDQU64     192(DX), Z9
-	VPDPBUSD.BCST 24(BX), Z9, Z7
-	VPDPBUSD.BCST 28(BX), Z9, Z8
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000020, BX
-	DECQ          R10
-	JNZ           loop23
-	VPADDD        Z5, Z1, Z1
-	VPADDD        Z6, Z2, Z2
-	VPADDD        Z7, Z3, Z3
-	VPADDD        Z8, Z4, Z4
-	VPADDD        Z3, Z1, Z1
-	VPADDD        Z4, Z2, Z2
-	VCVTPH2PS     (SI), Z9
-	VPERMPS       Z9, Z0, Z9
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z10
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   8(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z9, Z11
-	VMULPS        Z11, Z1, Z1
-	VADDPS        Z1, Z10, Z10
-	VMOVUPS       Z10, (AX)
-	VMOVUPS       64(AX), Z10
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   12(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z9, Z9
-	VMULPS        Z9, Z2, Z2
-	VADDPS        Z2, Z10, Z10
-	VMOVUPS       Z10, 64(AX)
-	ADDQ          $0x00000010, CX
-	TESTQ         R8, R8
-	JNZ           group22
-	VZEROUPPER
-	RET
-
-// func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group24:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-
-loop25:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z13
-	VPDPBUSD.BCST (BX), Z13, Z1
-	VPDPBUSD.BCST 4(BX), Z13, Z2
-	VPDPBUSD.BCST 8(BX), Z13, Z3
-	VMOVDQU64     64(DX), Z13
-	VPDPBUSD.BCST 12(BX), Z13, Z4
-	VPDPBUSD.BCST 16(BX), Z13, Z5
-	VPDPBUSD.BCST 20(BX), Z13, Z6
-	VMOVDQU64     128(DX), Z13
-	VPDPBUSD.BCST 24(BX), Z13, Z7
-	VPDPBUSD.BCST 28(BX), Z13, Z8
-	VPDPBUSD.BCST 32(BX), Z13, Z9
-	VMOVDQU64     192(DX), Z13
-	VPDPBUSD.BCST 36(BX), Z13, Z10
-	VPDPBUSD.BCST 40(BX), Z13, Z11
-	VPDPBUSD.BCST 44(BX), Z13, Z12
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000030, BX
-	DECQ          R10
-	JNZ           loop25
-	VPADDD        Z7, Z1, Z1
-	VPADDD        Z8, Z2, Z2
-	VPADDD        Z9, Z3, Z3
-	VPADDD        Z10, Z4, Z4
-	VPADDD        Z11, Z5, Z5
-	VPADDD        Z12, Z6, Z6
-	VPADDD        Z4, Z1, Z1
-	VPADDD        Z5, Z2, Z2
-	VPADDD        Z6, Z3, Z3
-	VCVTPH2PS     (SI), Z13
-	VPERMPS       Z13, Z0, Z13
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z14
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   12(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z13, Z15
-	VMULPS        Z15, Z1, Z1
-	VADDPS        Z1, Z14, Z14
-	VMOVUPS       Z14, (AX)
-	VMOVUPS       64(AX), Z14
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   16(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z13, Z15
-	VMULPS        Z15, Z2, Z2
-	VADDPS        Z2, Z14, Z14
-	VMOVUPS       Z14, 64(AX)
-	VMOVUPS       128(AX), Z14
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   20(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z13, Z13
-	VMULPS        Z13, Z3, Z3
-	VADDPS        Z3, Z14, Z14
-	VMOVUPS       Z14, 128(AX)
-	ADDQ          $0x00000018, CX
-	TESTQ         R8, R8
-	JNZ           group24
-	VZEROUPPER
-	RET
-
-// func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group26:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-
-loop27:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z17
-	VPDPBUSD.BCST (BX), Z17, Z1
-	VPDPBUSD.BCST 4(BX), Z17, Z2
-	VPDPBUSD.BCST 8(BX), Z17, Z3
-	VPDPBUSD.BCST 12(BX), Z17, Z4
-	VMOVDQU64     64(DX), Z17
-	VPDPBUSD.BCST 16(BX), Z17, Z5
-	VPDPBUSD.BCST 20(BX), Z17, Z6
-	VPDPBUSD.BCST 24(BX), Z17, Z7
-	VPDPBUSD.BCST 28(BX), Z17, Z8
-	VMOVDQU64     128(DX), Z17
-	VPDPBUSD.BCST 32(BX), Z17, Z9
-	VPDPBUSD.BCST 36(BX), Z17, Z10
-	VPDPBUSD.BCST 40(BX), Z17, Z11
-	VPDPBUSD.BCST 44(BX), Z17, Z12
-	VMOVDQU64     192(DX), Z17
-	VPDPBUSD.BCST 48(BX), Z17, Z13
-	VPDPBUSD.BCST 52(BX), Z17, Z14
-	VPDPBUSD.BCST 56(BX), Z17, Z15
-	VPDPBUSD.BCST 60(BX), Z17, Z16
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000040, BX
-	DECQ          R10
-	JNZ           loop27
-	VPADDD        Z9, Z1, Z1
-	VPADDD        Z10, Z2, Z2
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VPADDD        Z5, Z1, Z1
-	VPADDD        Z6, Z2, Z2
-	VPADDD        Z7, Z3, Z3
-	VPADDD        Z8, Z4, Z4
-	VCVTPH2PS     (SI), Z17
-	VPERMPS       Z17, Z0, Z17
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z18
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   16(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z17, Z19
-	VMULPS        Z19, Z1, Z1
-	VADDPS        Z1, Z18, Z18
-	VMOVUPS       Z18, (AX)
-	VMOVUPS       64(AX), Z18
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   20(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z17, Z19
-	VMULPS        Z19, Z2, Z2
-	VADDPS        Z2, Z18, Z18
-	VMOVUPS       Z18, 64(AX)
-	VMOVUPS       128(AX), Z18
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   24(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z17, Z19
-	VMULPS        Z19, Z3, Z3
-	VADDPS        Z3, Z18, Z18
-	VMOVUPS       Z18, 128(AX)
-	VMOVUPS       192(AX), Z18
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   28(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z17, Z17
-	VMULPS        Z17, Z4, Z4
-	VADDPS        Z4, Z18, Z18
-	VMOVUPS       Z18, 192(AX)
-	ADDQ          $0x00000020, CX
-	TESTQ         R8, R8
-	JNZ           group26
-	VZEROUPPER
-	RET
-
-// func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group28:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-
-loop29:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z11
-	VPDPBUSD.BCST (BX), Z11, Z1
-	VPDPBUSD.BCST 4(BX), Z11, Z2
-	VPDPBUSD.BCST 8(BX), Z11, Z3
-	VPDPBUSD.BCST 12(BX), Z11, Z4
-	VPDPBUSD.BCST 16(BX), Z11, Z5
-	VMOVDQU64     64(DX), Z11
-	VPDPBUSD.BCST 20(BX), Z11, Z6
-	VPDPBUSD.BCST 24(BX), Z11, Z7
-	VPDPBUSD.BCST 28(BX), Z11, Z8
-	VPDPBUSD.BCST 32(BX), Z11, Z9
-	VPDPBUSD.BCST 36(BX), Z11, Z10
-	VMOVDQU64     128(DX), Z11
-	VPDPBUSD.BCST 40(BX), Z11, Z1
-	VPDPBUSD.BCST 44(BX), Z11, Z2
-	VPDPBUSD.BCST 48(BX), Z11, Z3
-	VPDPBUSD.BCST 52(BX), Z11, Z4
-	VPDPBUSD.BCST 56(BX), Z11, Z5
-	VMOVDQU64     192(DX), Z11
-	VPDPBUSD.BCST 60(BX), Z11, Z6
-	VPDPBUSD.BCST 64(BX), Z11, Z7
-	VPDPBUSD.BCST 68(BX), Z11, Z8
-	VPDPBUSD.BCST 72(BX), Z11, Z9
-	VPDPBUSD.BCST 76(BX), Z11, Z10
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000050, BX
-	DECQ          R10
-	JNZ           loop29
-	VPADDD        Z6, Z1, Z1
-	VPADDD        Z7, Z2, Z2
-	VPADDD        Z8, Z3, Z3
-	VPADDD        Z9, Z4, Z4
-	VPADDD        Z10, Z5, Z5
-	VCVTPH2PS     (SI), Z11
-	VPERMPS       Z11, Z0, Z11
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z12
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   20(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z11, Z13
-	VMULPS        Z13, Z1, Z1
-	VADDPS        Z1, Z12, Z12
-	VMOVUPS       Z12, (AX)
-	VMOVUPS       64(AX), Z12
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   24(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z11, Z13
-	VMULPS        Z13, Z2, Z2
-	VADDPS        Z2, Z12, Z12
-	VMOVUPS       Z12, 64(AX)
-	VMOVUPS       128(AX), Z12
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   28(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z11, Z13
-	VMULPS        Z13, Z3, Z3
-	VADDPS        Z3, Z12, Z12
-	VMOVUPS       Z12, 128(AX)
-	VMOVUPS       192(AX), Z12
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   32(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z11, Z13
-	VMULPS        Z13, Z4, Z4
-	VADDPS        Z4, Z12, Z12
-	VMOVUPS       Z12, 192(AX)
-	VMOVUPS       256(AX), Z12
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   36(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z11, Z11
-	VMULPS        Z11, Z5, Z5
-	VADDPS        Z5, Z12, Z12
-	VMOVUPS       Z12, 256(AX)
-	ADDQ          $0x00000028, CX
-	TESTQ         R8, R8
-	JNZ           group28
-	VZEROUPPER
-	RET
-
-// func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group30:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-
-loop31:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z13
-	VPDPBUSD.BCST (BX), Z13, Z1
-	VPDPBUSD.BCST 4(BX), Z13, Z2
-	VPDPBUSD.BCST 8(BX), Z13, Z3
-	VPDPBUSD.BCST 12(BX), Z13, Z4
-	VPDPBUSD.BCST 16(BX), Z13, Z5
-	VPDPBUSD.BCST 20(BX), Z13, Z6
-	VMOVDQU64     64(DX), Z13
-	VPDPBUSD.BCST 24(BX), Z13, Z7
-	VPDPBUSD.BCST 28(BX), Z13, Z8
-	VPDPBUSD.BCST 32(BX), Z13, Z9
-	VPDPBUSD.BCST 36(BX), Z13, Z10
-	VPDPBUSD.BCST 40(BX), Z13, Z11
-	VPDPBUSD.BCST 44(BX), Z13, Z12
-	VMOVDQU64     128(DX), Z13
-	VPDPBUSD.BCST 48(BX), Z13, Z1
-	VPDPBUSD.BCST 52(BX), Z13, Z2
-	VPDPBUSD.BCST 56(BX), Z13, Z3
-	VPDPBUSD.BCST 60(BX), Z13, Z4
-	VPDPBUSD.BCST 64(BX), Z13, Z5
-	VPDPBUSD.BCST 68(BX), Z13, Z6
-	VMOVDQU64     192(DX), Z13
-	VPDPBUSD.BCST 72(BX), Z13, Z7
-	VPDPBUSD.BCST 76(BX), Z13, Z8
-	VPDPBUSD.BCST 80(BX), Z13, Z9
-	VPDPBUSD.BCST 84(BX), Z13, Z10
-	VPDPBUSD.BCST 88(BX), Z13, Z11
-	VPDPBUSD.BCST 92(BX), Z13, Z12
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000060, BX
-	DECQ          R10
-	JNZ           loop31
-	VPADDD        Z7, Z1, Z1
-	VPADDD        Z8, Z2, Z2
-	VPADDD        Z9, Z3, Z3
-	VPADDD        Z10, Z4, Z4
-	VPADDD        Z11, Z5, Z5
-	VPADDD        Z12, Z6, Z6
-	VCVTPH2PS     (SI), Z13
-	VPERMPS       Z13, Z0, Z13
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z14
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   24(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z13, Z15
-	VMULPS        Z15, Z1, Z1
-	VADDPS        Z1, Z14, Z14
-	VMOVUPS       Z14, (AX)
-	VMOVUPS       64(AX), Z14
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   28(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z13, Z15
-	VMULPS        Z15, Z2, Z2
-	VADDPS        Z2, Z14, Z14
-	VMOVUPS       Z14, 64(AX)
-	VMOVUPS       128(AX), Z14
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   32(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z13, Z15
-	VMULPS        Z15, Z3, Z3
-	VADDPS        Z3, Z14, Z14
-	VMOVUPS       Z14, 128(AX)
-	VMOVUPS       192(AX), Z14
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   36(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z13, Z15
-	VMULPS        Z15, Z4, Z4
-	VADDPS        Z4, Z14, Z14
-	VMOVUPS       Z14, 192(AX)
-	VMOVUPS       256(AX), Z14
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   40(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z13, Z15
-	VMULPS        Z15, Z5, Z5
-	VADDPS        Z5, Z14, Z14
-	VMOVUPS       Z14, 256(AX)
-	VMOVUPS       320(AX), Z14
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   44(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z13, Z13
-	VMULPS        Z13, Z6, Z6
-	VADDPS        Z6, Z14, Z14
-	VMOVUPS       Z14, 320(AX)
-	ADDQ          $0x00000030, CX
-	TESTQ         R8, R8
-	JNZ           group30
-	VZEROUPPER
-	RET
-
-// func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group32:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-
-loop33:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z15
-	VPDPBUSD.BCST (BX), Z15, Z1
-	VPDPBUSD.BCST 4(BX), Z15, Z2
-	VPDPBUSD.BCST 8(BX), Z15, Z3
-	VPDPBUSD.BCST 12(BX), Z15, Z4
-	VPDPBUSD.BCST 16(BX), Z15, Z5
-	VPDPBUSD.BCST 20(BX), Z15, Z6
-	VPDPBUSD.BCST 24(BX), Z15, Z7
-	VMOVDQU64     64(DX), Z15
-	VPDPBUSD.BCST 28(BX), Z15, Z8
-	VPDPBUSD.BCST 32(BX), Z15, Z9
-	VPDPBUSD.BCST 36(BX), Z15, Z10
-	VPDPBUSD.BCST 40(BX), Z15, Z11
-	VPDPBUSD.BCST 44(BX), Z15, Z12
-	VPDPBUSD.BCST 48(BX), Z15, Z13
-	VPDPBUSD.BCST 52(BX), Z15, Z14
-	VMOVDQU64     128(DX), Z15
-	VPDPBUSD.BCST 56(BX), Z15, Z1
-	VPDPBUSD.BCST 60(BX), Z15, Z2
-	VPDPBUSD.BCST 64(BX), Z15, Z3
-	VPDPBUSD.BCST 68(BX), Z15, Z4
-	VPDPBUSD.BCST 72(BX), Z15, Z5
-	VPDPBUSD.BCST 76(BX), Z15, Z6
-	VPDPBUSD.BCST 80(BX), Z15, Z7
-	VMOVDQU64     192(DX), Z15
-	VPDPBUSD.BCST 84(BX), Z15, Z8
-	VPDPBUSD.BCST 88(BX), Z15, Z9
-	VPDPBUSD.BCST 92(BX), Z15, Z10
-	VPDPBUSD.BCST 96(BX), Z15, Z11
-	VPDPBUSD.BCST 100(BX), Z15, Z12
-	VPDPBUSD.BCST 104(BX), Z15, Z13
-	VPDPBUSD.BCST 108(BX), Z15, Z14
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000070, BX
-	DECQ          R10
-	JNZ           loop33
-	VPADDD        Z8, Z1, Z1
-	VPADDD        Z9, Z2, Z2
-	VPADDD        Z10, Z3, Z3
-	VPADDD        Z11, Z4, Z4
-	VPADDD        Z12, Z5, Z5
-	VPADDD        Z13, Z6, Z6
-	VPADDD        Z14, Z7, Z7
-	VCVTPH2PS     (SI), Z15
-	VPERMPS       Z15, Z0, Z15
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z16
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   28(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z15, Z17
-	VMULPS        Z17, Z1, Z1
-	VADDPS        Z1, Z16, Z16
-	VMOVUPS       Z16, (AX)
-	VMOVUPS       64(AX), Z16
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   32(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z15, Z17
-	VMULPS        Z17, Z2, Z2
-	VADDPS        Z2, Z16, Z16
-	VMOVUPS       Z16, 64(AX)
-	VMOVUPS       128(AX), Z16
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   36(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z15, Z17
-	VMULPS        Z17, Z3, Z3
-	VADDPS        Z3, Z16, Z16
-	VMOVUPS       Z16, 128(AX)
-	VMOVUPS       192(AX), Z16
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   40(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z15, Z17
-	VMULPS        Z17, Z4, Z4
-	VADDPS        Z4, Z16, Z16
-	VMOVUPS       Z16, 192(AX)
-	VMOVUPS       256(AX), Z16
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   44(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z15, Z17
-	VMULPS        Z17, Z5, Z5
-	VADDPS        Z5, Z16, Z16
-	VMOVUPS       Z16, 256(AX)
-	VMOVUPS       320(AX), Z16
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   48(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z15, Z17
-	VMULPS        Z17, Z6, Z6
-	VADDPS        Z6, Z16, Z16
-	VMOVUPS       Z16, 320(AX)
-	VMOVUPS       384(AX), Z16
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   52(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z15, Z15
-	VMULPS        Z15, Z7, Z7
-	VADDPS        Z7, Z16, Z16
-	VMOVUPS       Z16, 384(AX)
-	ADDQ          $0x00000038, CX
-	TESTQ         R8, R8
-	JNZ           group32
-	VZEROUPPER
-	RET
-
-// func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group34:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-
-loop35:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z17
-	VPDPBUSD.BCST (BX), Z17, Z1
-	VPDPBUSD.BCST 4(BX), Z17, Z2
-	VPDPBUSD.BCST 8(BX), Z17, Z3
-	VPDPBUSD.BCST 12(BX), Z17, Z4
-	VPDPBUSD.BCST 16(BX), Z17, Z5
-	VPDPBUSD.BCST 20(BX), Z17, Z6
-	VPDPBUSD.BCST 24(BX), Z17, Z7
-	VPDPBUSD.BCST 28(BX), Z17, Z8
-	VMOVDQU64     64(DX), Z17
-	VPDPBUSD.BCST 32(BX), Z17, Z9
-	VPDPBUSD.BCST 36(BX), Z17, Z10
-	VPDPBUSD.BCST 40(BX), Z17, Z11
-	VPDPBUSD.BCST 44(BX), Z17, Z12
-	VPDPBUSD.BCST 48(BX), Z17, Z13
-	VPDPBUSD.BCST 52(BX), Z17, Z14
-	VPDPBUSD.BCST 56(BX), Z17, Z15
-	VPDPBUSD.BCST 60(BX), Z17, Z16
-	VMOVDQU64     128(DX), Z17
-	VPDPBUSD.BCST 64(BX), Z17, Z1
-	VPDPBUSD.BCST 68(BX), Z17, Z2
-	VPDPBUSD.BCST 72(BX), Z17, Z3
-	VPDPBUSD.BCST 76(BX), Z17, Z4
-	VPDPBUSD.BCST 80(BX), Z17, Z5
-	VPDPBUSD.BCST 84(BX), Z17, Z6
-	VPDPBUSD.BCST 88(BX), Z17, Z7
-	VPDPBUSD.BCST 92(BX), Z17, Z8
-	VMOVDQU64     192(DX), Z17
-	VPDPBUSD.BCST 96(BX), Z17, Z9
-	VPDPBUSD.BCST 100(BX), Z17, Z10
-	VPDPBUSD.BCST 104(BX), Z17, Z11
-	VPDPBUSD.BCST 108(BX), Z17, Z12
-	VPDPBUSD.BCST 112(BX), Z17, Z13
-	VPDPBUSD.BCST 116(BX), Z17, Z14
-	VPDPBUSD.BCST 120(BX), Z17, Z15
-	VPDPBUSD.BCST 124(BX), Z17, Z16
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000080, BX
-	DECQ          R10
-	JNZ           loop35
-	VPADDD        Z9, Z1, Z1
-	VPADDD        Z10, Z2, Z2
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VCVTPH2PS     (SI), Z17
-	VPERMPS       Z17, Z0, Z17
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z18
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   32(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z17, Z19
-	VMULPS        Z19, Z1, Z1
-	VADDPS        Z1, Z18, Z18
-	VMOVUPS       Z18, (AX)
-	VMOVUPS       64(AX), Z18
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   36(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z17, Z19
-	VMULPS        Z19, Z2, Z2
-	VADDPS        Z2, Z18, Z18
-	VMOVUPS       Z18, 64(AX)
-	VMOVUPS       128(AX), Z18
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   40(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z17, Z19
-	VMULPS        Z19, Z3, Z3
-	VADDPS        Z3, Z18, Z18
-	VMOVUPS       Z18, 128(AX)
-	VMOVUPS       192(AX), Z18
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   44(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z17, Z19
-	VMULPS        Z19, Z4, Z4
-	VADDPS        Z4, Z18, Z18
-	VMOVUPS       Z18, 192(AX)
-	VMOVUPS       256(AX), Z18
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   48(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z17, Z19
-	VMULPS        Z19, Z5, Z5
-	VADDPS        Z5, Z18, Z18
-	VMOVUPS       Z18, 256(AX)
-	VMOVUPS       320(AX), Z18
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   52(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z17, Z19
-	VMULPS        Z19, Z6, Z6
-	VADDPS        Z6, Z18, Z18
-	VMOVUPS       Z18, 320(AX)
-	VMOVUPS       384(AX), Z18
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   56(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z17, Z19
-	VMULPS        Z19, Z7, Z7
-	VADDPS        Z7, Z18, Z18
-	VMOVUPS       Z18, 384(AX)
-	VMOVUPS       448(AX), Z18
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   60(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z17, Z17
-	VMULPS        Z17, Z8, Z8
-	VADDPS        Z8, Z18, Z18
-	VMOVUPS       Z18, 448(AX)
-	ADDQ          $0x00000040, CX
-	TESTQ         R8, R8
-	JNZ           group34
-	VZEROUPPER
-	RET
-
-// func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group36:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-
-loop37:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z19
-	VPDPBUSD.BCST (BX), Z19, Z1
-	VPDPBUSD.BCST 4(BX), Z19, Z2
-	VPDPBUSD.BCST 8(BX), Z19, Z3
-	VPDPBUSD.BCST 12(BX), Z19, Z4
-	VPDPBUSD.BCST 16(BX), Z19, Z5
-	VPDPBUSD.BCST 20(BX), Z19, Z6
-	VPDPBUSD.BCST 24(BX), Z19, Z7
-	VPDPBUSD.BCST 28(BX), Z19, Z8
-	VPDPBUSD.BCST 32(BX), Z19, Z9
-	VMOVDQU64     64(DX), Z19
-	VPDPBUSD.BCST 36(BX), Z19, Z10
-	VPDPBUSD.BCST 40(BX), Z19, Z11
-	VPDPBUSD.BCST 44(BX), Z19, Z12
-	VPDPBUSD.BCST 48(BX), Z19, Z13
-	VPDPBUSD.BCST 52(BX), Z19, Z14
-	VPDPBUSD.BCST 56(BX), Z19, Z15
-	VPDPBUSD.BCST 60(BX), Z19, Z16
-	VPDPBUSD.BCST 64(BX), Z19, Z17
-	VPDPBUSD.BCST 68(BX), Z19, Z18
-	VMOVDQU64     128(DX), Z19
-	VPDPBUSD.BCST 72(BX), Z19, Z1
-	VPDPBUSD.BCST 76(BX), Z19, Z2
-	VPDPBUSD.BCST 80(BX), Z19, Z3
-	VPDPBUSD.BCST 84(BX), Z19, Z4
-	VPDPBUSD.BCST 88(BX), Z19, Z5
-	VPDPBUSD.BCST 92(BX), Z19, Z6
-	VPDPBUSD.BCST 96(BX), Z19, Z7
-	VPDPBUSD.BCST 100(BX), Z19, Z8
-	VPDPBUSD.BCST 104(BX), Z19, Z9
-	VMOVDQU64     192(DX), Z19
-	VPDPBUSD.BCST 108(BX), Z19, Z10
-	VPDPBUSD.BCST 112(BX), Z19, Z11
-	VPDPBUSD.BCST 116(BX), Z19, Z12
-	VPDPBUSD.BCST 120(BX), Z19, Z13
-	VPDPBUSD.BCST 124(BX), Z19, Z14
-	VPDPBUSD.BCST 128(BX), Z19, Z15
-	VPDPBUSD.BCST 132(BX), Z19, Z16
-	VPDPBUSD.BCST 136(BX), Z19, Z17
-	VPDPBUSD.BCST 140(BX), Z19, Z18
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000090, BX
-	DECQ          R10
-	JNZ           loop37
-	VPADDD        Z10, Z1, Z1
-	VPADDD        Z11, Z2, Z2
-	VPADDD        Z12, Z3, Z3
-	VPADDD        Z13, Z4, Z4
-	VPADDD        Z14, Z5, Z5
-	VPADDD        Z15, Z6, Z6
-	VPADDD        Z16, Z7, Z7
-	VPADDD        Z17, Z8, Z8
-	VPADDD        Z18, Z9, Z9
-	VCVTPH2PS     (SI), Z19
-	VPERMPS       Z19, Z0, Z19
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z20
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   36(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z19, Z21
-	VMULPS        Z21, Z1, Z1
-	VADDPS        Z1, Z20, Z20
-	VMOVUPS       Z20, (AX)
-	VMOVUPS       64(AX), Z20
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   40(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z19, Z21
-	VMULPS        Z21, Z2, Z2
-	VADDPS        Z2, Z20, Z20
-	VMOVUPS       Z20, 64(AX)
-	VMOVUPS       128(AX), Z20
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   44(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z19, Z21
-	VMULPS        Z21, Z3, Z3
-	VADDPS        Z3, Z20, Z20
-	VMOVUPS       Z20, 128(AX)
-	VMOVUPS       192(AX), Z20
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   48(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z19, Z21
-	VMULPS        Z21, Z4, Z4
-	VADDPS        Z4, Z20, Z20
-	VMOVUPS       Z20, 192(AX)
-	VMOVUPS       256(AX), Z20
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   52(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z19, Z21
-	VMULPS        Z21, Z5, Z5
-	VADDPS        Z5, Z20, Z20
-	VMOVUPS       Z20, 256(AX)
-	VMOVUPS       320(AX), Z20
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   56(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z19, Z21
-	VMULPS        Z21, Z6, Z6
-	VADDPS        Z6, Z20, Z20
-	VMOVUPS       Z20, 320(AX)
-	VMOVUPS       384(AX), Z20
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   60(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z19, Z21
-	VMULPS        Z21, Z7, Z7
-	VADDPS        Z7, Z20, Z20
-	VMOVUPS       Z20, 384(AX)
-	VMOVUPS       448(AX), Z20
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   64(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z19, Z21
-	VMULPS        Z21, Z8, Z8
-	VADDPS        Z8, Z20, Z20
-	VMOVUPS       Z20, 448(AX)
-	VMOVUPS       512(AX), Z20
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   68(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z19, Z19
-	VMULPS        Z19, Z9, Z9
-	VADDPS        Z9, Z20, Z20
-	VMOVUPS       Z20, 512(AX)
-	ADDQ          $0x00000048, CX
-	TESTQ         R8, R8
-	JNZ           group36
-	VZEROUPPER
-	RET
-
-// func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group38:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-
-loop39:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z11
-	VPDPBUSD.BCST (BX), Z11, Z1
-	VPDPBUSD.BCST 4(BX), Z11, Z2
-	VPDPBUSD.BCST 8(BX), Z11, Z3
-	VPDPBUSD.BCST 12(BX), Z11, Z4
-	VPDPBUSD.BCST 16(BX), Z11, Z5
-	VPDPBUSD.BCST 20(BX), Z11, Z6
-	VPDPBUSD.BCST 24(BX), Z11, Z7
-	VPDPBUSD.BCST 28(BX), Z11, Z8
-	VPDPBUSD.BCST 32(BX), Z11, Z9
-	VPDPBUSD.BCST 36(BX), Z11, Z10
-	VMOVDQU64     64(DX), Z11
-	VPDPBUSD.BCST 40(BX), Z11, Z1
-	VPDPBUSD.BCST 44(BX), Z11, Z2
-	VPDPBUSD.BCST 48(BX), Z11, Z3
-	VPDPBUSD.BCST 52(BX), Z11, Z4
-	VPDPBUSD.BCST 56(BX), Z11, Z5
-	VPDPBUSD.BCST 60(BX), Z11, Z6
-	VPDPBUSD.BCST 64(BX), Z11, Z7
-	VPDPBUSD.BCST 68(BX), Z11, Z8
-	VPDPBUSD.BCST 72(BX), Z11, Z9
-	VPDPBUSD.BCST 76(BX), Z11, Z10
-	VMOVDQU64     128(DX), Z11
-	VPDPBUSD.BCST 80(BX), Z11, Z1
-	VPDPBUSD.BCST 84(BX), Z11, Z2
-	VPDPBUSD.BCST 88(BX), Z11, Z3
-	VPDPBUSD.BCST 92(BX), Z11, Z4
-	VPDPBUSD.BCST 96(BX), Z11, Z5
-	VPDPBUSD.BCST 100(BX), Z11, Z6
-	VPDPBUSD.BCST 104(BX), Z11, Z7
-	VPDPBUSD.BCST 108(BX), Z11, Z8
-	VPDPBUSD.BCST 112(BX), Z11, Z9
-	VPDPBUSD.BCST 116(BX), Z11, Z10
-	VMOVDQU64     192(DX), Z11
-	VPDPBUSD.BCST 120(BX), Z11, Z1
-	VPDPBUSD.BCST 124(BX), Z11, Z2
-	VPDPBUSD.BCST 128(BX), Z11, Z3
-	VPDPBUSD.BCST 132(BX), Z11, Z4
-	VPDPBUSD.BCST 136(BX), Z11, Z5
-	VPDPBUSD.BCST 140(BX), Z11, Z6
-	VPDPBUSD.BCST 144(BX), Z11, Z7
-	VPDPBUSD.BCST 148(BX), Z11, Z8
-	VPDPBUSD.BCST 152(BX), Z11, Z9
-	VPDPBUSD.BCST 156(BX), Z11, Z10
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000a0, BX
-	DECQ          R10
-	JNZ           loop39
-	VCVTPH2PS     (SI), Z11
-	VPERMPS       Z11, Z0, Z11
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z12
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   40(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z11, Z13
-	VMULPS        Z13, Z1, Z1
-	VADDPS        Z1, Z12, Z12
-	VMOVUPS       Z12, (AX)
-	VMOVUPS       64(AX), Z12
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   44(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z11, Z13
-	VMULPS        Z13, Z2, Z2
-	VADDPS        Z2, Z12, Z12
-	VMOVUPS       Z12, 64(AX)
-	VMOVUPS       128(AX), Z12
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   48(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z11, Z13
-	VMULPS        Z13, Z3, Z3
-	VADDPS        Z3, Z12, Z12
-	VMOVUPS       Z12, 128(AX)
-	VMOVUPS       192(AX), Z12
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   52(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z11, Z13
-	VMULPS        Z13, Z4, Z4
-	VADDPS        Z4, Z12, Z12
-	VMOVUPS       Z12, 192(AX)
-	VMOVUPS       256(AX), Z12
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   56(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z11, Z13
-	VMULPS        Z13, Z5, Z5
-	VADDPS        Z5, Z12, Z12
-	VMOVUPS       Z12, 256(AX)
-	VMOVUPS       320(AX), Z12
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   60(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z11, Z13
-	VMULPS        Z13, Z6, Z6
-	VADDPS        Z6, Z12, Z12
-	VMOVUPS       Z12, 320(AX)
-	VMOVUPS       384(AX), Z12
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   64(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z11, Z13
-	VMULPS        Z13, Z7, Z7
-	VADDPS        Z7, Z12, Z12
-	VMOVUPS       Z12, 384(AX)
-	VMOVUPS       448(AX), Z12
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   68(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z11, Z13
-	VMULPS        Z13, Z8, Z8
-	VADDPS        Z8, Z12, Z12
-	VMOVUPS       Z12, 448(AX)
-	VMOVUPS       512(AX), Z12
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   72(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z11, Z13
-	VMULPS        Z13, Z9, Z9
-	VADDPS        Z9, Z12, Z12
-	VMOVUPS       Z12, 512(AX)
-	VMOVUPS       576(AX), Z12
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   76(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z11, Z11
-	VMULPS        Z11, Z10, Z10
-	VADDPS        Z10, Z12, Z12
-	VMOVUPS       Z12, 576(AX)
-	ADDQ          $0x00000050, CX
-	TESTQ         R8, R8
-	JNZ           group38
-	VZEROUPPER
-	RET
-
-// func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group40:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-
-loop41:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z12
-	VPDPBUSD.BCST (BX), Z12, Z1
-	VPDPBUSD.BCST 4(BX), Z12, Z2
-	VPDPBUSD.BCST 8(BX), Z12, Z3
-	VPDPBUSD.BCST 12(BX), Z12, Z4
-	VPDPBUSD.BCST 16(BX), Z12, Z5
-	VPDPBUSD.BCST 20(BX), Z12, Z6
-	VPDPBUSD.BCST 24(BX), Z12, Z7
-	VPDPBUSD.BCST 28(BX), Z12, Z8
-	VPDPBUSD.BCST 32(BX), Z12, Z9
-	VPDPBUSD.BCST 36(BX), Z12, Z10
-	VPDPBUSD.BCST 40(BX), Z12, Z11
-	VMOVDQU64     64(DX), Z12
-	VPDPBUSD.BCST 44(BX), Z12, Z1
-	VPDPBUSD.BCST 48(BX), Z12, Z2
-	VPDPBUSD.BCST 52(BX), Z12, Z3
-	VPDPBUSD.BCST 56(BX), Z12, Z4
-	VPDPBUSD.BCST 60(BX), Z12, Z5
-	VPDPBUSD.BCST 64(BX), Z12, Z6
-	VPDPBUSD.BCST 68(BX), Z12, Z7
-	VPDPBUSD.BCST 72(BX), Z12, Z8
-	VPDPBUSD.BCST 76(BX), Z12, Z9
-	VPDPBUSD.BCST 80(BX), Z12, Z10
-	VPDPBUSD.BCST 84(BX), Z12, Z11
-	VMOVDQU64     128(DX), Z12
-	VPDPBUSD.BCST 88(BX), Z12, Z1
-	VPDPBUSD.BCST 92(BX), Z12, Z2
-	VPDPBUSD.BCST 96(BX), Z12, Z3
-	VPDPBUSD.BCST 100(BX), Z12, Z4
-	VPDPBUSD.BCST 104(BX), Z12, Z5
-	VPDPBUSD.BCST 108(BX), Z12, Z6
-	VPDPBUSD.BCST 112(BX), Z12, Z7
-	VPDPBUSD.BCST 116(BX), Z12, Z8
-	VPDPBUSD.BCST 120(BX), Z12, Z9
-	VPDPBUSD.BCST 124(BX), Z12, Z10
-	VPDPBUSD.BCST 128(BX), Z12, Z11
-	VMOVDQU64     192(DX), Z12
-	VPDPBUSD.BCST 132(BX), Z12, Z1
-	VPDPBUSD.BCST 136(BX), Z12, Z2
-	VPDPBUSD.BCST 140(BX), Z12, Z3
-	VPDPBUSD.BCST 144(BX), Z12, Z4
-	VPDPBUSD.BCST 148(BX), Z12, Z5
-	VPDPBUSD.BCST 152(BX), Z12, Z6
-	VPDPBUSD.BCST 156(BX), Z12, Z7
-	VPDPBUSD.BCST 160(BX), Z12, Z8
-	VPDPBUSD.BCST 164(BX), Z12, Z9
-	VPDPBUSD.BCST 168(BX), Z12, Z10
-	VPDPBUSD.BCST 172(BX), Z12, Z11
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000b0, BX
-	DECQ          R10
-	JNZ           loop41
-	VCVTPH2PS     (SI), Z12
-	VPERMPS       Z12, Z0, Z12
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z13
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   44(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z12, Z14
-	VMULPS        Z14, Z1, Z1
-	VADDPS        Z1, Z13, Z13
-	VMOVUPS       Z13, (AX)
-	VMOVUPS       64(AX), Z13
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   48(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z12, Z14
-	VMULPS        Z14, Z2, Z2
-	VADDPS        Z2, Z13, Z13
-	VMOVUPS       Z13, 64(AX)
-	VMOVUPS       128(AX), Z13
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   52(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z12, Z14
-	VMULPS        Z14, Z3, Z3
-	VADDPS        Z3, Z13, Z13
-	VMOVUPS       Z13, 128(AX)
-	VMOVUPS       192(AX), Z13
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   56(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z12, Z14
-	VMULPS        Z14, Z4, Z4
-	VADDPS        Z4, Z13, Z13
-	VMOVUPS       Z13, 192(AX)
-	VMOVUPS       256(AX), Z13
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   60(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z12, Z14
-	VMULPS        Z14, Z5, Z5
-	VADDPS        Z5, Z13, Z13
-	VMOVUPS       Z13, 256(AX)
-	VMOVUPS       320(AX), Z13
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   64(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z12, Z14
-	VMULPS        Z14, Z6, Z6
-	VADDPS        Z6, Z13, Z13
-	VMOVUPS       Z13, 320(AX)
-	VMOVUPS       384(AX), Z13
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   68(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z12, Z14
-	VMULPS        Z14, Z7, Z7
-	VADDPS        Z7, Z13, Z13
-	VMOVUPS       Z13, 384(AX)
-	VMOVUPS       448(AX), Z13
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   72(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z12, Z14
-	VMULPS        Z14, Z8, Z8
-	VADDPS        Z8, Z13, Z13
-	VMOVUPS       Z13, 448(AX)
-	VMOVUPS       512(AX), Z13
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   76(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z12, Z14
-	VMULPS        Z14, Z9, Z9
-	VADDPS        Z9, Z13, Z13
-	VMOVUPS       Z13, 512(AX)
-	VMOVUPS       576(AX), Z13
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   80(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z12, Z14
-	VMULPS        Z14, Z10, Z10
-	VADDPS        Z10, Z13, Z13
-	VMOVUPS       Z13, 576(AX)
-	VMOVUPS       640(AX), Z13
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   84(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z12, Z12
-	VMULPS        Z12, Z11, Z11
-	VADDPS        Z11, Z13, Z13
-	VMOVUPS       Z13, 640(AX)
-	ADDQ          $0x00000058, CX
-	TESTQ         R8, R8
-	JNZ           group40
-	VZEROUPPER
-	RET
-
-// func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
+// func avx512Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         acts+16(FP), DX
+	MOVQ         meta+24(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	VMOVUPS      (AX), Z1
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z6
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z7
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z8
+	VMOVDQU64    avx512Shift3<>+0(SB), Z9
+	MOVL         $0x07070707, R9
+	VPBROADCASTD R9, Z10
+	MOVQ         $0x00000008, R10
 
 group42:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
 
 loop43:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z13
-	VPDPBUSD.BCST (BX), Z13, Z1
-	VPDPBUSD.BCST 4(BX), Z13, Z2
-	VPDPBUSD.BCST 8(BX), Z13, Z3
-	VPDPBUSD.BCST 12(BX), Z13, Z4
-	VPDPBUSD.BCST 16(BX), Z13, Z5
-	VPDPBUSD.BCST 20(BX), Z13, Z6
-	VPDPBUSD.BCST 24(BX), Z13, Z7
-	VPDPBUSD.BCST 28(BX), Z13, Z8
-	VPDPBUSD.BCST 32(BX), Z13, Z9
-	VPDPBUSD.BCST 36(BX), Z13, Z10
-	VPDPBUSD.BCST 40(BX), Z13, Z11
-	VPDPBUSD.BCST 44(BX), Z13, Z12
-	VMOVDQU64     64(DX), Z13
-	VPDPBUSD.BCST 48(BX), Z13, Z1
-	VPDPBUSD.BCST 52(BX), Z13, Z2
-	VPDPBUSD.BCST 56(BX), Z13, Z3
-	VPDPBUSD.BCST 60(BX), Z13, Z4
-	VPDPBUSD.BCST 64(BX), Z13, Z5
-	VPDPBUSD.BCST 68(BX), Z13, Z6
-	VPDPBUSD.BCST 72(BX), Z13, Z7
-	VPDPBUSD.BCST 76(BX), Z13, Z8
-	VPDPBUSD.BCST 80(BX), Z13, Z9
-	VPDPBUSD.BCST 84(BX), Z13, Z10
-	VPDPBUSD.BCST 88(BX), Z13, Z11
-	VPDPBUSD.BCST 92(BX), Z13, Z12
-	VMOVDQU64     128(DX), Z13
-	VPDPBUSD.BCST 96(BX), Z13, Z1
-	VPDPBUSD.BCST 100(BX), Z13, Z2
-	VPDPBUSD.BCST 104(BX), Z13, Z3
-	VPDPBUSD.BCST 108(BX), Z13, Z4
-	VPDPBUSD.BCST 112(BX), Z13, Z5
-	VPDPBUSD.BCST 116(BX), Z13, Z6
-	VPDPBUSD.BCST 120(BX), Z13, Z7
-	VPDPBUSD.BCST 124(BX), Z13, Z8
-	VPDPBUSD.BCST 128(BX), Z13, Z9
-	VPDPBUSD.BCST 132(BX), Z13, Z10
-	VPDPBUSD.BCST 136(BX), Z13, Z11
-	VPDPBUSD.BCST 140(BX), Z13, Z12
-	VMOVDQU64     192(DX), Z13
-	VPDPBUSD.BCST 144(BX), Z13, Z1
-	VPDPBUSD.BCST 148(BX), Z13, Z2
-	VPDPBUSD.BCST 152(BX), Z13, Z3
-	VPDPBUSD.BCST 156(BX), Z13, Z4
-	VPDPBUSD.BCST 160(BX), Z13, Z5
-	VPDPBUSD.BCST 164(BX), Z13, Z6
-	VPDPBUSD.BCST 168(BX), Z13, Z7
-	VPDPBUSD.BCST 172(BX), Z13, Z8
-	VPDPBUSD.BCST 176(BX), Z13, Z9
-	VPDPBUSD.BCST 180(BX), Z13, Z10
-	VPDPBUSD.BCST 184(BX), Z13, Z11
-	VPDPBUSD.BCST 188(BX), Z13, Z12
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000c0, BX
-	DECQ          R10
-	JNZ           loop43
-	VCVTPH2PS     (SI), Z13
-	VPERMPS       Z13, Z0, Z13
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z14
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   48(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z13, Z15
-	VMULPS        Z15, Z1, Z1
-	VADDPS        Z1, Z14, Z14
-	VMOVUPS       Z14, (AX)
-	VMOVUPS       64(AX), Z14
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   52(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z13, Z15
-	VMULPS        Z15, Z2, Z2
-	VADDPS        Z2, Z14, Z14
-	VMOVUPS       Z14, 64(AX)
-	VMOVUPS       128(AX), Z14
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   56(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z13, Z15
-	VMULPS        Z15, Z3, Z3
-	VADDPS        Z3, Z14, Z14
-	VMOVUPS       Z14, 128(AX)
-	VMOVUPS       192(AX), Z14
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   60(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z13, Z15
-	VMULPS        Z15, Z4, Z4
-	VADDPS        Z4, Z14, Z14
-	VMOVUPS       Z14, 192(AX)
-	VMOVUPS       256(AX), Z14
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   64(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z13, Z15
-	VMULPS        Z15, Z5, Z5
-	VADDPS        Z5, Z14, Z14
-	VMOVUPS       Z14, 256(AX)
-	VMOVUPS       320(AX), Z14
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   68(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z13, Z15
-	VMULPS        Z15, Z6, Z6
-	VADDPS        Z6, Z14, Z14
-	VMOVUPS       Z14, 320(AX)
-	VMOVUPS       384(AX), Z14
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   72(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z13, Z15
-	VMULPS        Z15, Z7, Z7
-	VADDPS        Z7, Z14, Z14
-	VMOVUPS       Z14, 384(AX)
-	VMOVUPS       448(AX), Z14
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   76(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z13, Z15
-	VMULPS        Z15, Z8, Z8
-	VADDPS        Z8, Z14, Z14
-	VMOVUPS       Z14, 448(AX)
-	VMOVUPS       512(AX), Z14
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   80(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z13, Z15
-	VMULPS        Z15, Z9, Z9
-	VADDPS        Z9, Z14, Z14
-	VMOVUPS       Z14, 512(AX)
-	VMOVUPS       576(AX), Z14
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   84(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z13, Z15
-	VMULPS        Z15, Z10, Z10
-	VADDPS        Z10, Z14, Z14
-	VMOVUPS       Z14, 576(AX)
-	VMOVUPS       640(AX), Z14
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   88(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z13, Z15
-	VMULPS        Z15, Z11, Z11
-	VADDPS        Z11, Z14, Z14
-	VMOVUPS       Z14, 640(AX)
-	VMOVUPS       704(AX), Z14
-	VCVTDQ2PS     Z12, Z12
-	VSUBPS.BCST   92(CX), Z12, Z12
-	VMULPS.BCST   44(CX), Z13, Z13
-	VMULPS        Z13, Z12, Z12
-	VADDPS        Z12, Z14, Z14
-	VMOVUPS       Z14, 704(AX)
-	ADDQ          $0x00000060, CX
-	TESTQ         R8, R8
-	JNZ           group42
+	PREFETCHT1      8192(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      8256(CX)
+	PREFETCHT0      2112(CX)
+	VBROADCASTI32X4 (DX), Z11
+	VPERMB          (CX), Z6, Z12
+	VPMULTISHIFTQB  Z12, Z9, Z12
+	VPANDD          Z10, Z12, Z12
+	VPDPBUSD        Z11, Z12, Z2
+	VPERMB          24(CX), Z6, Z12
+	VPMULTISHIFTQB  Z12, Z9, Z12
+	VPANDD          Z10, Z12, Z12
+	VPDPBUSD        Z11, Z12, Z3
+	VPERMB          32(CX), Z7, Z12
+	VPMULTISHIFTQB  Z12, Z9, Z12
+	VPANDD          Z10, Z12, Z12
+	VPDPBUSD        Z11, Z12, Z4
+	VPERMB          32(CX), Z8, Z12
+	VPMULTISHIFTQB  Z12, Z9, Z12
+	VPANDD          Z10, Z12, Z12
+	VPDPBUSD        Z11, Z12, Z5
+	ADDQ            $0x00000060, CX
+	ADDQ            $0x00000010, DX
+	DECQ            R9
+	JNZ             loop43
+	VPUNPCKLDQ      Z3, Z2, Z11
+	VPUNPCKHDQ      Z3, Z2, Z2
+	VPADDD          Z2, Z11, Z11
+	VPUNPCKLDQ      Z5, Z4, Z3
+	VPUNPCKHDQ      Z5, Z4, Z2
+	VPADDD          Z2, Z3, Z3
+	VPUNPCKLQDQ     Z3, Z11, Z2
+	VPUNPCKHQDQ     Z3, Z11, Z3
+	VPADDD          Z3, Z2, Z2
+	VCVTPH2PS       (SI), Z11
+	VPERMPS         Z11, Z0, Z11
+	ADDQ            DI, SI
+	VCVTDQ2PS       Z2, Z2
+	VSUBPS.BCST     4(BX), Z2, Z2
+	VMULPS.BCST     (BX), Z11, Z11
+	VMULPS          Z11, Z2, Z2
+	VADDPS          Z2, Z1, Z1
+	ADDQ            $0x00000008, BX
+	TESTQ           R8, R8
+	JNZ             group42
+	VMOVUPS         Z1, (AX)
 	VZEROUPPER
 	RET
 
-// func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
+DATA avx512Permute3Skip0<>+0(SB)/8, $0x0706050403020100
+DATA avx512Permute3Skip0<>+8(SB)/8, $0x0a09080706050403
+DATA avx512Permute3Skip0<>+16(SB)/8, $0x0d0c0b0a09080706
+DATA avx512Permute3Skip0<>+24(SB)/8, $0x100f0e0d0c0b0a09
+DATA avx512Permute3Skip0<>+32(SB)/8, $0x131211100f0e0d0c
+DATA avx512Permute3Skip0<>+40(SB)/8, $0x161514131211100f
+DATA avx512Permute3Skip0<>+48(SB)/8, $0x1918171615141312
+DATA avx512Permute3Skip0<>+56(SB)/8, $0x1c1b1a1918171615
+GLOBL avx512Permute3Skip0<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Permute3Skip16<>+0(SB)/8, $0x1716151413121110
+DATA avx512Permute3Skip16<>+8(SB)/8, $0x1a19181716151413
+DATA avx512Permute3Skip16<>+16(SB)/8, $0x1d1c1b1a19181716
+DATA avx512Permute3Skip16<>+24(SB)/8, $0x201f1e1d1c1b1a19
+DATA avx512Permute3Skip16<>+32(SB)/8, $0x232221201f1e1d1c
+DATA avx512Permute3Skip16<>+40(SB)/8, $0x262524232221201f
+DATA avx512Permute3Skip16<>+48(SB)/8, $0x2928272625242322
+DATA avx512Permute3Skip16<>+56(SB)/8, $0x2c2b2a2928272625
+GLOBL avx512Permute3Skip16<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Permute3Skip40<>+0(SB)/8, $0x2f2e2d2c2b2a2928
+DATA avx512Permute3Skip40<>+8(SB)/8, $0x3231302f2e2d2c2b
+DATA avx512Permute3Skip40<>+16(SB)/8, $0x3534333231302f2e
+DATA avx512Permute3Skip40<>+24(SB)/8, $0x3837363534333231
+DATA avx512Permute3Skip40<>+32(SB)/8, $0x3b3a393837363534
+DATA avx512Permute3Skip40<>+40(SB)/8, $0x3e3d3c3b3a393837
+DATA avx512Permute3Skip40<>+48(SB)/8, $0x3f3f3f3e3d3c3b3a
+DATA avx512Permute3Skip40<>+56(SB)/8, $0x3f3f3f3f3f3f3e3d
+GLOBL avx512Permute3Skip40<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Shift3<>+0(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+8(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+16(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+24(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+32(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+40(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+48(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+56(SB)/8, $0x15120f0c09060300
+GLOBL avx512Shift3<>(SB), RODATA|NOPTR, $64
+
+// func avx512Dot3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
 
 group44:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -2622,625 +3425,97 @@ group44:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
 
 loop45:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z14
-	VPDPBUSD.BCST (BX), Z14, Z1
-	VPDPBUSD.BCST 4(BX), Z14, Z2
-	VPDPBUSD.BCST 8(BX), Z14, Z3
-	VPDPBUSD.BCST 12(BX), Z14, Z4
-	VPDPBUSD.BCST 16(BX), Z14, Z5
-	VPDPBUSD.BCST 20(BX), Z14, Z6
-	VPDPBUSD.BCST 24(BX), Z14, Z7
-	VPDPBUSD.BCST 28(BX), Z14, Z8
-	VPDPBUSD.BCST 32(BX), Z14, Z9
-	VPDPBUSD.BCST 36(BX), Z14, Z10
-	VPDPBUSD.BCST 40(BX), Z14, Z11
-	VPDPBUSD.BCST 44(BX), Z14, Z12
-	VPDPBUSD.BCST 48(BX), Z14, Z13
-	VMOVDQU64     64(DX), Z14
-	VPDPBUSD.BCST 52(BX), Z14, Z1
-	VPDPBUSD.BCST 56(BX), Z14, Z2
-	VPDPBUSD.BCST 60(BX), Z14, Z3
-	VPDPBUSD.BCST 64(BX), Z14, Z4
-	VPDPBUSD.BCST 68(BX), Z14, Z5
-	VPDPBUSD.BCST 72(BX), Z14, Z6
-	VPDPBUSD.BCST 76(BX), Z14, Z7
-	VPDPBUSD.BCST 80(BX), Z14, Z8
-	VPDPBUSD.BCST 84(BX), Z14, Z9
-	VPDPBUSD.BCST 88(BX), Z14, Z10
-	VPDPBUSD.BCST 92(BX), Z14, Z11
-	VPDPBUSD.BCST 96(BX), Z14, Z12
-	VPDPBUSD.BCST 100(BX), Z14, Z13
-	VMOVDQU64     128(DX), Z14
-	VPDPBUSD.BCST 104(BX), Z14, Z1
-	VPDPBUSD.BCST 108(BX), Z14, Z2
-	VPDPBUSD.BCST 112(BX), Z14, Z3
-	VPDPBUSD.BCST 116(BX), Z14, Z4
-	VPDPBUSD.BCST 120(BX), Z14, Z5
-	VPDPBUSD.BCST 124(BX), Z14, Z6
-	VPDPBUSD.BCST 128(BX), Z14, Z7
-	VPDPBUSD.BCST 132(BX), Z14, Z8
-	VPDPBUSD.BCST 136(BX), Z14, Z9
-	VPDPBUSD.BCST 140(BX), Z14, Z10
-	VPDPBUSD.BCST 144(BX), Z14, Z11
-	VPDPBUSD.BCST 148(BX), Z14, Z12
-	VPDPBUSD.BCST 152(BX), Z14, Z13
-	VMOVDQU64     192(DX), Z14
-	VPDPBUSD.BCST 156(BX), Z14, Z1
-	VPDPBUSD.BCST 160(BX), Z14, Z2
-	VPDPBUSD.BCST 164(BX), Z14, Z3
-	VPDPBUSD.BCST 168(BX), Z14, Z4
-	VPDPBUSD.BCST 172(BX), Z14, Z5
-	VPDPBUSD.BCST 176(BX), Z14, Z6
-	VPDPBUSD.BCST 180(BX), Z14, Z7
-	VPDPBUSD.BCST 184(BX), Z14, Z8
-	VPDPBUSD.BCST 188(BX), Z14, Z9
-	VPDPBUSD.BCST 192(BX), Z14, Z10
-	VPDPBUSD.BCST 196(BX), Z14, Z11
-	VPDPBUSD.BCST 200(BX), Z14, Z12
-	VPDPBUSD.BCST 204(BX), Z14, Z13
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000d0, BX
-	DECQ          R10
-	JNZ           loop45
-	VCVTPH2PS     (SI), Z14
-	VPERMPS       Z14, Z0, Z14
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z15
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   52(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z14, Z16
-	VMULPS        Z16, Z1, Z1
-	VADDPS        Z1, Z15, Z15
-	VMOVUPS       Z15, (AX)
-	VMOVUPS       64(AX), Z15
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   56(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z14, Z16
-	VMULPS        Z16, Z2, Z2
-	VADDPS        Z2, Z15, Z15
-	VMOVUPS       Z15, 64(AX)
-	VMOVUPS       128(AX), Z15
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   60(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z14, Z16
-	VMULPS        Z16, Z3, Z3
-	VADDPS        Z3, Z15, Z15
-	VMOVUPS       Z15, 128(AX)
-	VMOVUPS       192(AX), Z15
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   64(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z14, Z16
-	VMULPS        Z16, Z4, Z4
-	VADDPS        Z4, Z15, Z15
-	VMOVUPS       Z15, 192(AX)
-	VMOVUPS       256(AX), Z15
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   68(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z14, Z16
-	VMULPS        Z16, Z5, Z5
-	VADDPS        Z5, Z15, Z15
-	VMOVUPS       Z15, 256(AX)
-	VMOVUPS       320(AX), Z15
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   72(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z14, Z16
-	VMULPS        Z16, Z6, Z6
-	VADDPS        Z6, Z15, Z15
-	VMOVUPS       Z15, 320(AX)
-	VMOVUPS       384(AX), Z15
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   76(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z14, Z16
-	VMULPS        Z16, Z7, Z7
-	VADDPS        Z7, Z15, Z15
-	VMOVUPS       Z15, 384(AX)
-	VMOVUPS       448(AX), Z15
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   80(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z14, Z16
-	VMULPS        Z16, Z8, Z8
-	VADDPS        Z8, Z15, Z15
-	VMOVUPS       Z15, 448(AX)
-	VMOVUPS       512(AX), Z15
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   84(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z14, Z16
-	VMULPS        Z16, Z9, Z9
-	VADDPS        Z9, Z15, Z15
-	VMOVUPS       Z15, 512(AX)
-	VMOVUPS       576(AX), Z15
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   88(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z14, Z16
-	VMULPS        Z16, Z10, Z10
-	VADDPS        Z10, Z15, Z15
-	VMOVUPS       Z15, 576(AX)
-	VMOVUPS       640(AX), Z15
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   92(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z14, Z16
-	VMULPS        Z16, Z11, Z11
-	VADDPS        Z11, Z15, Z15
-	VMOVUPS       Z15, 640(AX)
-	VMOVUPS       704(AX), Z15
-	VCVTDQ2PS     Z12, Z12
-	VSUBPS.BCST   96(CX), Z12, Z12
-	VMULPS.BCST   44(CX), Z14, Z16
-	VMULPS        Z16, Z12, Z12
-	VADDPS        Z12, Z15, Z15
-	VMOVUPS       Z15, 704(AX)
-	VMOVUPS       768(AX), Z15
-	VCVTDQ2PS     Z13, Z13
-	VSUBPS.BCST   100(CX), Z13, Z13
-	VMULPS.BCST   48(CX), Z14, Z14
-	VMULPS        Z14, Z13, Z13
-	VADDPS        Z13, Z15, Z15
-	VMOVUPS       Z15, 768(AX)
-	ADDQ          $0x00000068, CX
-	TESTQ         R8, R8
-	JNZ           group44
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z13
+	VPMULTISHIFTQB Z13, Z3, Z13
+	VPANDD         Z4, Z13, Z13
+	VPERMB         24(DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z3, Z15
+	VPANDD         Z4, Z15, Z15
+	VPERMB         32(DX), Z1, Z16
+	VPMULTISHIFTQB Z16, Z3, Z16
+	VPANDD         Z4, Z16, Z16
+	VPERMB         32(DX), Z2, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPUNPCKLDQ     Z15, Z13, Z14
+	VPUNPCKHDQ     Z15, Z13, Z13
+	VPUNPCKLDQ     Z17, Z16, Z15
+	VPUNPCKHDQ     Z17, Z16, Z17
+	VPUNPCKLQDQ    Z15, Z14, Z16
+	VPUNPCKHQDQ    Z15, Z14, Z14
+	VPUNPCKLQDQ    Z17, Z13, Z15
+	VPUNPCKHQDQ    Z17, Z13, Z13
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z16, Z5
+	VPDPBUSD.BCST  4(BX), Z16, Z6
+	VPDPBUSD.BCST  8(BX), Z14, Z7
+	VPDPBUSD.BCST  12(BX), Z14, Z8
+	VPDPBUSD.BCST  16(BX), Z15, Z9
+	VPDPBUSD.BCST  20(BX), Z15, Z10
+	VPDPBUSD.BCST  24(BX), Z13, Z11
+	VPDPBUSD.BCST  28(BX), Z13, Z12
+	ADDQ           $0x00000020, BX
+	DECQ           R9
+	JNZ            loop45
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z12, Z8, Z8
+	VPADDD         Z7, Z5, Z5
+	VPADDD         Z8, Z6, Z6
+	VMOVDQU64      avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS      (SI), Z14
+	VPERMPS        Z14, Z13, Z14
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z13
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    8(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z14, Z15
+	VMULPS         Z15, Z5, Z5
+	VADDPS         Z5, Z13, Z13
+	VMOVUPS        Z13, (AX)
+	VMOVUPS        64(AX), Z13
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    12(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z14, Z14
+	VMULPS         Z14, Z6, Z6
+	VADDPS         Z6, Z13, Z13
+	VMOVUPS        Z13, 64(AX)
+	ADDQ           $0x00000010, CX
+	TESTQ          R8, R8
+	JNZ            group44
 	VZEROUPPER
 	RET
 
-// func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
+// func avx512Dot3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
 
 group46:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-
-loop47:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z15
-	VPDPBUSD.BCST (BX), Z15, Z1
-	VPDPBUSD.BCST 4(BX), Z15, Z2
-	VPDPBUSD.BCST 8(BX), Z15, Z3
-	VPDPBUSD.BCST 12(BX), Z15, Z4
-	VPDPBUSD.BCST 16(BX), Z15, Z5
-	VPDPBUSD.BCST 20(BX), Z15, Z6
-	VPDPBUSD.BCST 24(BX), Z15, Z7
-	VPDPBUSD.BCST 28(BX), Z15, Z8
-	VPDPBUSD.BCST 32(BX), Z15, Z9
-	VPDPBUSD.BCST 36(BX), Z15, Z10
-	VPDPBUSD.BCST 40(BX), Z15, Z11
-	VPDPBUSD.BCST 44(BX), Z15, Z12
-	VPDPBUSD.BCST 48(BX), Z15, Z13
-	VPDPBUSD.BCST 52(BX), Z15, Z14
-	VMOVDQU64     64(DX), Z15
-	VPDPBUSD.BCST 56(BX), Z15, Z1
-	VPDPBUSD.BCST 60(BX), Z15, Z2
-	VPDPBUSD.BCST 64(BX), Z15, Z3
-	VPDPBUSD.BCST 68(BX), Z15, Z4
-	VPDPBUSD.BCST 72(BX), Z15, Z5
-	VPDPBUSD.BCST 76(BX), Z15, Z6
-	VPDPBUSD.BCST 80(BX), Z15, Z7
-	VPDPBUSD.BCST 84(BX), Z15, Z8
-	VPDPBUSD.BCST 88(BX), Z15, Z9
-	VPDPBUSD.BCST 92(BX), Z15, Z10
-	VPDPBUSD.BCST 96(BX), Z15, Z11
-	VPDPBUSD.BCST 100(BX), Z15, Z12
-	VPDPBUSD.BCST 104(BX), Z15, Z13
-	VPDPBUSD.BCST 108(BX), Z15, Z14
-	VMOVDQU64     128(DX), Z15
-	VPDPBUSD.BCST 112(BX), Z15, Z1
-	VPDPBUSD.BCST 116(BX), Z15, Z2
-	VPDPBUSD.BCST 120(BX), Z15, Z3
-	VPDPBUSD.BCST 124(BX), Z15, Z4
-	VPDPBUSD.BCST 128(BX), Z15, Z5
-	VPDPBUSD.BCST 132(BX), Z15, Z6
-	VPDPBUSD.BCST 136(BX), Z15, Z7
-	VPDPBUSD.BCST 140(BX), Z15, Z8
-	VPDPBUSD.BCST 144(BX), Z15, Z9
-	VPDPBUSD.BCST 148(BX), Z15, Z10
-	VPDPBUSD.BCST 152(BX), Z15, Z11
-	VPDPBUSD.BCST 156(BX), Z15, Z12
-	VPDPBUSD.BCST 160(BX), Z15, Z13
-	VPDPBUSD.BCST 164(BX), Z15, Z14
-	VMOVDQU64     192(DX), Z15
-	VPDPBUSD.BCST 168(BX), Z15, Z1
-	VPDPBUSD.BCST 172(BX), Z15, Z2
-	VPDPBUSD.BCST 176(BX), Z15, Z3
-	VPDPBUSD.BCST 180(BX), Z15, Z4
-	VPDPBUSD.BCST 184(BX), Z15, Z5
-	VPDPBUSD.BCST 188(BX), Z15, Z6
-	VPDPBUSD.BCST 192(BX), Z15, Z7
-	VPDPBUSD.BCST 196(BX), Z15, Z8
-	VPDPBUSD.BCST 200(BX), Z15, Z9
-	VPDPBUSD.BCST 204(BX), Z15, Z10
-	VPDPBUSD.BCST 208(BX), Z15, Z11
-	VPDPBUSD.BCST 212(BX), Z15, Z12
-	VPDPBUSD.BCST 216(BX), Z15, Z13
-	VPDPBUSD.BCST 220(BX), Z15, Z14
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000e0, BX
-	DECQ          R10
-	JNZ           loop47
-	VCVTPH2PS     (SI), Z15
-	VPERMPS       Z15, Z0, Z15
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z16
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   56(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z15, Z17
-	VMULPS        Z17, Z1, Z1
-	VADDPS        Z1, Z16, Z16
-	VMOVUPS       Z16, (AX)
-	VMOVUPS       64(AX), Z16
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   60(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z15, Z17
-	VMULPS        Z17, Z2, Z2
-	VADDPS        Z2, Z16, Z16
-	VMOVUPS       Z16, 64(AX)
-	VMOVUPS       128(AX), Z16
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   64(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z15, Z17
-	VMULPS        Z17, Z3, Z3
-	VADDPS        Z3, Z16, Z16
-	VMOVUPS       Z16, 128(AX)
-	VMOVUPS       192(AX), Z16
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   68(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z15, Z17
-	VMULPS        Z17, Z4, Z4
-	VADDPS        Z4, Z16, Z16
-	VMOVUPS       Z16, 192(AX)
-	VMOVUPS       256(AX), Z16
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   72(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z15, Z17
-	VMULPS        Z17, Z5, Z5
-	VADDPS        Z5, Z16, Z16
-	VMOVUPS       Z16, 256(AX)
-	VMOVUPS       320(AX), Z16
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   76(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z15, Z17
-	VMULPS        Z17, Z6, Z6
-	VADDPS        Z6, Z16, Z16
-	VMOVUPS       Z16, 320(AX)
-	VMOVUPS       384(AX), Z16
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   80(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z15, Z17
-	VMULPS        Z17, Z7, Z7
-	VADDPS        Z7, Z16, Z16
-	VMOVUPS       Z16, 384(AX)
-	VMOVUPS       448(AX), Z16
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   84(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z15, Z17
-	VMULPS        Z17, Z8, Z8
-	VADDPS        Z8, Z16, Z16
-	VMOVUPS       Z16, 448(AX)
-	VMOVUPS       512(AX), Z16
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   88(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z15, Z17
-	VMULPS        Z17, Z9, Z9
-	VADDPS        Z9, Z16, Z16
-	VMOVUPS       Z16, 512(AX)
-	VMOVUPS       576(AX), Z16
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   92(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z15, Z17
-	VMULPS        Z17, Z10, Z10
-	VADDPS        Z10, Z16, Z16
-	VMOVUPS       Z16, 576(AX)
-	VMOVUPS       640(AX), Z16
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   96(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z15, Z17
-	VMULPS        Z17, Z11, Z11
-	VADDPS        Z11, Z16, Z16
-	VMOVUPS       Z16, 640(AX)
-	VMOVUPS       704(AX), Z16
-	VCVTDQ2PS     Z12, Z12
-	VSUBPS.BCST   100(CX), Z12, Z12
-	VMULPS.BCST   44(CX), Z15, Z17
-	VMULPS        Z17, Z12, Z12
-	VADDPS        Z12, Z16, Z16
-	VMOVUPS       Z16, 704(AX)
-	VMOVUPS       768(AX), Z16
-	VCVTDQ2PS     Z13, Z13
-	VSUBPS.BCST   104(CX), Z13, Z13
-	VMULPS.BCST   48(CX), Z15, Z17
-	VMULPS        Z17, Z13, Z13
-	VADDPS        Z13, Z16, Z16
-	VMOVUPS       Z16, 768(AX)
-	VMOVUPS       832(AX), Z16
-	VCVTDQ2PS     Z14, Z14
-	VSUBPS.BCST   108(CX), Z14, Z14
-	VMULPS.BCST   52(CX), Z15, Z15
-	VMULPS        Z15, Z14, Z14
-	VADDPS        Z14, Z16, Z16
-	VMOVUPS       Z16, 832(AX)
-	ADDQ          $0x00000070, CX
-	TESTQ         R8, R8
-	JNZ           group46
-	VZEROUPPER
-	RET
-
-// func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group48:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-
-loop49:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z16
-	VPDPBUSD.BCST (BX), Z16, Z1
-	VPDPBUSD.BCST 4(BX), Z16, Z2
-	VPDPBUSD.BCST 8(BX), Z16, Z3
-	VPDPBUSD.BCST 12(BX), Z16, Z4
-	VPDPBUSD.BCST 16(BX), Z16, Z5
-	VPDPBUSD.BCST 20(BX), Z16, Z6
-	VPDPBUSD.BCST 24(BX), Z16, Z7
-	VPDPBUSD.BCST 28(BX), Z16, Z8
-	VPDPBUSD.BCST 32(BX), Z16, Z9
-	VPDPBUSD.BCST 36(BX), Z16, Z10
-	VPDPBUSD.BCST 40(BX), Z16, Z11
-	VPDPBUSD.BCST 44(BX), Z16, Z12
-	VPDPBUSD.BCST 48(BX), Z16, Z13
-	VPDPBUSD.BCST 52(BX), Z16, Z14
-	VPDPBUSD.BCST 56(BX), Z16, Z15
-	VMOVDQU64     64(DX), Z16
-	VPDPBUSD.BCST 60(BX), Z16, Z1
-	VPDPBUSD.BCST 64(BX), Z16, Z2
-	VPDPBUSD.BCST 68(BX), Z16, Z3
-	VPDPBUSD.BCST 72(BX), Z16, Z4
-	VPDPBUSD.BCST 76(BX), Z16, Z5
-	VPDPBUSD.BCST 80(BX), Z16, Z6
-	VPDPBUSD.BCST 84(BX), Z16, Z7
-	VPDPBUSD.BCST 88(BX), Z16, Z8
-	VPDPBUSD.BCST 92(BX), Z16, Z9
-	VPDPBUSD.BCST 96(BX), Z16, Z10
-	VPDPBUSD.BCST 100(BX), Z16, Z11
-	VPDPBUSD.BCST 104(BX), Z16, Z12
-	VPDPBUSD.BCST 108(BX), Z16, Z13
-	VPDPBUSD.BCST 112(BX), Z16, Z14
-	VPDPBUSD.BCST 116(BX), Z16, Z15
-	VMOVDQU64     128(DX), Z16
-	VPDPBUSD.BCST 120(BX), Z16, Z1
-	VPDPBUSD.BCST 124(BX), Z16, Z2
-	VPDPBUSD.BCST 128(BX), Z16, Z3
-	VPDPBUSD.BCST 132(BX), Z16, Z4
-	VPDPBUSD.BCST 136(BX), Z16, Z5
-	VPDPBUSD.BCST 140(BX), Z16, Z6
-	VPDPBUSD.BCST 144(BX), Z16, Z7
-	VPDPBUSD.BCST 148(BX), Z16, Z8
-	VPDPBUSD.BCST 152(BX), Z16, Z9
-	VPDPBUSD.BCST 156(BX), Z16, Z10
-	VPDPBUSD.BCST 160(BX), Z16, Z11
-	VPDPBUSD.BCST 164(BX), Z16, Z12
-	VPDPBUSD.BCST 168(BX), Z16, Z13
-	VPDPBUSD.BCST 172(BX), Z16, Z14
-	VPDPBUSD.BCST 176(BX), Z16, Z15
-	VMOVDQU64     192(DX), Z16
-	VPDPBUSD.BCST 180(BX), Z16, Z1
-	VPDPBUSD.BCST 184(BX), Z16, Z2
-	VPDPBUSD.BCST 188(BX), Z16, Z3
-	VPDPBUSD.BCST 192(BX), Z16, Z4
-	VPDPBUSD.BCST 196(BX), Z16, Z5
-	VPDPBUSD.BCST 200(BX), Z16, Z6
-	VPDPBUSD.BCST 204(BX), Z16, Z7
-	VPDPBUSD.BCST 208(BX), Z16, Z8
-	VPDPBUSD.BCST 212(BX), Z16, Z9
-	VPDPBUSD.BCST 216(BX), Z16, Z10
-	VPDPBUSD.BCST 220(BX), Z16, Z11
-	VPDPBUSD.BCST 224(BX), Z16, Z12
-	VPDPBUSD.BCST 228(BX), Z16, Z13
-	VPDPBUSD.BCST 232(BX), Z16, Z14
-	VPDPBUSD.BCST 236(BX), Z16, Z15
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000f0, BX
-	DECQ          R10
-	JNZ           loop49
-	VCVTPH2PS     (SI), Z16
-	VPERMPS       Z16, Z0, Z16
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z17
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   60(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z16, Z18
-	VMULPS        Z18, Z1, Z1
-	VADDPS        Z1, Z17, Z17
-	VMOVUPS       Z17, (AX)
-	VMOVUPS       64(AX), Z17
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   64(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z16, Z18
-	VMULPS        Z18, Z2, Z2
-	VADDPS        Z2, Z17, Z17
-	VMOVUPS       Z17, 64(AX)
-	VMOVUPS       128(AX), Z17
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   68(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z16, Z18
-	VMULPS        Z18, Z3, Z3
-	VADDPS        Z3, Z17, Z17
-	VMOVUPS       Z17, 128(AX)
-	VMOVUPS       192(AX), Z17
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   72(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z16, Z18
-	VMULPS        Z18, Z4, Z4
-	VADDPS        Z4, Z17, Z17
-	VMOVUPS       Z17, 192(AX)
-	VMOVUPS       256(AX), Z17
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   76(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z16, Z18
-	VMULPS        Z18, Z5, Z5
-	VADDPS        Z5, Z17, Z17
-	VMOVUPS       Z17, 256(AX)
-	VMOVUPS       320(AX), Z17
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   80(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z16, Z18
-	VMULPS        Z18, Z6, Z6
-	VADDPS        Z6, Z17, Z17
-	VMOVUPS       Z17, 320(AX)
-	VMOVUPS       384(AX), Z17
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   84(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z16, Z18
-	VMULPS        Z18, Z7, Z7
-	VADDPS        Z7, Z17, Z17
-	VMOVUPS       Z17, 384(AX)
-	VMOVUPS       448(AX), Z17
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   88(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z16, Z18
-	VMULPS        Z18, Z8, Z8
-	VADDPS        Z8, Z17, Z17
-	VMOVUPS       Z17, 448(AX)
-	VMOVUPS       512(AX), Z17
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   92(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z16, Z18
-	VMULPS        Z18, Z9, Z9
-	VADDPS        Z9, Z17, Z17
-	VMOVUPS       Z17, 512(AX)
-	VMOVUPS       576(AX), Z17
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   96(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z16, Z18
-	VMULPS        Z18, Z10, Z10
-	VADDPS        Z10, Z17, Z17
-	VMOVUPS       Z17, 576(AX)
-	VMOVUPS       640(AX), Z17
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   100(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z16, Z18
-	VMULPS        Z18, Z11, Z11
-	VADDPS        Z11, Z17, Z17
-	VMOVUPS       Z17, 640(AX)
-	VMOVUPS       704(AX), Z17
-	VCVTDQ2PS     Z12, Z12
-	VSUBPS.BCST   104(CX), Z12, Z12
-	VMULPS.BCST   44(CX), Z16, Z18
-	VMULPS        Z18, Z12, Z12
-	VADDPS        Z12, Z17, Z17
-	VMOVUPS       Z17, 704(AX)
-	VMOVUPS       768(AX), Z17
-	VCVTDQ2PS     Z13, Z13
-	VSUBPS.BCST   108(CX), Z13, Z13
-	VMULPS.BCST   48(CX), Z16, Z18
-	VMULPS        Z18, Z13, Z13
-	VADDPS        Z13, Z17, Z17
-	VMOVUPS       Z17, 768(AX)
-	VMOVUPS       832(AX), Z17
-	VCVTDQ2PS     Z14, Z14
-	VSUBPS.BCST   112(CX), Z14, Z14
-	VMULPS.BCST   52(CX), Z16, Z18
-	VMULPS        Z18, Z14, Z14
-	VADDPS        Z14, Z17, Z17
-	VMOVUPS       Z17, 832(AX)
-	VMOVUPS       896(AX), Z17
-	VCVTDQ2PS     Z15, Z15
-	VSUBPS.BCST   116(CX), Z15, Z15
-	VMULPS.BCST   56(CX), Z16, Z16
-	VMULPS        Z16, Z15, Z15
-	VADDPS        Z15, Z17, Z17
-	VMOVUPS       Z17, 896(AX)
-	ADDQ          $0x00000078, CX
-	TESTQ         R8, R8
-	JNZ           group48
-	VZEROUPPER
-	RET
-
-// func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      panel+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	MOVQ      ahead+56(FP), R9
-	VMOVDQU64 avx512Lanes<>+0(SB), Z0
-	MOVQ      $0x00000008, R11
-
-group50:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -3254,228 +3529,110 @@ group50:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop51:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z17
-	VPDPBUSD.BCST (BX), Z17, Z1
-	VPDPBUSD.BCST 4(BX), Z17, Z2
-	VPDPBUSD.BCST 8(BX), Z17, Z3
-	VPDPBUSD.BCST 12(BX), Z17, Z4
-	VPDPBUSD.BCST 16(BX), Z17, Z5
-	VPDPBUSD.BCST 20(BX), Z17, Z6
-	VPDPBUSD.BCST 24(BX), Z17, Z7
-	VPDPBUSD.BCST 28(BX), Z17, Z8
-	VPDPBUSD.BCST 32(BX), Z17, Z9
-	VPDPBUSD.BCST 36(BX), Z17, Z10
-	VPDPBUSD.BCST 40(BX), Z17, Z11
-	VPDPBUSD.BCST 44(BX), Z17, Z12
-	VPDPBUSD.BCST 48(BX), Z17, Z13
-	VPDPBUSD.BCST 52(BX), Z17, Z14
-	VPDPBUSD.BCST 56(BX), Z17, Z15
-	VPDPBUSD.BCST 60(BX), Z17, Z16
-	VMOVDQU64     64(DX), Z17
-	VPDPBUSD.BCST 64(BX), Z17, Z1
-	VPDPBUSD.BCST 68(BX), Z17, Z2
-	VPDPBUSD.BCST 72(BX), Z17, Z3
-	VPDPBUSD.BCST 76(BX), Z17, Z4
-	VPDPBUSD.BCST 80(BX), Z17, Z5
-	VPDPBUSD.BCST 84(BX), Z17, Z6
-	VPDPBUSD.BCST 88(BX), Z17, Z7
-	VPDPBUSD.BCST 92(BX), Z17, Z8
-	VPDPBUSD.BCST 96(BX), Z17, Z9
-	VPDPBUSD.BCST 100(BX), Z17, Z10
-	VPDPBUSD.BCST 104(BX), Z17, Z11
-	VPDPBUSD.BCST 108(BX), Z17, Z12
-	VPDPBUSD.BCST 112(BX), Z17, Z13
-	VPDPBUSD.BCST 116(BX), Z17, Z14
-	VPDPBUSD.BCST 120(BX), Z17, Z15
-	VPDPBUSD.BCST 124(BX), Z17, Z16
-	VMOVDQU64     128(DX), Z17
-	VPDPBUSD.BCST 128(BX), Z17, Z1
-	VPDPBUSD.BCST 132(BX), Z17, Z2
-	VPDPBUSD.BCST 136(BX), Z17, Z3
-	VPDPBUSD.BCST 140(BX), Z17, Z4
-	VPDPBUSD.BCST 144(BX), Z17, Z5
-	VPDPBUSD.BCST 148(BX), Z17, Z6
-	VPDPBUSD.BCST 152(BX), Z17, Z7
-	VPDPBUSD.BCST 156(BX), Z17, Z8
-	VPDPBUSD.BCST 160(BX), Z17, Z9
-	VPDPBUSD.BCST 164(BX), Z17, Z10
-	VPDPBUSD.BCST 168(BX), Z17, Z11
-	VPDPBUSD.BCST 172(BX), Z17, Z12
-	VPDPBUSD.BCST 176(BX), Z17, Z13
-	VPDPBUSD.BCST 180(BX), Z17, Z14
-	VPDPBUSD.BCST 184(BX), Z17, Z15
-	VPDPBUSD.BCST 188(BX), Z17, Z16
-	VMOVDQU64     192(DX), Z17
-	VPDPBUSD.BCST 192(BX), Z17, Z1
-	VPDPBUSD.BCST 196(BX), Z17, Z2
-	VPDPBUSD.BCST 200(BX), Z17, Z3
-	VPDPBUSD.BCST 204(BX), Z17, Z4
-	VPDPBUSD.BCST 208(BX), Z17, Z5
-	VPDPBUSD.BCST 212(BX), Z17, Z6
-	VPDPBUSD.BCST 216(BX), Z17, Z7
-	VPDPBUSD.BCST 220(BX), Z17, Z8
-	VPDPBUSD.BCST 224(BX), Z17, Z9
-	VPDPBUSD.BCST 228(BX), Z17, Z10
-	VPDPBUSD.BCST 232(BX), Z17, Z11
-	VPDPBUSD.BCST 236(BX), Z17, Z12
-	VPDPBUSD.BCST 240(BX), Z17, Z13
-	VPDPBUSD.BCST 244(BX), Z17, Z14
-	VPDPBUSD.BCST 248(BX), Z17, Z15
-	VPDPBUSD.BCST 252(BX), Z17, Z16
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000100, BX
-	DECQ          R10
-	JNZ           loop51
-	VCVTPH2PS     (SI), Z17
-	VPERMPS       Z17, Z0, Z17
-	ADDQ          DI, SI
-	VMOVUPS       (AX), Z18
-	VCVTDQ2PS     Z1, Z1
-	VSUBPS.BCST   64(CX), Z1, Z1
-	VMULPS.BCST   (CX), Z17, Z19
-	VMULPS        Z19, Z1, Z1
-	VADDPS        Z1, Z18, Z18
-	VMOVUPS       Z18, (AX)
-	VMOVUPS       64(AX), Z18
-	VCVTDQ2PS     Z2, Z2
-	VSUBPS.BCST   68(CX), Z2, Z2
-	VMULPS.BCST   4(CX), Z17, Z19
-	VMULPS        Z19, Z2, Z2
-	VADDPS        Z2, Z18, Z18
-	VMOVUPS       Z18, 64(AX)
-	VMOVUPS       128(AX), Z18
-	VCVTDQ2PS     Z3, Z3
-	VSUBPS.BCST   72(CX), Z3, Z3
-	VMULPS.BCST   8(CX), Z17, Z19
-	VMULPS        Z19, Z3, Z3
-	VADDPS        Z3, Z18, Z18
-	VMOVUPS       Z18, 128(AX)
-	VMOVUPS       192(AX), Z18
-	VCVTDQ2PS     Z4, Z4
-	VSUBPS.BCST   76(CX), Z4, Z4
-	VMULPS.BCST   12(CX), Z17, Z19
-	VMULPS        Z19, Z4, Z4
-	VADDPS        Z4, Z18, Z18
-	VMOVUPS       Z18, 192(AX)
-	VMOVUPS       256(AX), Z18
-	VCVTDQ2PS     Z5, Z5
-	VSUBPS.BCST   80(CX), Z5, Z5
-	VMULPS.BCST   16(CX), Z17, Z19
-	VMULPS        Z19, Z5, Z5
-	VADDPS        Z5, Z18, Z18
-	VMOVUPS       Z18, 256(AX)
-	VMOVUPS       320(AX), Z18
-	VCVTDQ2PS     Z6, Z6
-	VSUBPS.BCST   84(CX), Z6, Z6
-	VMULPS.BCST   20(CX), Z17, Z19
-	VMULPS        Z19, Z6, Z6
-	VADDPS        Z6, Z18, Z18
-	VMOVUPS       Z18, 320(AX)
-	VMOVUPS       384(AX), Z18
-	VCVTDQ2PS     Z7, Z7
-	VSUBPS.BCST   88(CX), Z7, Z7
-	VMULPS.BCST   24(CX), Z17, Z19
-	VMULPS        Z19, Z7, Z7
-	VADDPS        Z7, Z18, Z18
-	VMOVUPS       Z18, 384(AX)
-	VMOVUPS       448(AX), Z18
-	VCVTDQ2PS     Z8, Z8
-	VSUBPS.BCST   92(CX), Z8, Z8
-	VMULPS.BCST   28(CX), Z17, Z19
-	VMULPS        Z19, Z8, Z8
-	VADDPS        Z8, Z18, Z18
-	VMOVUPS       Z18, 448(AX)
-	VMOVUPS       512(AX), Z18
-	VCVTDQ2PS     Z9, Z9
-	VSUBPS.BCST   96(CX), Z9, Z9
-	VMULPS.BCST   32(CX), Z17, Z19
-	VMULPS        Z19, Z9, Z9
-	VADDPS        Z9, Z18, Z18
-	VMOVUPS       Z18, 512(AX)
-	VMOVUPS       576(AX), Z18
-	VCVTDQ2PS     Z10, Z10
-	VSUBPS.BCST   100(CX), Z10, Z10
-	VMULPS.BCST   36(CX), Z17, Z19
-	VMULPS        Z19, Z10, Z10
-	VADDPS        Z10, Z18, Z18
-	VMOVUPS       Z18, 576(AX)
-	VMOVUPS       640(AX), Z18
-	VCVTDQ2PS     Z11, Z11
-	VSUBPS.BCST   104(CX), Z11, Z11
-	VMULPS.BCST   40(CX), Z17, Z19
-	VMULPS        Z19, Z11, Z11
-	VADDPS        Z11, Z18, Z18
-	VMOVUPS       Z18, 640(AX)
-	VMOVUPS       704(AX), Z18
-	VCVTDQ2PS     Z12, Z12
-	VSUBPS.BCST   108(CX), Z12, Z12
-	VMULPS.BCST   44(CX), Z17, Z19
-	VMULPS        Z19, Z12, Z12
-	VADDPS        Z12, Z18, Z18
-	VMOVUPS       Z18, 704(AX)
-	VMOVUPS       768(AX), Z18
-	VCVTDQ2PS     Z13, Z13
-	VSUBPS.BCST   112(CX), Z13, Z13
-	VMULPS.BCST   48(CX), Z17, Z19
-	VMULPS        Z19, Z13, Z13
-	VADDPS        Z13, Z18, Z18
-	VMOVUPS       Z18, 768(AX)
-	VMOVUPS       832(AX), Z18
-	VCVTDQ2PS     Z14, Z14
-	VSUBPS.BCST   116(CX), Z14, Z14
-	VMULPS.BCST   52(CX), Z17, Z19
-	VMULPS        Z19, Z14, Z14
-	VADDPS        Z14, Z18, Z18
-	VMOVUPS       Z18, 832(AX)
-	VMOVUPS       896(AX), Z18
-	VCVTDQ2PS     Z15, Z15
-	VSUBPS.BCST   120(CX), Z15, Z15
-	VMULPS.BCST   56(CX), Z17, Z19
-	VMULPS        Z19, Z15, Z15
-	VADDPS        Z15, Z18, Z18
-	VMOVUPS       Z18, 896(AX)
-	VMOVUPS       960(AX), Z18
-	VCVTDQ2PS     Z16, Z16
-	VSUBPS.BCST   124(CX), Z16, Z16
-	VMULPS.BCST   60(CX), Z17, Z17
-	VMULPS        Z17, Z16, Z16
-	VADDPS        Z16, Z18, Z18
-	VMOVUPS       Z18, 960(AX)
-	ADDQ          $0x00000080, CX
-	TESTQ         R8, R8
-	JNZ           group50
+loop47:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         24(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         32(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         32(DX), Z2, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z20, Z5
+	VPDPBUSD.BCST  4(BX), Z20, Z6
+	VPDPBUSD.BCST  8(BX), Z20, Z7
+	VPDPBUSD.BCST  12(BX), Z18, Z8
+	VPDPBUSD.BCST  16(BX), Z18, Z9
+	VPDPBUSD.BCST  20(BX), Z18, Z10
+	VPDPBUSD.BCST  24(BX), Z19, Z11
+	VPDPBUSD.BCST  28(BX), Z19, Z12
+	VPDPBUSD.BCST  32(BX), Z19, Z13
+	VPDPBUSD.BCST  36(BX), Z17, Z14
+	VPDPBUSD.BCST  40(BX), Z17, Z15
+	VPDPBUSD.BCST  44(BX), Z17, Z16
+	ADDQ           $0x00000030, BX
+	DECQ           R9
+	JNZ            loop47
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VPADDD         Z16, Z10, Z10
+	VPADDD         Z8, Z5, Z5
+	VPADDD         Z9, Z6, Z6
+	VPADDD         Z10, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    12(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    16(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    20(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z18, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group46
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
+// func avx512Dot3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
+	MOVQ         $0x00000008, R10
 
-group52:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+group48:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -3490,98 +3647,407 @@ group52:
 	VPXORD  Z16, Z16, Z16
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
 
-loop53:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z19
-	VPDPBUSD.BCST (BX), Z19, Z3
-	VPDPBUSD.BCST 4(BX), Z19, Z4
-	VPDPBUSD.BCST 8(BX), Z19, Z5
-	VPDPBUSD.BCST 12(BX), Z19, Z6
-	VMOVDQU64     64(DX), Z19
-	VPDPBUSD.BCST 16(BX), Z19, Z7
-	VPDPBUSD.BCST 20(BX), Z19, Z8
-	VPDPBUSD.BCST 24(BX), Z19, Z9
-	VPDPBUSD.BCST 28(BX), Z19, Z10
-	VMOVDQU64     128(DX), Z19
-	VPDPBUSD.BCST 32(BX), Z19, Z11
-	VPDPBUSD.BCST 36(BX), Z19, Z12
-	VPDPBUSD.BCST 40(BX), Z19, Z13
-	VPDPBUSD.BCST 44(BX), Z19, Z14
-	VMOVDQU64     192(DX), Z19
-	VPDPBUSD.BCST 48(BX), Z19, Z15
-	VPDPBUSD.BCST 52(BX), Z19, Z16
-	VPDPBUSD.BCST 56(BX), Z19, Z17
-	VPDPBUSD.BCST 60(BX), Z19, Z18
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000040, BX
-	DECQ          R10
-	JNZ           loop53
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VPADDD        Z17, Z9, Z9
-	VPADDD        Z18, Z10, Z10
-	VPADDD        Z7, Z3, Z3
-	VPADDD        Z8, Z4, Z4
-	VPADDD        Z9, Z5, Z5
-	VPADDD        Z10, Z6, Z6
-	VCVTPH2PS     (SI), Z19
-	VPERMPS       Z19, Z2, Z19
-	ADDQ          DI, SI
-	VPSLLD        $0x08, Z4, Z4
-	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   8(CX), Z3, Z3
-	VPSLLD        $0x08, Z6, Z6
-	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   4(CX), Z5, Z5
-	VPSRAD        $0x10, Z3, Z4
-	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
-	VCVTDQ2PS     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
-	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z19, Z4
-	VMULPS        Z4, Z3, Z3
-	VADDPS        (AX), Z3, Z3
-	VMOVUPS       Z3, (AX)
-	ADDQ          $0x0000000c, CX
-	TESTQ         R8, R8
-	JNZ           group52
+loop49:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z22, Z9
+	VPDPBUSD.BCST  20(BX), Z22, Z10
+	VPDPBUSD.BCST  24(BX), Z22, Z11
+	VPDPBUSD.BCST  28(BX), Z22, Z12
+	VPDPBUSD.BCST  32(BX), Z23, Z13
+	VPDPBUSD.BCST  36(BX), Z23, Z14
+	VPDPBUSD.BCST  40(BX), Z23, Z15
+	VPDPBUSD.BCST  44(BX), Z23, Z16
+	VPDPBUSD.BCST  48(BX), Z21, Z17
+	VPDPBUSD.BCST  52(BX), Z21, Z18
+	VPDPBUSD.BCST  56(BX), Z21, Z19
+	VPDPBUSD.BCST  60(BX), Z21, Z20
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop49
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z12, Z8, Z8
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z21
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    16(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z23
+	VMULPS         Z23, Z5, Z5
+	VADDPS         Z5, Z21, Z21
+	VMOVUPS        Z21, (AX)
+	VMOVUPS        64(AX), Z21
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    20(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z22, Z23
+	VMULPS         Z23, Z6, Z6
+	VADDPS         Z6, Z21, Z21
+	VMOVUPS        Z21, 64(AX)
+	VMOVUPS        128(AX), Z21
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    24(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z22, Z23
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z21, Z21
+	VMOVUPS        Z21, 128(AX)
+	VMOVUPS        192(AX), Z21
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    28(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z22, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z21, Z21
+	VMOVUPS        Z21, 192(AX)
+	ADDQ           $0x00000020, CX
+	TESTQ          R8, R8
+	JNZ            group48
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
+// func avx512Dot3x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
+	MOVQ         $0x00000008, R10
+
+group50:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop51:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z3, Z15
+	VPANDD         Z4, Z15, Z15
+	VPERMB         24(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         32(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z3, Z18
+	VPANDD         Z4, Z18, Z18
+	VPERMB         32(DX), Z2, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPUNPCKLDQ     Z17, Z15, Z16
+	VPUNPCKHDQ     Z17, Z15, Z15
+	VPUNPCKLDQ     Z19, Z18, Z17
+	VPUNPCKHDQ     Z19, Z18, Z19
+	VPUNPCKLQDQ    Z17, Z16, Z18
+	VPUNPCKHQDQ    Z17, Z16, Z16
+	VPUNPCKLQDQ    Z19, Z15, Z17
+	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z18, Z5
+	VPDPBUSD.BCST  4(BX), Z18, Z6
+	VPDPBUSD.BCST  8(BX), Z18, Z7
+	VPDPBUSD.BCST  12(BX), Z18, Z8
+	VPDPBUSD.BCST  16(BX), Z18, Z9
+	VPDPBUSD.BCST  20(BX), Z16, Z10
+	VPDPBUSD.BCST  24(BX), Z16, Z11
+	VPDPBUSD.BCST  28(BX), Z16, Z12
+	VPDPBUSD.BCST  32(BX), Z16, Z13
+	VPDPBUSD.BCST  36(BX), Z16, Z14
+	VPDPBUSD.BCST  40(BX), Z17, Z5
+	VPDPBUSD.BCST  44(BX), Z17, Z6
+	VPDPBUSD.BCST  48(BX), Z17, Z7
+	VPDPBUSD.BCST  52(BX), Z17, Z8
+	VPDPBUSD.BCST  56(BX), Z17, Z9
+	VPDPBUSD.BCST  60(BX), Z15, Z10
+	VPDPBUSD.BCST  64(BX), Z15, Z11
+	VPDPBUSD.BCST  68(BX), Z15, Z12
+	VPDPBUSD.BCST  72(BX), Z15, Z13
+	VPDPBUSD.BCST  76(BX), Z15, Z14
+	ADDQ           $0x00000050, BX
+	DECQ           R9
+	JNZ            loop51
+	VPADDD         Z10, Z5, Z5
+	VPADDD         Z11, Z6, Z6
+	VPADDD         Z12, Z7, Z7
+	VPADDD         Z13, Z8, Z8
+	VPADDD         Z14, Z9, Z9
+	VMOVDQU64      avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS      (SI), Z16
+	VPERMPS        Z16, Z15, Z16
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z15
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    20(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z16, Z17
+	VMULPS         Z17, Z5, Z5
+	VADDPS         Z5, Z15, Z15
+	VMOVUPS        Z15, (AX)
+	VMOVUPS        64(AX), Z15
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    24(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z16, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z15, Z15
+	VMOVUPS        Z15, 64(AX)
+	VMOVUPS        128(AX), Z15
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    28(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z16, Z17
+	VMULPS         Z17, Z7, Z7
+	VADDPS         Z7, Z15, Z15
+	VMOVUPS        Z15, 128(AX)
+	VMOVUPS        192(AX), Z15
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    32(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z16, Z17
+	VMULPS         Z17, Z8, Z8
+	VADDPS         Z8, Z15, Z15
+	VMOVUPS        Z15, 192(AX)
+	VMOVUPS        256(AX), Z15
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    36(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z16, Z16
+	VMULPS         Z16, Z9, Z9
+	VADDPS         Z9, Z15, Z15
+	VMOVUPS        Z15, 256(AX)
+	ADDQ           $0x00000028, CX
+	TESTQ          R8, R8
+	JNZ            group50
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group52:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop53:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         24(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         32(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         32(DX), Z2, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z20, Z5
+	VPDPBUSD.BCST  4(BX), Z20, Z6
+	VPDPBUSD.BCST  8(BX), Z20, Z7
+	VPDPBUSD.BCST  12(BX), Z20, Z8
+	VPDPBUSD.BCST  16(BX), Z20, Z9
+	VPDPBUSD.BCST  20(BX), Z20, Z10
+	VPDPBUSD.BCST  24(BX), Z18, Z11
+	VPDPBUSD.BCST  28(BX), Z18, Z12
+	VPDPBUSD.BCST  32(BX), Z18, Z13
+	VPDPBUSD.BCST  36(BX), Z18, Z14
+	VPDPBUSD.BCST  40(BX), Z18, Z15
+	VPDPBUSD.BCST  44(BX), Z18, Z16
+	VPDPBUSD.BCST  48(BX), Z19, Z5
+	VPDPBUSD.BCST  52(BX), Z19, Z6
+	VPDPBUSD.BCST  56(BX), Z19, Z7
+	VPDPBUSD.BCST  60(BX), Z19, Z8
+	VPDPBUSD.BCST  64(BX), Z19, Z9
+	VPDPBUSD.BCST  68(BX), Z19, Z10
+	VPDPBUSD.BCST  72(BX), Z17, Z11
+	VPDPBUSD.BCST  76(BX), Z17, Z12
+	VPDPBUSD.BCST  80(BX), Z17, Z13
+	VPDPBUSD.BCST  84(BX), Z17, Z14
+	VPDPBUSD.BCST  88(BX), Z17, Z15
+	VPDPBUSD.BCST  92(BX), Z17, Z16
+	ADDQ           $0x00000060, BX
+	DECQ           R9
+	JNZ            loop53
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VPADDD         Z16, Z10, Z10
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    24(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    28(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    32(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z18, Z19
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	VMOVUPS        192(AX), Z17
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    36(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z18, Z19
+	VMULPS         Z19, Z8, Z8
+	VADDPS         Z8, Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	VMOVUPS        256(AX), Z17
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    40(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z18, Z19
+	VMULPS         Z19, Z9, Z9
+	VADDPS         Z9, Z17, Z17
+	VMOVUPS        Z17, 256(AX)
+	VMOVUPS        320(AX), Z17
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    44(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z18, Z18
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z17, Z17
+	VMOVUPS        Z17, 320(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group52
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
 
 group54:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -3598,281 +4064,151 @@ group54:
 	VPXORD  Z18, Z18, Z18
 
 loop55:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z19
-	VPDPBUSD.BCST (BX), Z19, Z3
-	VPDPBUSD.BCST 4(BX), Z19, Z4
-	VPDPBUSD.BCST 8(BX), Z19, Z5
-	VPDPBUSD.BCST 12(BX), Z19, Z6
-	VPDPBUSD.BCST 16(BX), Z19, Z7
-	VPDPBUSD.BCST 20(BX), Z19, Z8
-	VPDPBUSD.BCST 24(BX), Z19, Z9
-	VPDPBUSD.BCST 28(BX), Z19, Z10
-	VMOVDQU64     64(DX), Z19
-	VPDPBUSD.BCST 32(BX), Z19, Z11
-	VPDPBUSD.BCST 36(BX), Z19, Z12
-	VPDPBUSD.BCST 40(BX), Z19, Z13
-	VPDPBUSD.BCST 44(BX), Z19, Z14
-	VPDPBUSD.BCST 48(BX), Z19, Z15
-	VPDPBUSD.BCST 52(BX), Z19, Z16
-	VPDPBUSD.BCST 56(BX), Z19, Z17
-	VPDPBUSD.BCST 60(BX), Z19, Z18
-	VMOVDQU64     128(DX), Z19
-	VPDPBUSD.BCST 64(BX), Z19, Z3
-	VPDPBUSD.BCST 68(BX), Z19, Z4
-	VPDPBUSD.BCST 72(BX), Z19, Z5
-	VPDPBUSD.BCST 76(BX), Z19, Z6
-	VPDPBUSD.BCST 80(BX), Z19, Z7
-	VPDPBUSD.BCST 84(BX), Z19, Z8
-	VPDPBUSD.BCST 88(BX), Z19, Z9
-	VPDPBUSD.BCST 92(BX), Z19, Z10
-	VMOVDQU64     192(DX), Z19
-	VPDPBUSD.BCST 96(BX), Z19, Z11
-	VPDPBUSD.BCST 100(BX), Z19, Z12
-	VPDPBUSD.BCST 104(BX), Z19, Z13
-	VPDPBUSD.BCST 108(BX), Z19, Z14
-	VPDPBUSD.BCST 112(BX), Z19, Z15
-	VPDPBUSD.BCST 116(BX), Z19, Z16
-	VPDPBUSD.BCST 120(BX), Z19, Z17
-	VPDPBUSD.BCST 124(BX), Z19, Z18
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000080, BX
-	DECQ          R10
-	JNZ           loop55
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VPADDD        Z17, Z9, Z9
-	VPADDD        Z18, Z10, Z10
-	VCVTPH2PS     (SI), Z19
-	VPERMPS       Z19, Z2, Z19
-	ADDQ          DI, SI
-	VPSLLD        $0x08, Z4, Z4
-	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   16(CX), Z3, Z3
-	VPSLLD        $0x08, Z6, Z6
-	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   8(CX), Z5, Z5
-	VPSRAD        $0x10, Z3, Z4
-	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
-	VCVTDQ2PS     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
-	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z19, Z4
-	VMULPS        Z4, Z3, Z3
-	VADDPS        (AX), Z3, Z3
-	VMOVUPS       Z3, (AX)
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   20(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   12(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z0, Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z1, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   4(CX), Z19, Z8
-	VMULPS        Z8, Z7, Z7
-	VADDPS        64(AX), Z7, Z7
-	VMOVUPS       Z7, 64(AX)
-	ADDQ          $0x00000018, CX
-	TESTQ         R8, R8
-	JNZ           group54
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         24(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         32(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z3, Z22
+	VPANDD         Z4, Z22, Z22
+	VPERMB         32(DX), Z2, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPUNPCKLDQ     Z21, Z19, Z20
+	VPUNPCKHDQ     Z21, Z19, Z19
+	VPUNPCKLDQ     Z23, Z22, Z21
+	VPUNPCKHDQ     Z23, Z22, Z23
+	VPUNPCKLQDQ    Z21, Z20, Z22
+	VPUNPCKHQDQ    Z21, Z20, Z20
+	VPUNPCKLQDQ    Z23, Z19, Z21
+	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z22, Z5
+	VPDPBUSD.BCST  4(BX), Z22, Z6
+	VPDPBUSD.BCST  8(BX), Z22, Z7
+	VPDPBUSD.BCST  12(BX), Z22, Z8
+	VPDPBUSD.BCST  16(BX), Z22, Z9
+	VPDPBUSD.BCST  20(BX), Z22, Z10
+	VPDPBUSD.BCST  24(BX), Z22, Z11
+	VPDPBUSD.BCST  28(BX), Z20, Z12
+	VPDPBUSD.BCST  32(BX), Z20, Z13
+	VPDPBUSD.BCST  36(BX), Z20, Z14
+	VPDPBUSD.BCST  40(BX), Z20, Z15
+	VPDPBUSD.BCST  44(BX), Z20, Z16
+	VPDPBUSD.BCST  48(BX), Z20, Z17
+	VPDPBUSD.BCST  52(BX), Z20, Z18
+	VPDPBUSD.BCST  56(BX), Z21, Z5
+	VPDPBUSD.BCST  60(BX), Z21, Z6
+	VPDPBUSD.BCST  64(BX), Z21, Z7
+	VPDPBUSD.BCST  68(BX), Z21, Z8
+	VPDPBUSD.BCST  72(BX), Z21, Z9
+	VPDPBUSD.BCST  76(BX), Z21, Z10
+	VPDPBUSD.BCST  80(BX), Z21, Z11
+	VPDPBUSD.BCST  84(BX), Z19, Z12
+	VPDPBUSD.BCST  88(BX), Z19, Z13
+	VPDPBUSD.BCST  92(BX), Z19, Z14
+	VPDPBUSD.BCST  96(BX), Z19, Z15
+	VPDPBUSD.BCST  100(BX), Z19, Z16
+	VPDPBUSD.BCST  104(BX), Z19, Z17
+	VPDPBUSD.BCST  108(BX), Z19, Z18
+	ADDQ           $0x00000070, BX
+	DECQ           R9
+	JNZ            loop55
+	VPADDD         Z12, Z5, Z5
+	VPADDD         Z13, Z6, Z6
+	VPADDD         Z14, Z7, Z7
+	VPADDD         Z15, Z8, Z8
+	VPADDD         Z16, Z9, Z9
+	VPADDD         Z17, Z10, Z10
+	VPADDD         Z18, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS      (SI), Z20
+	VPERMPS        Z20, Z19, Z20
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z19
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    28(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z20, Z21
+	VMULPS         Z21, Z5, Z5
+	VADDPS         Z5, Z19, Z19
+	VMOVUPS        Z19, (AX)
+	VMOVUPS        64(AX), Z19
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    32(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z20, Z21
+	VMULPS         Z21, Z6, Z6
+	VADDPS         Z6, Z19, Z19
+	VMOVUPS        Z19, 64(AX)
+	VMOVUPS        128(AX), Z19
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    36(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z20, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z19, Z19
+	VMOVUPS        Z19, 128(AX)
+	VMOVUPS        192(AX), Z19
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    40(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z20, Z21
+	VMULPS         Z21, Z8, Z8
+	VADDPS         Z8, Z19, Z19
+	VMOVUPS        Z19, 192(AX)
+	VMOVUPS        256(AX), Z19
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    44(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z20, Z21
+	VMULPS         Z21, Z9, Z9
+	VADDPS         Z9, Z19, Z19
+	VMOVUPS        Z19, 256(AX)
+	VMOVUPS        320(AX), Z19
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    48(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z20, Z21
+	VMULPS         Z21, Z10, Z10
+	VADDPS         Z10, Z19, Z19
+	VMOVUPS        Z19, 320(AX)
+	VMOVUPS        384(AX), Z19
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    52(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z20, Z20
+	VMULPS         Z20, Z11, Z11
+	VADDPS         Z11, Z19, Z19
+	VMOVUPS        Z19, 384(AX)
+	ADDQ           $0x00000038, CX
+	TESTQ          R8, R8
+	JNZ            group54
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
+// func avx512Dot3x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
+	MOVQ         $0x00000008, R10
 
 group56:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-
-loop57:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z15
-	VPDPBUSD.BCST (BX), Z15, Z3
-	VPDPBUSD.BCST 4(BX), Z15, Z4
-	VPDPBUSD.BCST 8(BX), Z15, Z5
-	VPDPBUSD.BCST 12(BX), Z15, Z6
-	VPDPBUSD.BCST 16(BX), Z15, Z7
-	VPDPBUSD.BCST 20(BX), Z15, Z8
-	VPDPBUSD.BCST 24(BX), Z15, Z9
-	VPDPBUSD.BCST 28(BX), Z15, Z10
-	VPDPBUSD.BCST 32(BX), Z15, Z11
-	VPDPBUSD.BCST 36(BX), Z15, Z12
-	VPDPBUSD.BCST 40(BX), Z15, Z13
-	VPDPBUSD.BCST 44(BX), Z15, Z14
-	VMOVDQU64     64(DX), Z15
-	VPDPBUSD.BCST 48(BX), Z15, Z3
-	VPDPBUSD.BCST 52(BX), Z15, Z4
-	VPDPBUSD.BCST 56(BX), Z15, Z5
-	VPDPBUSD.BCST 60(BX), Z15, Z6
-	VPDPBUSD.BCST 64(BX), Z15, Z7
-	VPDPBUSD.BCST 68(BX), Z15, Z8
-	VPDPBUSD.BCST 72(BX), Z15, Z9
-	VPDPBUSD.BCST 76(BX), Z15, Z10
-	VPDPBUSD.BCST 80(BX), Z15, Z11
-	VPDPBUSD.BCST 84(BX), Z15, Z12
-	VPDPBUSD.BCST 88(BX), Z15, Z13
-	VPDPBUSD.BCST 92(BX), Z15, Z14
-	VMOVDQU64     128(DX), Z15
-	VPDPBUSD.BCST 96(BX), Z15, Z3
-	VPDPBUSD.BCST 100(BX), Z15, Z4
-	VPDPBUSD.BCST 104(BX), Z15, Z5
-	VPDPBUSD.BCST 108(BX), Z15, Z6
-	VPDPBUSD.BCST 112(BX), Z15, Z7
-	VPDPBUSD.BCST 116(BX), Z15, Z8
-	VPDPBUSD.BCST 120(BX), Z15, Z9
-	VPDPBUSD.BCST 124(BX), Z15, Z10
-	VPDPBUSD.BCST 128(BX), Z15, Z11
-	VPDPBUSD.BCST 132(BX), Z15, Z12
-	VPDPBUSD.BCST 136(BX), Z15, Z13
-	VPDPBUSD.BCST 140(BX), Z15, Z14
-	VMOVDQU64     192(DX), Z15
-	VPDPBUSD.BCST 144(BX), Z15, Z3
-	VPDPBUSD.BCST 148(BX), Z15, Z4
-	VPDPBUSD.BCST 152(BX), Z15, Z5
-	VPDPBUSD.BCST 156(BX), Z15, Z6
-	VPDPBUSD.BCST 160(BX), Z15, Z7
-	VPDPBUSD.BCST 164(BX), Z15, Z8
-	VPDPBUSD.BCST 168(BX), Z15, Z9
-	VPDPBUSD.BCST 172(BX), Z15, Z10
-	VPDPBUSD.BCST 176(BX), Z15, Z11
-	VPDPBUSD.BCST 180(BX), Z15, Z12
-	VPDPBUSD.BCST 184(BX), Z15, Z13
-	VPDPBUSD.BCST 188(BX), Z15, Z14
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x000000c0, BX
-	DECQ          R10
-	JNZ           loop57
-	VCVTPH2PS     (SI), Z15
-	VPERMPS       Z15, Z2, Z15
-	ADDQ          DI, SI
-	VPSLLD        $0x08, Z4, Z4
-	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   24(CX), Z3, Z3
-	VPSLLD        $0x08, Z6, Z6
-	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   12(CX), Z5, Z5
-	VPSRAD        $0x10, Z3, Z4
-	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
-	VCVTDQ2PS     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
-	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z15, Z4
-	VMULPS        Z4, Z3, Z3
-	VADDPS        (AX), Z3, Z3
-	VMOVUPS       Z3, (AX)
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   28(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   16(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z0, Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z1, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   4(CX), Z15, Z8
-	VMULPS        Z8, Z7, Z7
-	VADDPS        64(AX), Z7, Z7
-	VMOVUPS       Z7, 64(AX)
-	VPSLLD        $0x08, Z12, Z12
-	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   32(CX), Z11, Z11
-	VPSLLD        $0x08, Z14, Z14
-	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   20(CX), Z13, Z13
-	VPSRAD        $0x10, Z11, Z12
-	VPADDD        Z12, Z13, Z13
-	VPANDD        Z0, Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z1, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   8(CX), Z15, Z12
-	VMULPS        Z12, Z11, Z11
-	VADDPS        128(AX), Z11, Z11
-	VMOVUPS       Z11, 128(AX)
-	ADDQ          $0x00000024, CX
-	TESTQ         R8, R8
-	JNZ           group56
-	VZEROUPPER
-	RET
-
-// func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
-	MOVQ         acts+16(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
-
-group58:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -3887,185 +4223,167 @@ group58:
 	VPXORD  Z16, Z16, Z16
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
 
-loop59:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z19
-	VPDPBUSD.BCST (BX), Z19, Z3
-	VPDPBUSD.BCST 4(BX), Z19, Z4
-	VPDPBUSD.BCST 8(BX), Z19, Z5
-	VPDPBUSD.BCST 12(BX), Z19, Z6
-	VPDPBUSD.BCST 16(BX), Z19, Z7
-	VPDPBUSD.BCST 20(BX), Z19, Z8
-	VPDPBUSD.BCST 24(BX), Z19, Z9
-	VPDPBUSD.BCST 28(BX), Z19, Z10
-	VPDPBUSD.BCST 32(BX), Z19, Z11
-	VPDPBUSD.BCST 36(BX), Z19, Z12
-	VPDPBUSD.BCST 40(BX), Z19, Z13
-	VPDPBUSD.BCST 44(BX), Z19, Z14
-	VPDPBUSD.BCST 48(BX), Z19, Z15
-	VPDPBUSD.BCST 52(BX), Z19, Z16
-	VPDPBUSD.BCST 56(BX), Z19, Z17
-	VPDPBUSD.BCST 60(BX), Z19, Z18
-	VMOVDQU64     64(DX), Z19
-	VPDPBUSD.BCST 64(BX), Z19, Z3
-	VPDPBUSD.BCST 68(BX), Z19, Z4
-	VPDPBUSD.BCST 72(BX), Z19, Z5
-	VPDPBUSD.BCST 76(BX), Z19, Z6
-	VPDPBUSD.BCST 80(BX), Z19, Z7
-	VPDPBUSD.BCST 84(BX), Z19, Z8
-	VPDPBUSD.BCST 88(BX), Z19, Z9
-	VPDPBUSD.BCST 92(BX), Z19, Z10
-	VPDPBUSD.BCST 96(BX), Z19, Z11
-	VPDPBUSD.BCST 100(BX), Z19, Z12
-	VPDPBUSD.BCST 104(BX), Z19, Z13
-	VPDPBUSD.BCST 108(BX), Z19, Z14
-	VPDPBUSD.BCST 112(BX), Z19, Z15
-	VPDPBUSD.BCST 116(BX), Z19, Z16
-	VPDPBUSD.BCST 120(BX), Z19, Z17
-	VPDPBUSD.BCST 124(BX), Z19, Z18
-	VMOVDQU64     128(DX), Z19
-	VPDPBUSD.BCST 128(BX), Z19, Z3
-	VPDPBUSD.BCST 132(BX), Z19, Z4
-	VPDPBUSD.BCST 136(BX), Z19, Z5
-	VPDPBUSD.BCST 140(BX), Z19, Z6
-	VPDPBUSD.BCST 144(BX), Z19, Z7
-	VPDPBUSD.BCST 148(BX), Z19, Z8
-	VPDPBUSD.BCST 152(BX), Z19, Z9
-	VPDPBUSD.BCST 156(BX), Z19, Z10
-	VPDPBUSD.BCST 160(BX), Z19, Z11
-	VPDPBUSD.BCST 164(BX), Z19, Z12
-	VPDPBUSD.BCST 168(BX), Z19, Z13
-	VPDPBUSD.BCST 172(BX), Z19, Z14
-	VPDPBUSD.BCST 176(BX), Z19, Z15
-	VPDPBUSD.BCST 180(BX), Z19, Z16
-	VPDPBUSD.BCST 184(BX), Z19, Z17
-	VPDPBUSD.BCST 188(BX), Z19, Z18
-	VMOVDQU64     192(DX), Z19
-	VPDPBUSD.BCST 192(BX), Z19, Z3
-	VPDPBUSD.BCST 196(BX), Z19, Z4
-	VPDPBUSD.BCST 200(BX), Z19, Z5
-	VPDPBUSD.BCST 204(BX), Z19, Z6
-	VPDPBUSD.BCST 208(BX), Z19, Z7
-	VPDPBUSD.BCST 212(BX), Z19, Z8
-	VPDPBUSD.BCST 216(BX), Z19, Z9
-	VPDPBUSD.BCST 220(BX), Z19, Z10
-	VPDPBUSD.BCST 224(BX), Z19, Z11
-	VPDPBUSD.BCST 228(BX), Z19, Z12
-	VPDPBUSD.BCST 232(BX), Z19, Z13
-	VPDPBUSD.BCST 236(BX), Z19, Z14
-	VPDPBUSD.BCST 240(BX), Z19, Z15
-	VPDPBUSD.BCST 244(BX), Z19, Z16
-	VPDPBUSD.BCST 248(BX), Z19, Z17
-	VPDPBUSD.BCST 252(BX), Z19, Z18
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000100, BX
-	DECQ          R10
-	JNZ           loop59
-	VCVTPH2PS     (SI), Z19
-	VPERMPS       Z19, Z2, Z19
-	ADDQ          DI, SI
-	VPSLLD        $0x08, Z4, Z4
-	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   32(CX), Z3, Z3
-	VPSLLD        $0x08, Z6, Z6
-	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   16(CX), Z5, Z5
-	VPSRAD        $0x10, Z3, Z4
-	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
-	VCVTDQ2PS     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
-	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z19, Z4
-	VMULPS        Z4, Z3, Z3
-	VADDPS        (AX), Z3, Z3
-	VMOVUPS       Z3, (AX)
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   36(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   20(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z0, Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z1, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   4(CX), Z19, Z8
-	VMULPS        Z8, Z7, Z7
-	VADDPS        64(AX), Z7, Z7
-	VMOVUPS       Z7, 64(AX)
-	VPSLLD        $0x08, Z12, Z12
-	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   40(CX), Z11, Z11
-	VPSLLD        $0x08, Z14, Z14
-	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   24(CX), Z13, Z13
-	VPSRAD        $0x10, Z11, Z12
-	VPADDD        Z12, Z13, Z13
-	VPANDD        Z0, Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z1, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   8(CX), Z19, Z12
-	VMULPS        Z12, Z11, Z11
-	VADDPS        128(AX), Z11, Z11
-	VMOVUPS       Z11, 128(AX)
-	VPSLLD        $0x08, Z16, Z16
-	VPADDD        Z16, Z15, Z15
-	VPSUBD.BCST   44(CX), Z15, Z15
-	VPSLLD        $0x08, Z18, Z18
-	VPADDD        Z18, Z17, Z17
-	VPSUBD.BCST   28(CX), Z17, Z17
-	VPSRAD        $0x10, Z15, Z16
-	VPADDD        Z16, Z17, Z17
-	VPANDD        Z0, Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VCVTDQ2PS     Z17, Z17
-	VMULPS        Z1, Z17, Z17
-	VADDPS        Z17, Z15, Z15
-	VMULPS.BCST   12(CX), Z19, Z16
-	VMULPS        Z16, Z15, Z15
-	VADDPS        192(AX), Z15, Z15
-	VMOVUPS       Z15, 192(AX)
-	ADDQ          $0x00000030, CX
-	TESTQ         R8, R8
-	JNZ           group58
+loop57:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z24, Z9
+	VPDPBUSD.BCST  20(BX), Z24, Z10
+	VPDPBUSD.BCST  24(BX), Z24, Z11
+	VPDPBUSD.BCST  28(BX), Z24, Z12
+	VPDPBUSD.BCST  32(BX), Z22, Z13
+	VPDPBUSD.BCST  36(BX), Z22, Z14
+	VPDPBUSD.BCST  40(BX), Z22, Z15
+	VPDPBUSD.BCST  44(BX), Z22, Z16
+	VPDPBUSD.BCST  48(BX), Z22, Z17
+	VPDPBUSD.BCST  52(BX), Z22, Z18
+	VPDPBUSD.BCST  56(BX), Z22, Z19
+	VPDPBUSD.BCST  60(BX), Z22, Z20
+	VPDPBUSD.BCST  64(BX), Z23, Z5
+	VPDPBUSD.BCST  68(BX), Z23, Z6
+	VPDPBUSD.BCST  72(BX), Z23, Z7
+	VPDPBUSD.BCST  76(BX), Z23, Z8
+	VPDPBUSD.BCST  80(BX), Z23, Z9
+	VPDPBUSD.BCST  84(BX), Z23, Z10
+	VPDPBUSD.BCST  88(BX), Z23, Z11
+	VPDPBUSD.BCST  92(BX), Z23, Z12
+	VPDPBUSD.BCST  96(BX), Z21, Z13
+	VPDPBUSD.BCST  100(BX), Z21, Z14
+	VPDPBUSD.BCST  104(BX), Z21, Z15
+	VPDPBUSD.BCST  108(BX), Z21, Z16
+	VPDPBUSD.BCST  112(BX), Z21, Z17
+	VPDPBUSD.BCST  116(BX), Z21, Z18
+	VPDPBUSD.BCST  120(BX), Z21, Z19
+	VPDPBUSD.BCST  124(BX), Z21, Z20
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop57
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z21
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    32(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z23
+	VMULPS         Z23, Z5, Z5
+	VADDPS         Z5, Z21, Z21
+	VMOVUPS        Z21, (AX)
+	VMOVUPS        64(AX), Z21
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    36(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z22, Z23
+	VMULPS         Z23, Z6, Z6
+	VADDPS         Z6, Z21, Z21
+	VMOVUPS        Z21, 64(AX)
+	VMOVUPS        128(AX), Z21
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    40(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z22, Z23
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z21, Z21
+	VMOVUPS        Z21, 128(AX)
+	VMOVUPS        192(AX), Z21
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    44(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z22, Z23
+	VMULPS         Z23, Z8, Z8
+	VADDPS         Z8, Z21, Z21
+	VMOVUPS        Z21, 192(AX)
+	VMOVUPS        256(AX), Z21
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    48(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z22, Z23
+	VMULPS         Z23, Z9, Z9
+	VADDPS         Z9, Z21, Z21
+	VMOVUPS        Z21, 256(AX)
+	VMOVUPS        320(AX), Z21
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    52(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z22, Z23
+	VMULPS         Z23, Z10, Z10
+	VADDPS         Z10, Z21, Z21
+	VMOVUPS        Z21, 320(AX)
+	VMOVUPS        384(AX), Z21
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    56(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z22, Z23
+	VMULPS         Z23, Z11, Z11
+	VADDPS         Z11, Z21, Z21
+	VMOVUPS        Z21, 384(AX)
+	VMOVUPS        448(AX), Z21
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    60(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z22, Z22
+	VMULPS         Z22, Z12, Z12
+	VADDPS         Z12, Z21, Z21
+	VMOVUPS        Z21, 448(AX)
+	ADDQ           $0x00000040, CX
+	TESTQ          R8, R8
+	JNZ            group56
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
+// func avx512Dot3x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
+	MOVQ         $0x00000008, R10
 
-group60:
-	MOVQ    R8, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R8
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
+group58:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
 	VPXORD  Z5, Z5, Z5
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
@@ -4085,20 +4403,3433 @@ group60:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
+loop59:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         24(DX), Z0, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPERMB         32(DX), Z1, Z26
+	VPMULTISHIFTQB Z26, Z3, Z26
+	VPANDD         Z4, Z26, Z26
+	VPERMB         32(DX), Z2, Z27
+	VPMULTISHIFTQB Z27, Z3, Z27
+	VPANDD         Z4, Z27, Z27
+	VPUNPCKLDQ     Z25, Z23, Z24
+	VPUNPCKHDQ     Z25, Z23, Z23
+	VPUNPCKLDQ     Z27, Z26, Z25
+	VPUNPCKHDQ     Z27, Z26, Z27
+	VPUNPCKLQDQ    Z25, Z24, Z26
+	VPUNPCKHQDQ    Z25, Z24, Z24
+	VPUNPCKLQDQ    Z27, Z23, Z25
+	VPUNPCKHQDQ    Z27, Z23, Z23
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z26, Z5
+	VPDPBUSD.BCST  4(BX), Z26, Z6
+	VPDPBUSD.BCST  8(BX), Z26, Z7
+	VPDPBUSD.BCST  12(BX), Z26, Z8
+	VPDPBUSD.BCST  16(BX), Z26, Z9
+	VPDPBUSD.BCST  20(BX), Z26, Z10
+	VPDPBUSD.BCST  24(BX), Z26, Z11
+	VPDPBUSD.BCST  28(BX), Z26, Z12
+	VPDPBUSD.BCST  32(BX), Z26, Z13
+	VPDPBUSD.BCST  36(BX), Z24, Z14
+	VPDPBUSD.BCST  40(BX), Z24, Z15
+	VPDPBUSD.BCST  44(BX), Z24, Z16
+	VPDPBUSD.BCST  48(BX), Z24, Z17
+	VPDPBUSD.BCST  52(BX), Z24, Z18
+	VPDPBUSD.BCST  56(BX), Z24, Z19
+	VPDPBUSD.BCST  60(BX), Z24, Z20
+	VPDPBUSD.BCST  64(BX), Z24, Z21
+	VPDPBUSD.BCST  68(BX), Z24, Z22
+	VPDPBUSD.BCST  72(BX), Z25, Z5
+	VPDPBUSD.BCST  76(BX), Z25, Z6
+	VPDPBUSD.BCST  80(BX), Z25, Z7
+	VPDPBUSD.BCST  84(BX), Z25, Z8
+	VPDPBUSD.BCST  88(BX), Z25, Z9
+	VPDPBUSD.BCST  92(BX), Z25, Z10
+	VPDPBUSD.BCST  96(BX), Z25, Z11
+	VPDPBUSD.BCST  100(BX), Z25, Z12
+	VPDPBUSD.BCST  104(BX), Z25, Z13
+	VPDPBUSD.BCST  108(BX), Z23, Z14
+	VPDPBUSD.BCST  112(BX), Z23, Z15
+	VPDPBUSD.BCST  116(BX), Z23, Z16
+	VPDPBUSD.BCST  120(BX), Z23, Z17
+	VPDPBUSD.BCST  124(BX), Z23, Z18
+	VPDPBUSD.BCST  128(BX), Z23, Z19
+	VPDPBUSD.BCST  132(BX), Z23, Z20
+	VPDPBUSD.BCST  136(BX), Z23, Z21
+	VPDPBUSD.BCST  140(BX), Z23, Z22
+	ADDQ           $0x00000090, BX
+	DECQ           R9
+	JNZ            loop59
+	VPADDD         Z14, Z5, Z5
+	VPADDD         Z15, Z6, Z6
+	VPADDD         Z16, Z7, Z7
+	VPADDD         Z17, Z8, Z8
+	VPADDD         Z18, Z9, Z9
+	VPADDD         Z19, Z10, Z10
+	VPADDD         Z20, Z11, Z11
+	VPADDD         Z21, Z12, Z12
+	VPADDD         Z22, Z13, Z13
+	VMOVDQU64      avx512Lanes<>+0(SB), Z23
+	VCVTPH2PS      (SI), Z24
+	VPERMPS        Z24, Z23, Z24
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z23
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    36(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z24, Z25
+	VMULPS         Z25, Z5, Z5
+	VADDPS         Z5, Z23, Z23
+	VMOVUPS        Z23, (AX)
+	VMOVUPS        64(AX), Z23
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    40(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z24, Z25
+	VMULPS         Z25, Z6, Z6
+	VADDPS         Z6, Z23, Z23
+	VMOVUPS        Z23, 64(AX)
+	VMOVUPS        128(AX), Z23
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    44(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z24, Z25
+	VMULPS         Z25, Z7, Z7
+	VADDPS         Z7, Z23, Z23
+	VMOVUPS        Z23, 128(AX)
+	VMOVUPS        192(AX), Z23
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    48(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z24, Z25
+	VMULPS         Z25, Z8, Z8
+	VADDPS         Z8, Z23, Z23
+	VMOVUPS        Z23, 192(AX)
+	VMOVUPS        256(AX), Z23
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    52(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z24, Z25
+	VMULPS         Z25, Z9, Z9
+	VADDPS         Z9, Z23, Z23
+	VMOVUPS        Z23, 256(AX)
+	VMOVUPS        320(AX), Z23
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    56(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z24, Z25
+	VMULPS         Z25, Z10, Z10
+	VADDPS         Z10, Z23, Z23
+	VMOVUPS        Z23, 320(AX)
+	VMOVUPS        384(AX), Z23
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    60(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z24, Z25
+	VMULPS         Z25, Z11, Z11
+	VADDPS         Z11, Z23, Z23
+	VMOVUPS        Z23, 384(AX)
+	VMOVUPS        448(AX), Z23
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    64(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z24, Z25
+	VMULPS         Z25, Z12, Z12
+	VADDPS         Z12, Z23, Z23
+	VMOVUPS        Z23, 448(AX)
+	VMOVUPS        512(AX), Z23
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    68(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z24, Z24
+	VMULPS         Z24, Z13, Z13
+	VADDPS         Z13, Z23, Z23
+	VMOVUPS        Z23, 512(AX)
+	ADDQ           $0x00000048, CX
+	TESTQ          R8, R8
+	JNZ            group58
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group60:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
 loop61:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z3, Z15
+	VPANDD         Z4, Z15, Z15
+	VPERMB         24(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         32(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z3, Z18
+	VPANDD         Z4, Z18, Z18
+	VPERMB         32(DX), Z2, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPUNPCKLDQ     Z17, Z15, Z16
+	VPUNPCKHDQ     Z17, Z15, Z15
+	VPUNPCKLDQ     Z19, Z18, Z17
+	VPUNPCKHDQ     Z19, Z18, Z19
+	VPUNPCKLQDQ    Z17, Z16, Z18
+	VPUNPCKHQDQ    Z17, Z16, Z16
+	VPUNPCKLQDQ    Z19, Z15, Z17
+	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z18, Z5
+	VPDPBUSD.BCST  4(BX), Z18, Z6
+	VPDPBUSD.BCST  8(BX), Z18, Z7
+	VPDPBUSD.BCST  12(BX), Z18, Z8
+	VPDPBUSD.BCST  16(BX), Z18, Z9
+	VPDPBUSD.BCST  20(BX), Z18, Z10
+	VPDPBUSD.BCST  24(BX), Z18, Z11
+	VPDPBUSD.BCST  28(BX), Z18, Z12
+	VPDPBUSD.BCST  32(BX), Z18, Z13
+	VPDPBUSD.BCST  36(BX), Z18, Z14
+	VPDPBUSD.BCST  40(BX), Z16, Z5
+	VPDPBUSD.BCST  44(BX), Z16, Z6
+	VPDPBUSD.BCST  48(BX), Z16, Z7
+	VPDPBUSD.BCST  52(BX), Z16, Z8
+	VPDPBUSD.BCST  56(BX), Z16, Z9
+	VPDPBUSD.BCST  60(BX), Z16, Z10
+	VPDPBUSD.BCST  64(BX), Z16, Z11
+	VPDPBUSD.BCST  68(BX), Z16, Z12
+	VPDPBUSD.BCST  72(BX), Z16, Z13
+	VPDPBUSD.BCST  76(BX), Z16, Z14
+	VPDPBUSD.BCST  80(BX), Z17, Z5
+	VPDPBUSD.BCST  84(BX), Z17, Z6
+	VPDPBUSD.BCST  88(BX), Z17, Z7
+	VPDPBUSD.BCST  92(BX), Z17, Z8
+	VPDPBUSD.BCST  96(BX), Z17, Z9
+	VPDPBUSD.BCST  100(BX), Z17, Z10
+	VPDPBUSD.BCST  104(BX), Z17, Z11
+	VPDPBUSD.BCST  108(BX), Z17, Z12
+	VPDPBUSD.BCST  112(BX), Z17, Z13
+	VPDPBUSD.BCST  116(BX), Z17, Z14
+	VPDPBUSD.BCST  120(BX), Z15, Z5
+	VPDPBUSD.BCST  124(BX), Z15, Z6
+	VPDPBUSD.BCST  128(BX), Z15, Z7
+	VPDPBUSD.BCST  132(BX), Z15, Z8
+	VPDPBUSD.BCST  136(BX), Z15, Z9
+	VPDPBUSD.BCST  140(BX), Z15, Z10
+	VPDPBUSD.BCST  144(BX), Z15, Z11
+	VPDPBUSD.BCST  148(BX), Z15, Z12
+	VPDPBUSD.BCST  152(BX), Z15, Z13
+	VPDPBUSD.BCST  156(BX), Z15, Z14
+	ADDQ           $0x000000a0, BX
+	DECQ           R9
+	JNZ            loop61
+	VMOVDQU64      avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS      (SI), Z16
+	VPERMPS        Z16, Z15, Z16
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z15
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    40(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z16, Z17
+	VMULPS         Z17, Z5, Z5
+	VADDPS         Z5, Z15, Z15
+	VMOVUPS        Z15, (AX)
+	VMOVUPS        64(AX), Z15
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    44(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z16, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z15, Z15
+	VMOVUPS        Z15, 64(AX)
+	VMOVUPS        128(AX), Z15
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    48(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z16, Z17
+	VMULPS         Z17, Z7, Z7
+	VADDPS         Z7, Z15, Z15
+	VMOVUPS        Z15, 128(AX)
+	VMOVUPS        192(AX), Z15
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    52(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z16, Z17
+	VMULPS         Z17, Z8, Z8
+	VADDPS         Z8, Z15, Z15
+	VMOVUPS        Z15, 192(AX)
+	VMOVUPS        256(AX), Z15
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    56(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z16, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z15, Z15
+	VMOVUPS        Z15, 256(AX)
+	VMOVUPS        320(AX), Z15
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    60(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z16, Z17
+	VMULPS         Z17, Z10, Z10
+	VADDPS         Z10, Z15, Z15
+	VMOVUPS        Z15, 320(AX)
+	VMOVUPS        384(AX), Z15
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    64(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z16, Z17
+	VMULPS         Z17, Z11, Z11
+	VADDPS         Z11, Z15, Z15
+	VMOVUPS        Z15, 384(AX)
+	VMOVUPS        448(AX), Z15
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    68(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z16, Z17
+	VMULPS         Z17, Z12, Z12
+	VADDPS         Z12, Z15, Z15
+	VMOVUPS        Z15, 448(AX)
+	VMOVUPS        512(AX), Z15
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    72(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z16, Z17
+	VMULPS         Z17, Z13, Z13
+	VADDPS         Z13, Z15, Z15
+	VMOVUPS        Z15, 512(AX)
+	VMOVUPS        576(AX), Z15
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    76(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z16, Z16
+	VMULPS         Z16, Z14, Z14
+	VADDPS         Z14, Z15, Z15
+	VMOVUPS        Z15, 576(AX)
+	ADDQ           $0x00000050, CX
+	TESTQ          R8, R8
+	JNZ            group60
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group62:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop63:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z3, Z16
+	VPANDD         Z4, Z16, Z16
+	VPERMB         24(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z3, Z18
+	VPANDD         Z4, Z18, Z18
+	VPERMB         32(DX), Z1, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         32(DX), Z2, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z19, Z5
+	VPDPBUSD.BCST  4(BX), Z19, Z6
+	VPDPBUSD.BCST  8(BX), Z19, Z7
+	VPDPBUSD.BCST  12(BX), Z19, Z8
+	VPDPBUSD.BCST  16(BX), Z19, Z9
+	VPDPBUSD.BCST  20(BX), Z19, Z10
+	VPDPBUSD.BCST  24(BX), Z19, Z11
+	VPDPBUSD.BCST  28(BX), Z19, Z12
+	VPDPBUSD.BCST  32(BX), Z19, Z13
+	VPDPBUSD.BCST  36(BX), Z19, Z14
+	VPDPBUSD.BCST  40(BX), Z19, Z15
+	VPDPBUSD.BCST  44(BX), Z17, Z5
+	VPDPBUSD.BCST  48(BX), Z17, Z6
+	VPDPBUSD.BCST  52(BX), Z17, Z7
+	VPDPBUSD.BCST  56(BX), Z17, Z8
+	VPDPBUSD.BCST  60(BX), Z17, Z9
+	VPDPBUSD.BCST  64(BX), Z17, Z10
+	VPDPBUSD.BCST  68(BX), Z17, Z11
+	VPDPBUSD.BCST  72(BX), Z17, Z12
+	VPDPBUSD.BCST  76(BX), Z17, Z13
+	VPDPBUSD.BCST  80(BX), Z17, Z14
+	VPDPBUSD.BCST  84(BX), Z17, Z15
+	VPDPBUSD.BCST  88(BX), Z18, Z5
+	VPDPBUSD.BCST  92(BX), Z18, Z6
+	VPDPBUSD.BCST  96(BX), Z18, Z7
+	VPDPBUSD.BCST  100(BX), Z18, Z8
+	VPDPBUSD.BCST  104(BX), Z18, Z9
+	VPDPBUSD.BCST  108(BX), Z18, Z10
+	VPDPBUSD.BCST  112(BX), Z18, Z11
+	VPDPBUSD.BCST  116(BX), Z18, Z12
+	VPDPBUSD.BCST  120(BX), Z18, Z13
+	VPDPBUSD.BCST  124(BX), Z18, Z14
+	VPDPBUSD.BCST  128(BX), Z18, Z15
+	VPDPBUSD.BCST  132(BX), Z16, Z5
+	VPDPBUSD.BCST  136(BX), Z16, Z6
+	VPDPBUSD.BCST  140(BX), Z16, Z7
+	VPDPBUSD.BCST  144(BX), Z16, Z8
+	VPDPBUSD.BCST  148(BX), Z16, Z9
+	VPDPBUSD.BCST  152(BX), Z16, Z10
+	VPDPBUSD.BCST  156(BX), Z16, Z11
+	VPDPBUSD.BCST  160(BX), Z16, Z12
+	VPDPBUSD.BCST  164(BX), Z16, Z13
+	VPDPBUSD.BCST  168(BX), Z16, Z14
+	VPDPBUSD.BCST  172(BX), Z16, Z15
+	ADDQ           $0x000000b0, BX
+	DECQ           R9
+	JNZ            loop63
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    44(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    48(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    52(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    56(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    60(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    64(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z17, Z18
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	VMOVUPS        384(AX), Z16
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    68(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z17, Z18
+	VMULPS         Z18, Z11, Z11
+	VADDPS         Z11, Z16, Z16
+	VMOVUPS        Z16, 384(AX)
+	VMOVUPS        448(AX), Z16
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    72(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z17, Z18
+	VMULPS         Z18, Z12, Z12
+	VADDPS         Z12, Z16, Z16
+	VMOVUPS        Z16, 448(AX)
+	VMOVUPS        512(AX), Z16
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    76(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z17, Z18
+	VMULPS         Z18, Z13, Z13
+	VADDPS         Z13, Z16, Z16
+	VMOVUPS        Z16, 512(AX)
+	VMOVUPS        576(AX), Z16
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    80(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z17, Z18
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z16, Z16
+	VMOVUPS        Z16, 576(AX)
+	VMOVUPS        640(AX), Z16
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    84(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z17, Z17
+	VMULPS         Z17, Z15, Z15
+	VADDPS         Z15, Z16, Z16
+	VMOVUPS        Z16, 640(AX)
+	ADDQ           $0x00000058, CX
+	TESTQ          R8, R8
+	JNZ            group62
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group64:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop65:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         24(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         32(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         32(DX), Z2, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z20, Z5
+	VPDPBUSD.BCST  4(BX), Z20, Z6
+	VPDPBUSD.BCST  8(BX), Z20, Z7
+	VPDPBUSD.BCST  12(BX), Z20, Z8
+	VPDPBUSD.BCST  16(BX), Z20, Z9
+	VPDPBUSD.BCST  20(BX), Z20, Z10
+	VPDPBUSD.BCST  24(BX), Z20, Z11
+	VPDPBUSD.BCST  28(BX), Z20, Z12
+	VPDPBUSD.BCST  32(BX), Z20, Z13
+	VPDPBUSD.BCST  36(BX), Z20, Z14
+	VPDPBUSD.BCST  40(BX), Z20, Z15
+	VPDPBUSD.BCST  44(BX), Z20, Z16
+	VPDPBUSD.BCST  48(BX), Z18, Z5
+	VPDPBUSD.BCST  52(BX), Z18, Z6
+	VPDPBUSD.BCST  56(BX), Z18, Z7
+	VPDPBUSD.BCST  60(BX), Z18, Z8
+	VPDPBUSD.BCST  64(BX), Z18, Z9
+	VPDPBUSD.BCST  68(BX), Z18, Z10
+	VPDPBUSD.BCST  72(BX), Z18, Z11
+	VPDPBUSD.BCST  76(BX), Z18, Z12
+	VPDPBUSD.BCST  80(BX), Z18, Z13
+	VPDPBUSD.BCST  84(BX), Z18, Z14
+	VPDPBUSD.BCST  88(BX), Z18, Z15
+	VPDPBUSD.BCST  92(BX), Z18, Z16
+	VPDPBUSD.BCST  96(BX), Z19, Z5
+	VPDPBUSD.BCST  100(BX), Z19, Z6
+	VPDPBUSD.BCST  104(BX), Z19, Z7
+	VPDPBUSD.BCST  108(BX), Z19, Z8
+	VPDPBUSD.BCST  112(BX), Z19, Z9
+	VPDPBUSD.BCST  116(BX), Z19, Z10
+	VPDPBUSD.BCST  120(BX), Z19, Z11
+	VPDPBUSD.BCST  124(BX), Z19, Z12
+	VPDPBUSD.BCST  128(BX), Z19, Z13
+	VPDPBUSD.BCST  132(BX), Z19, Z14
+	VPDPBUSD.BCST  136(BX), Z19, Z15
+	VPDPBUSD.BCST  140(BX), Z19, Z16
+	VPDPBUSD.BCST  144(BX), Z17, Z5
+	VPDPBUSD.BCST  148(BX), Z17, Z6
+	VPDPBUSD.BCST  152(BX), Z17, Z7
+	VPDPBUSD.BCST  156(BX), Z17, Z8
+	VPDPBUSD.BCST  160(BX), Z17, Z9
+	VPDPBUSD.BCST  164(BX), Z17, Z10
+	VPDPBUSD.BCST  168(BX), Z17, Z11
+	VPDPBUSD.BCST  172(BX), Z17, Z12
+	VPDPBUSD.BCST  176(BX), Z17, Z13
+	VPDPBUSD.BCST  180(BX), Z17, Z14
+	VPDPBUSD.BCST  184(BX), Z17, Z15
+	VPDPBUSD.BCST  188(BX), Z17, Z16
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop65
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    48(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    52(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    56(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z18, Z19
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	VMOVUPS        192(AX), Z17
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    60(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z18, Z19
+	VMULPS         Z19, Z8, Z8
+	VADDPS         Z8, Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	VMOVUPS        256(AX), Z17
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    64(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z18, Z19
+	VMULPS         Z19, Z9, Z9
+	VADDPS         Z9, Z17, Z17
+	VMOVUPS        Z17, 256(AX)
+	VMOVUPS        320(AX), Z17
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    68(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z18, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z17, Z17
+	VMOVUPS        Z17, 320(AX)
+	VMOVUPS        384(AX), Z17
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    72(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z18, Z19
+	VMULPS         Z19, Z11, Z11
+	VADDPS         Z11, Z17, Z17
+	VMOVUPS        Z17, 384(AX)
+	VMOVUPS        448(AX), Z17
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    76(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z18, Z19
+	VMULPS         Z19, Z12, Z12
+	VADDPS         Z12, Z17, Z17
+	VMOVUPS        Z17, 448(AX)
+	VMOVUPS        512(AX), Z17
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    80(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z18, Z19
+	VMULPS         Z19, Z13, Z13
+	VADDPS         Z13, Z17, Z17
+	VMOVUPS        Z17, 512(AX)
+	VMOVUPS        576(AX), Z17
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    84(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z18, Z19
+	VMULPS         Z19, Z14, Z14
+	VADDPS         Z14, Z17, Z17
+	VMOVUPS        Z17, 576(AX)
+	VMOVUPS        640(AX), Z17
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    88(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z18, Z19
+	VMULPS         Z19, Z15, Z15
+	VADDPS         Z15, Z17, Z17
+	VMOVUPS        Z17, 640(AX)
+	VMOVUPS        704(AX), Z17
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    92(CX), Z16, Z16
+	VMULPS.BCST    44(CX), Z18, Z18
+	VMULPS         Z18, Z16, Z16
+	VADDPS         Z16, Z17, Z17
+	VMOVUPS        Z17, 704(AX)
+	ADDQ           $0x00000060, CX
+	TESTQ          R8, R8
+	JNZ            group64
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group66:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop67:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z3, Z18
+	VPANDD         Z4, Z18, Z18
+	VPERMB         24(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         32(DX), Z1, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         32(DX), Z2, Z22
+	VPMULTISHIFTQB Z22, Z3, Z22
+	VPANDD         Z4, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z21, Z5
+	VPDPBUSD.BCST  4(BX), Z21, Z6
+	VPDPBUSD.BCST  8(BX), Z21, Z7
+	VPDPBUSD.BCST  12(BX), Z21, Z8
+	VPDPBUSD.BCST  16(BX), Z21, Z9
+	VPDPBUSD.BCST  20(BX), Z21, Z10
+	VPDPBUSD.BCST  24(BX), Z21, Z11
+	VPDPBUSD.BCST  28(BX), Z21, Z12
+	VPDPBUSD.BCST  32(BX), Z21, Z13
+	VPDPBUSD.BCST  36(BX), Z21, Z14
+	VPDPBUSD.BCST  40(BX), Z21, Z15
+	VPDPBUSD.BCST  44(BX), Z21, Z16
+	VPDPBUSD.BCST  48(BX), Z21, Z17
+	VPDPBUSD.BCST  52(BX), Z19, Z5
+	VPDPBUSD.BCST  56(BX), Z19, Z6
+	VPDPBUSD.BCST  60(BX), Z19, Z7
+	VPDPBUSD.BCST  64(BX), Z19, Z8
+	VPDPBUSD.BCST  68(BX), Z19, Z9
+	VPDPBUSD.BCST  72(BX), Z19, Z10
+	VPDPBUSD.BCST  76(BX), Z19, Z11
+	VPDPBUSD.BCST  80(BX), Z19, Z12
+	VPDPBUSD.BCST  84(BX), Z19, Z13
+	VPDPBUSD.BCST  88(BX), Z19, Z14
+	VPDPBUSD.BCST  92(BX), Z19, Z15
+	VPDPBUSD.BCST  96(BX), Z19, Z16
+	VPDPBUSD.BCST  100(BX), Z19, Z17
+	VPDPBUSD.BCST  104(BX), Z20, Z5
+	VPDPBUSD.BCST  108(BX), Z20, Z6
+	VPDPBUSD.BCST  112(BX), Z20, Z7
+	VPDPBUSD.BCST  116(BX), Z20, Z8
+	VPDPBUSD.BCST  120(BX), Z20, Z9
+	VPDPBUSD.BCST  124(BX), Z20, Z10
+	VPDPBUSD.BCST  128(BX), Z20, Z11
+	VPDPBUSD.BCST  132(BX), Z20, Z12
+	VPDPBUSD.BCST  136(BX), Z20, Z13
+	VPDPBUSD.BCST  140(BX), Z20, Z14
+	VPDPBUSD.BCST  144(BX), Z20, Z15
+	VPDPBUSD.BCST  148(BX), Z20, Z16
+	VPDPBUSD.BCST  152(BX), Z20, Z17
+	VPDPBUSD.BCST  156(BX), Z18, Z5
+	VPDPBUSD.BCST  160(BX), Z18, Z6
+	VPDPBUSD.BCST  164(BX), Z18, Z7
+	VPDPBUSD.BCST  168(BX), Z18, Z8
+	VPDPBUSD.BCST  172(BX), Z18, Z9
+	VPDPBUSD.BCST  176(BX), Z18, Z10
+	VPDPBUSD.BCST  180(BX), Z18, Z11
+	VPDPBUSD.BCST  184(BX), Z18, Z12
+	VPDPBUSD.BCST  188(BX), Z18, Z13
+	VPDPBUSD.BCST  192(BX), Z18, Z14
+	VPDPBUSD.BCST  196(BX), Z18, Z15
+	VPDPBUSD.BCST  200(BX), Z18, Z16
+	VPDPBUSD.BCST  204(BX), Z18, Z17
+	ADDQ           $0x000000d0, BX
+	DECQ           R9
+	JNZ            loop67
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    52(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    56(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    60(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    64(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    68(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    72(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    76(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z19, Z20
+	VMULPS         Z20, Z11, Z11
+	VADDPS         Z11, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	VMOVUPS        448(AX), Z18
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    80(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z19, Z20
+	VMULPS         Z20, Z12, Z12
+	VADDPS         Z12, Z18, Z18
+	VMOVUPS        Z18, 448(AX)
+	VMOVUPS        512(AX), Z18
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    84(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z19, Z20
+	VMULPS         Z20, Z13, Z13
+	VADDPS         Z13, Z18, Z18
+	VMOVUPS        Z18, 512(AX)
+	VMOVUPS        576(AX), Z18
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    88(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z19, Z20
+	VMULPS         Z20, Z14, Z14
+	VADDPS         Z14, Z18, Z18
+	VMOVUPS        Z18, 576(AX)
+	VMOVUPS        640(AX), Z18
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    92(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z19, Z20
+	VMULPS         Z20, Z15, Z15
+	VADDPS         Z15, Z18, Z18
+	VMOVUPS        Z18, 640(AX)
+	VMOVUPS        704(AX), Z18
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    96(CX), Z16, Z16
+	VMULPS.BCST    44(CX), Z19, Z20
+	VMULPS         Z20, Z16, Z16
+	VADDPS         Z16, Z18, Z18
+	VMOVUPS        Z18, 704(AX)
+	VMOVUPS        768(AX), Z18
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    100(CX), Z17, Z17
+	VMULPS.BCST    48(CX), Z19, Z19
+	VMULPS         Z19, Z17, Z17
+	VADDPS         Z17, Z18, Z18
+	VMOVUPS        Z18, 768(AX)
+	ADDQ           $0x00000068, CX
+	TESTQ          R8, R8
+	JNZ            group66
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group68:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop69:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         24(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         32(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z3, Z22
+	VPANDD         Z4, Z22, Z22
+	VPERMB         32(DX), Z2, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPUNPCKLDQ     Z21, Z19, Z20
+	VPUNPCKHDQ     Z21, Z19, Z19
+	VPUNPCKLDQ     Z23, Z22, Z21
+	VPUNPCKHDQ     Z23, Z22, Z23
+	VPUNPCKLQDQ    Z21, Z20, Z22
+	VPUNPCKHQDQ    Z21, Z20, Z20
+	VPUNPCKLQDQ    Z23, Z19, Z21
+	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z22, Z5
+	VPDPBUSD.BCST  4(BX), Z22, Z6
+	VPDPBUSD.BCST  8(BX), Z22, Z7
+	VPDPBUSD.BCST  12(BX), Z22, Z8
+	VPDPBUSD.BCST  16(BX), Z22, Z9
+	VPDPBUSD.BCST  20(BX), Z22, Z10
+	VPDPBUSD.BCST  24(BX), Z22, Z11
+	VPDPBUSD.BCST  28(BX), Z22, Z12
+	VPDPBUSD.BCST  32(BX), Z22, Z13
+	VPDPBUSD.BCST  36(BX), Z22, Z14
+	VPDPBUSD.BCST  40(BX), Z22, Z15
+	VPDPBUSD.BCST  44(BX), Z22, Z16
+	VPDPBUSD.BCST  48(BX), Z22, Z17
+	VPDPBUSD.BCST  52(BX), Z22, Z18
+	VPDPBUSD.BCST  56(BX), Z20, Z5
+	VPDPBUSD.BCST  60(BX), Z20, Z6
+	VPDPBUSD.BCST  64(BX), Z20, Z7
+	VPDPBUSD.BCST  68(BX), Z20, Z8
+	VPDPBUSD.BCST  72(BX), Z20, Z9
+	VPDPBUSD.BCST  76(BX), Z20, Z10
+	VPDPBUSD.BCST  80(BX), Z20, Z11
+	VPDPBUSD.BCST  84(BX), Z20, Z12
+	VPDPBUSD.BCST  88(BX), Z20, Z13
+	VPDPBUSD.BCST  92(BX), Z20, Z14
+	VPDPBUSD.BCST  96(BX), Z20, Z15
+	VPDPBUSD.BCST  100(BX), Z20, Z16
+	VPDPBUSD.BCST  104(BX), Z20, Z17
+	VPDPBUSD.BCST  108(BX), Z20, Z18
+	VPDPBUSD.BCST  112(BX), Z21, Z5
+	VPDPBUSD.BCST  116(BX), Z21, Z6
+	VPDPBUSD.BCST  120(BX), Z21, Z7
+	VPDPBUSD.BCST  124(BX), Z21, Z8
+	VPDPBUSD.BCST  128(BX), Z21, Z9
+	VPDPBUSD.BCST  132(BX), Z21, Z10
+	VPDPBUSD.BCST  136(BX), Z21, Z11
+	VPDPBUSD.BCST  140(BX), Z21, Z12
+	VPDPBUSD.BCST  144(BX), Z21, Z13
+	VPDPBUSD.BCST  148(BX), Z21, Z14
+	VPDPBUSD.BCST  152(BX), Z21, Z15
+	VPDPBUSD.BCST  156(BX), Z21, Z16
+	VPDPBUSD.BCST  160(BX), Z21, Z17
+	VPDPBUSD.BCST  164(BX), Z21, Z18
+	VPDPBUSD.BCST  168(BX), Z19, Z5
+	VPDPBUSD.BCST  172(BX), Z19, Z6
+	VPDPBUSD.BCST  176(BX), Z19, Z7
+	VPDPBUSD.BCST  180(BX), Z19, Z8
+	VPDPBUSD.BCST  184(BX), Z19, Z9
+	VPDPBUSD.BCST  188(BX), Z19, Z10
+	VPDPBUSD.BCST  192(BX), Z19, Z11
+	VPDPBUSD.BCST  196(BX), Z19, Z12
+	VPDPBUSD.BCST  200(BX), Z19, Z13
+	VPDPBUSD.BCST  204(BX), Z19, Z14
+	VPDPBUSD.BCST  208(BX), Z19, Z15
+	VPDPBUSD.BCST  212(BX), Z19, Z16
+	VPDPBUSD.BCST  216(BX), Z19, Z17
+	VPDPBUSD.BCST  220(BX), Z19, Z18
+	ADDQ           $0x000000e0, BX
+	DECQ           R9
+	JNZ            loop69
+	VMOVDQU64      avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS      (SI), Z20
+	VPERMPS        Z20, Z19, Z20
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z19
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    56(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z20, Z21
+	VMULPS         Z21, Z5, Z5
+	VADDPS         Z5, Z19, Z19
+	VMOVUPS        Z19, (AX)
+	VMOVUPS        64(AX), Z19
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    60(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z20, Z21
+	VMULPS         Z21, Z6, Z6
+	VADDPS         Z6, Z19, Z19
+	VMOVUPS        Z19, 64(AX)
+	VMOVUPS        128(AX), Z19
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    64(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z20, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z19, Z19
+	VMOVUPS        Z19, 128(AX)
+	VMOVUPS        192(AX), Z19
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    68(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z20, Z21
+	VMULPS         Z21, Z8, Z8
+	VADDPS         Z8, Z19, Z19
+	VMOVUPS        Z19, 192(AX)
+	VMOVUPS        256(AX), Z19
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    72(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z20, Z21
+	VMULPS         Z21, Z9, Z9
+	VADDPS         Z9, Z19, Z19
+	VMOVUPS        Z19, 256(AX)
+	VMOVUPS        320(AX), Z19
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    76(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z20, Z21
+	VMULPS         Z21, Z10, Z10
+	VADDPS         Z10, Z19, Z19
+	VMOVUPS        Z19, 320(AX)
+	VMOVUPS        384(AX), Z19
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    80(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z20, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z19, Z19
+	VMOVUPS        Z19, 384(AX)
+	VMOVUPS        448(AX), Z19
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    84(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z20, Z21
+	VMULPS         Z21, Z12, Z12
+	VADDPS         Z12, Z19, Z19
+	VMOVUPS        Z19, 448(AX)
+	VMOVUPS        512(AX), Z19
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    88(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z20, Z21
+	VMULPS         Z21, Z13, Z13
+	VADDPS         Z13, Z19, Z19
+	VMOVUPS        Z19, 512(AX)
+	VMOVUPS        576(AX), Z19
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    92(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z20, Z21
+	VMULPS         Z21, Z14, Z14
+	VADDPS         Z14, Z19, Z19
+	VMOVUPS        Z19, 576(AX)
+	VMOVUPS        640(AX), Z19
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    96(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z20, Z21
+	VMULPS         Z21, Z15, Z15
+	VADDPS         Z15, Z19, Z19
+	VMOVUPS        Z19, 640(AX)
+	VMOVUPS        704(AX), Z19
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    100(CX), Z16, Z16
+	VMULPS.BCST    44(CX), Z20, Z21
+	VMULPS         Z21, Z16, Z16
+	VADDPS         Z16, Z19, Z19
+	VMOVUPS        Z19, 704(AX)
+	VMOVUPS        768(AX), Z19
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    104(CX), Z17, Z17
+	VMULPS.BCST    48(CX), Z20, Z21
+	VMULPS         Z21, Z17, Z17
+	VADDPS         Z17, Z19, Z19
+	VMOVUPS        Z19, 768(AX)
+	VMOVUPS        832(AX), Z19
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    108(CX), Z18, Z18
+	VMULPS.BCST    52(CX), Z20, Z20
+	VMULPS         Z20, Z18, Z18
+	VADDPS         Z18, Z19, Z19
+	VMOVUPS        Z19, 832(AX)
+	ADDQ           $0x00000070, CX
+	TESTQ          R8, R8
+	JNZ            group68
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group70:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop71:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         24(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z3, Z22
+	VPANDD         Z4, Z22, Z22
+	VPERMB         32(DX), Z1, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z2, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z23, Z5
+	VPDPBUSD.BCST  4(BX), Z23, Z6
+	VPDPBUSD.BCST  8(BX), Z23, Z7
+	VPDPBUSD.BCST  12(BX), Z23, Z8
+	VPDPBUSD.BCST  16(BX), Z23, Z9
+	VPDPBUSD.BCST  20(BX), Z23, Z10
+	VPDPBUSD.BCST  24(BX), Z23, Z11
+	VPDPBUSD.BCST  28(BX), Z23, Z12
+	VPDPBUSD.BCST  32(BX), Z23, Z13
+	VPDPBUSD.BCST  36(BX), Z23, Z14
+	VPDPBUSD.BCST  40(BX), Z23, Z15
+	VPDPBUSD.BCST  44(BX), Z23, Z16
+	VPDPBUSD.BCST  48(BX), Z23, Z17
+	VPDPBUSD.BCST  52(BX), Z23, Z18
+	VPDPBUSD.BCST  56(BX), Z23, Z19
+	VPDPBUSD.BCST  60(BX), Z21, Z5
+	VPDPBUSD.BCST  64(BX), Z21, Z6
+	VPDPBUSD.BCST  68(BX), Z21, Z7
+	VPDPBUSD.BCST  72(BX), Z21, Z8
+	VPDPBUSD.BCST  76(BX), Z21, Z9
+	VPDPBUSD.BCST  80(BX), Z21, Z10
+	VPDPBUSD.BCST  84(BX), Z21, Z11
+	VPDPBUSD.BCST  88(BX), Z21, Z12
+	VPDPBUSD.BCST  92(BX), Z21, Z13
+	VPDPBUSD.BCST  96(BX), Z21, Z14
+	VPDPBUSD.BCST  100(BX), Z21, Z15
+	VPDPBUSD.BCST  104(BX), Z21, Z16
+	VPDPBUSD.BCST  108(BX), Z21, Z17
+	VPDPBUSD.BCST  112(BX), Z21, Z18
+	VPDPBUSD.BCST  116(BX), Z21, Z19
+	VPDPBUSD.BCST  120(BX), Z22, Z5
+	VPDPBUSD.BCST  124(BX), Z22, Z6
+	VPDPBUSD.BCST  128(BX), Z22, Z7
+	VPDPBUSD.BCST  132(BX), Z22, Z8
+	VPDPBUSD.BCST  136(BX), Z22, Z9
+	VPDPBUSD.BCST  140(BX), Z22, Z10
+	VPDPBUSD.BCST  144(BX), Z22, Z11
+	VPDPBUSD.BCST  148(BX), Z22, Z12
+	VPDPBUSD.BCST  152(BX), Z22, Z13
+	VPDPBUSD.BCST  156(BX), Z22, Z14
+	VPDPBUSD.BCST  160(BX), Z22, Z15
+	VPDPBUSD.BCST  164(BX), Z22, Z16
+	VPDPBUSD.BCST  168(BX), Z22, Z17
+	VPDPBUSD.BCST  172(BX), Z22, Z18
+	VPDPBUSD.BCST  176(BX), Z22, Z19
+	VPDPBUSD.BCST  180(BX), Z20, Z5
+	VPDPBUSD.BCST  184(BX), Z20, Z6
+	VPDPBUSD.BCST  188(BX), Z20, Z7
+	VPDPBUSD.BCST  192(BX), Z20, Z8
+	VPDPBUSD.BCST  196(BX), Z20, Z9
+	VPDPBUSD.BCST  200(BX), Z20, Z10
+	VPDPBUSD.BCST  204(BX), Z20, Z11
+	VPDPBUSD.BCST  208(BX), Z20, Z12
+	VPDPBUSD.BCST  212(BX), Z20, Z13
+	VPDPBUSD.BCST  216(BX), Z20, Z14
+	VPDPBUSD.BCST  220(BX), Z20, Z15
+	VPDPBUSD.BCST  224(BX), Z20, Z16
+	VPDPBUSD.BCST  228(BX), Z20, Z17
+	VPDPBUSD.BCST  232(BX), Z20, Z18
+	VPDPBUSD.BCST  236(BX), Z20, Z19
+	ADDQ           $0x000000f0, BX
+	DECQ           R9
+	JNZ            loop71
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    60(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    64(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    68(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    72(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    76(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    80(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    84(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    88(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z21, Z22
+	VMULPS         Z22, Z12, Z12
+	VADDPS         Z12, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	VMOVUPS        512(AX), Z20
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    92(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z21, Z22
+	VMULPS         Z22, Z13, Z13
+	VADDPS         Z13, Z20, Z20
+	VMOVUPS        Z20, 512(AX)
+	VMOVUPS        576(AX), Z20
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    96(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z21, Z22
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z20, Z20
+	VMOVUPS        Z20, 576(AX)
+	VMOVUPS        640(AX), Z20
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    100(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z21, Z22
+	VMULPS         Z22, Z15, Z15
+	VADDPS         Z15, Z20, Z20
+	VMOVUPS        Z20, 640(AX)
+	VMOVUPS        704(AX), Z20
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    104(CX), Z16, Z16
+	VMULPS.BCST    44(CX), Z21, Z22
+	VMULPS         Z22, Z16, Z16
+	VADDPS         Z16, Z20, Z20
+	VMOVUPS        Z20, 704(AX)
+	VMOVUPS        768(AX), Z20
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    108(CX), Z17, Z17
+	VMULPS.BCST    48(CX), Z21, Z22
+	VMULPS         Z22, Z17, Z17
+	VADDPS         Z17, Z20, Z20
+	VMOVUPS        Z20, 768(AX)
+	VMOVUPS        832(AX), Z20
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    112(CX), Z18, Z18
+	VMULPS.BCST    52(CX), Z21, Z22
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z20, Z20
+	VMOVUPS        Z20, 832(AX)
+	VMOVUPS        896(AX), Z20
+	VCVTDQ2PS      Z19, Z19
+	VSUBPS.BCST    116(CX), Z19, Z19
+	VMULPS.BCST    56(CX), Z21, Z21
+	VMULPS         Z21, Z19, Z19
+	VADDPS         Z19, Z20, Z20
+	VMOVUPS        Z20, 896(AX)
+	ADDQ           $0x00000078, CX
+	TESTQ          R8, R8
+	JNZ            group70
+	VZEROUPPER
+	RET
+
+// func avx512Dot3x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group72:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop73:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z24, Z9
+	VPDPBUSD.BCST  20(BX), Z24, Z10
+	VPDPBUSD.BCST  24(BX), Z24, Z11
+	VPDPBUSD.BCST  28(BX), Z24, Z12
+	VPDPBUSD.BCST  32(BX), Z24, Z13
+	VPDPBUSD.BCST  36(BX), Z24, Z14
+	VPDPBUSD.BCST  40(BX), Z24, Z15
+	VPDPBUSD.BCST  44(BX), Z24, Z16
+	VPDPBUSD.BCST  48(BX), Z24, Z17
+	VPDPBUSD.BCST  52(BX), Z24, Z18
+	VPDPBUSD.BCST  56(BX), Z24, Z19
+	VPDPBUSD.BCST  60(BX), Z24, Z20
+	VPDPBUSD.BCST  64(BX), Z22, Z5
+	VPDPBUSD.BCST  68(BX), Z22, Z6
+	VPDPBUSD.BCST  72(BX), Z22, Z7
+	VPDPBUSD.BCST  76(BX), Z22, Z8
+	VPDPBUSD.BCST  80(BX), Z22, Z9
+	VPDPBUSD.BCST  84(BX), Z22, Z10
+	VPDPBUSD.BCST  88(BX), Z22, Z11
+	VPDPBUSD.BCST  92(BX), Z22, Z12
+	VPDPBUSD.BCST  96(BX), Z22, Z13
+	VPDPBUSD.BCST  100(BX), Z22, Z14
+	VPDPBUSD.BCST  104(BX), Z22, Z15
+	VPDPBUSD.BCST  108(BX), Z22, Z16
+	VPDPBUSD.BCST  112(BX), Z22, Z17
+	VPDPBUSD.BCST  116(BX), Z22, Z18
+	VPDPBUSD.BCST  120(BX), Z22, Z19
+	VPDPBUSD.BCST  124(BX), Z22, Z20
+	VPDPBUSD.BCST  128(BX), Z23, Z5
+	VPDPBUSD.BCST  132(BX), Z23, Z6
+	VPDPBUSD.BCST  136(BX), Z23, Z7
+	VPDPBUSD.BCST  140(BX), Z23, Z8
+	VPDPBUSD.BCST  144(BX), Z23, Z9
+	VPDPBUSD.BCST  148(BX), Z23, Z10
+	VPDPBUSD.BCST  152(BX), Z23, Z11
+	VPDPBUSD.BCST  156(BX), Z23, Z12
+	VPDPBUSD.BCST  160(BX), Z23, Z13
+	VPDPBUSD.BCST  164(BX), Z23, Z14
+	VPDPBUSD.BCST  168(BX), Z23, Z15
+	VPDPBUSD.BCST  172(BX), Z23, Z16
+	VPDPBUSD.BCST  176(BX), Z23, Z17
+	VPDPBUSD.BCST  180(BX), Z23, Z18
+	VPDPBUSD.BCST  184(BX), Z23, Z19
+	VPDPBUSD.BCST  188(BX), Z23, Z20
+	VPDPBUSD.BCST  192(BX), Z21, Z5
+	VPDPBUSD.BCST  196(BX), Z21, Z6
+	VPDPBUSD.BCST  200(BX), Z21, Z7
+	VPDPBUSD.BCST  204(BX), Z21, Z8
+	VPDPBUSD.BCST  208(BX), Z21, Z9
+	VPDPBUSD.BCST  212(BX), Z21, Z10
+	VPDPBUSD.BCST  216(BX), Z21, Z11
+	VPDPBUSD.BCST  220(BX), Z21, Z12
+	VPDPBUSD.BCST  224(BX), Z21, Z13
+	VPDPBUSD.BCST  228(BX), Z21, Z14
+	VPDPBUSD.BCST  232(BX), Z21, Z15
+	VPDPBUSD.BCST  236(BX), Z21, Z16
+	VPDPBUSD.BCST  240(BX), Z21, Z17
+	VPDPBUSD.BCST  244(BX), Z21, Z18
+	VPDPBUSD.BCST  248(BX), Z21, Z19
+	VPDPBUSD.BCST  252(BX), Z21, Z20
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop73
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z21
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    64(CX), Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z23
+	VMULPS         Z23, Z5, Z5
+	VADDPS         Z5, Z21, Z21
+	VMOVUPS        Z21, (AX)
+	VMOVUPS        64(AX), Z21
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    68(CX), Z6, Z6
+	VMULPS.BCST    4(CX), Z22, Z23
+	VMULPS         Z23, Z6, Z6
+	VADDPS         Z6, Z21, Z21
+	VMOVUPS        Z21, 64(AX)
+	VMOVUPS        128(AX), Z21
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    72(CX), Z7, Z7
+	VMULPS.BCST    8(CX), Z22, Z23
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z21, Z21
+	VMOVUPS        Z21, 128(AX)
+	VMOVUPS        192(AX), Z21
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    76(CX), Z8, Z8
+	VMULPS.BCST    12(CX), Z22, Z23
+	VMULPS         Z23, Z8, Z8
+	VADDPS         Z8, Z21, Z21
+	VMOVUPS        Z21, 192(AX)
+	VMOVUPS        256(AX), Z21
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    80(CX), Z9, Z9
+	VMULPS.BCST    16(CX), Z22, Z23
+	VMULPS         Z23, Z9, Z9
+	VADDPS         Z9, Z21, Z21
+	VMOVUPS        Z21, 256(AX)
+	VMOVUPS        320(AX), Z21
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    84(CX), Z10, Z10
+	VMULPS.BCST    20(CX), Z22, Z23
+	VMULPS         Z23, Z10, Z10
+	VADDPS         Z10, Z21, Z21
+	VMOVUPS        Z21, 320(AX)
+	VMOVUPS        384(AX), Z21
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    88(CX), Z11, Z11
+	VMULPS.BCST    24(CX), Z22, Z23
+	VMULPS         Z23, Z11, Z11
+	VADDPS         Z11, Z21, Z21
+	VMOVUPS        Z21, 384(AX)
+	VMOVUPS        448(AX), Z21
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    92(CX), Z12, Z12
+	VMULPS.BCST    28(CX), Z22, Z23
+	VMULPS         Z23, Z12, Z12
+	VADDPS         Z12, Z21, Z21
+	VMOVUPS        Z21, 448(AX)
+	VMOVUPS        512(AX), Z21
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    96(CX), Z13, Z13
+	VMULPS.BCST    32(CX), Z22, Z23
+	VMULPS         Z23, Z13, Z13
+	VADDPS         Z13, Z21, Z21
+	VMOVUPS        Z21, 512(AX)
+	VMOVUPS        576(AX), Z21
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    100(CX), Z14, Z14
+	VMULPS.BCST    36(CX), Z22, Z23
+	VMULPS         Z23, Z14, Z14
+	VADDPS         Z14, Z21, Z21
+	VMOVUPS        Z21, 576(AX)
+	VMOVUPS        640(AX), Z21
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    104(CX), Z15, Z15
+	VMULPS.BCST    40(CX), Z22, Z23
+	VMULPS         Z23, Z15, Z15
+	VADDPS         Z15, Z21, Z21
+	VMOVUPS        Z21, 640(AX)
+	VMOVUPS        704(AX), Z21
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    108(CX), Z16, Z16
+	VMULPS.BCST    44(CX), Z22, Z23
+	VMULPS         Z23, Z16, Z16
+	VADDPS         Z16, Z21, Z21
+	VMOVUPS        Z21, 704(AX)
+	VMOVUPS        768(AX), Z21
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    112(CX), Z17, Z17
+	VMULPS.BCST    48(CX), Z22, Z23
+	VMULPS         Z23, Z17, Z17
+	VADDPS         Z17, Z21, Z21
+	VMOVUPS        Z21, 768(AX)
+	VMOVUPS        832(AX), Z21
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    116(CX), Z18, Z18
+	VMULPS.BCST    52(CX), Z22, Z23
+	VMULPS         Z23, Z18, Z18
+	VADDPS         Z18, Z21, Z21
+	VMOVUPS        Z21, 832(AX)
+	VMOVUPS        896(AX), Z21
+	VCVTDQ2PS      Z19, Z19
+	VSUBPS.BCST    120(CX), Z19, Z19
+	VMULPS.BCST    56(CX), Z22, Z23
+	VMULPS         Z23, Z19, Z19
+	VADDPS         Z19, Z21, Z21
+	VMOVUPS        Z21, 896(AX)
+	VMOVUPS        960(AX), Z21
+	VCVTDQ2PS      Z20, Z20
+	VSUBPS.BCST    124(CX), Z20, Z20
+	VMULPS.BCST    60(CX), Z22, Z22
+	VMULPS         Z22, Z20, Z20
+	VADDPS         Z20, Z21, Z21
+	VMOVUPS        Z21, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R8, R8
+	JNZ            group72
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group74:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop75:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z22, Z9
+	VPDPBUSD.BCST  20(BX), Z22, Z10
+	VPDPBUSD.BCST  24(BX), Z22, Z11
+	VPDPBUSD.BCST  28(BX), Z22, Z12
+	VPDPBUSD.BCST  32(BX), Z23, Z13
+	VPDPBUSD.BCST  36(BX), Z23, Z14
+	VPDPBUSD.BCST  40(BX), Z23, Z15
+	VPDPBUSD.BCST  44(BX), Z23, Z16
+	VPDPBUSD.BCST  48(BX), Z21, Z17
+	VPDPBUSD.BCST  52(BX), Z21, Z18
+	VPDPBUSD.BCST  56(BX), Z21, Z19
+	VPDPBUSD.BCST  60(BX), Z21, Z20
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop75
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z12, Z8, Z8
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z21
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z23
+	VPSLLD         $0x08, Z6, Z6
+	VPADDD         Z6, Z5, Z5
+	VPSUBD.BCST    8(CX), Z5, Z5
+	VPSLLD         $0x08, Z8, Z8
+	VPADDD         Z8, Z7, Z7
+	VPSUBD.BCST    4(CX), Z7, Z7
+	VPSRAD         $0x10, Z5, Z6
+	VPADDD         Z6, Z7, Z7
+	VPANDD         Z21, Z5, Z5
+	VCVTDQ2PS      Z5, Z5
+	VCVTDQ2PS      Z7, Z7
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         (AX), Z5, Z5
+	VMOVUPS        Z5, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R8, R8
+	JNZ            group74
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group76:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop77:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z24, Z9
+	VPDPBUSD.BCST  20(BX), Z24, Z10
+	VPDPBUSD.BCST  24(BX), Z24, Z11
+	VPDPBUSD.BCST  28(BX), Z24, Z12
+	VPDPBUSD.BCST  32(BX), Z22, Z13
+	VPDPBUSD.BCST  36(BX), Z22, Z14
+	VPDPBUSD.BCST  40(BX), Z22, Z15
+	VPDPBUSD.BCST  44(BX), Z22, Z16
+	VPDPBUSD.BCST  48(BX), Z22, Z17
+	VPDPBUSD.BCST  52(BX), Z22, Z18
+	VPDPBUSD.BCST  56(BX), Z22, Z19
+	VPDPBUSD.BCST  60(BX), Z22, Z20
+	VPDPBUSD.BCST  64(BX), Z23, Z5
+	VPDPBUSD.BCST  68(BX), Z23, Z6
+	VPDPBUSD.BCST  72(BX), Z23, Z7
+	VPDPBUSD.BCST  76(BX), Z23, Z8
+	VPDPBUSD.BCST  80(BX), Z23, Z9
+	VPDPBUSD.BCST  84(BX), Z23, Z10
+	VPDPBUSD.BCST  88(BX), Z23, Z11
+	VPDPBUSD.BCST  92(BX), Z23, Z12
+	VPDPBUSD.BCST  96(BX), Z21, Z13
+	VPDPBUSD.BCST  100(BX), Z21, Z14
+	VPDPBUSD.BCST  104(BX), Z21, Z15
+	VPDPBUSD.BCST  108(BX), Z21, Z16
+	VPDPBUSD.BCST  112(BX), Z21, Z17
+	VPDPBUSD.BCST  116(BX), Z21, Z18
+	VPDPBUSD.BCST  120(BX), Z21, Z19
+	VPDPBUSD.BCST  124(BX), Z21, Z20
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop77
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z21
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z23
+	VPSLLD         $0x08, Z6, Z6
+	VPADDD         Z6, Z5, Z5
+	VPSUBD.BCST    16(CX), Z5, Z5
+	VPSLLD         $0x08, Z8, Z8
+	VPADDD         Z8, Z7, Z7
+	VPSUBD.BCST    8(CX), Z7, Z7
+	VPSRAD         $0x10, Z5, Z6
+	VPADDD         Z6, Z7, Z7
+	VPANDD         Z21, Z5, Z5
+	VCVTDQ2PS      Z5, Z5
+	VCVTDQ2PS      Z7, Z7
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         (AX), Z5, Z5
+	VMOVUPS        Z5, (AX)
+	VPSLLD         $0x08, Z10, Z10
+	VPADDD         Z10, Z9, Z9
+	VPSUBD.BCST    20(CX), Z9, Z9
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    12(CX), Z11, Z11
+	VPSRAD         $0x10, Z9, Z10
+	VPADDD         Z10, Z11, Z11
+	VPANDD         Z21, Z9, Z9
+	VCVTDQ2PS      Z9, Z9
+	VCVTDQ2PS      Z11, Z11
+	VMULPS         Z23, Z11, Z11
+	VADDPS         Z11, Z9, Z9
+	VMULPS.BCST    4(CX), Z22, Z10
+	VMULPS         Z10, Z9, Z9
+	VADDPS         64(AX), Z9, Z9
+	VMOVUPS        Z9, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group76
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group78:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop79:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z3, Z17
+	VPANDD         Z4, Z17, Z17
+	VPERMB         24(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z3, Z19
+	VPANDD         Z4, Z19, Z19
+	VPERMB         32(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z3, Z20
+	VPANDD         Z4, Z20, Z20
+	VPERMB         32(DX), Z2, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z20, Z5
+	VPDPBUSD.BCST  4(BX), Z20, Z6
+	VPDPBUSD.BCST  8(BX), Z20, Z7
+	VPDPBUSD.BCST  12(BX), Z20, Z8
+	VPDPBUSD.BCST  16(BX), Z20, Z9
+	VPDPBUSD.BCST  20(BX), Z20, Z10
+	VPDPBUSD.BCST  24(BX), Z20, Z11
+	VPDPBUSD.BCST  28(BX), Z20, Z12
+	VPDPBUSD.BCST  32(BX), Z20, Z13
+	VPDPBUSD.BCST  36(BX), Z20, Z14
+	VPDPBUSD.BCST  40(BX), Z20, Z15
+	VPDPBUSD.BCST  44(BX), Z20, Z16
+	VPDPBUSD.BCST  48(BX), Z18, Z5
+	VPDPBUSD.BCST  52(BX), Z18, Z6
+	VPDPBUSD.BCST  56(BX), Z18, Z7
+	VPDPBUSD.BCST  60(BX), Z18, Z8
+	VPDPBUSD.BCST  64(BX), Z18, Z9
+	VPDPBUSD.BCST  68(BX), Z18, Z10
+	VPDPBUSD.BCST  72(BX), Z18, Z11
+	VPDPBUSD.BCST  76(BX), Z18, Z12
+	VPDPBUSD.BCST  80(BX), Z18, Z13
+	VPDPBUSD.BCST  84(BX), Z18, Z14
+	VPDPBUSD.BCST  88(BX), Z18, Z15
+	VPDPBUSD.BCST  92(BX), Z18, Z16
+	VPDPBUSD.BCST  96(BX), Z19, Z5
+	VPDPBUSD.BCST  100(BX), Z19, Z6
+	VPDPBUSD.BCST  104(BX), Z19, Z7
+	VPDPBUSD.BCST  108(BX), Z19, Z8
+	VPDPBUSD.BCST  112(BX), Z19, Z9
+	VPDPBUSD.BCST  116(BX), Z19, Z10
+	VPDPBUSD.BCST  120(BX), Z19, Z11
+	VPDPBUSD.BCST  124(BX), Z19, Z12
+	VPDPBUSD.BCST  128(BX), Z19, Z13
+	VPDPBUSD.BCST  132(BX), Z19, Z14
+	VPDPBUSD.BCST  136(BX), Z19, Z15
+	VPDPBUSD.BCST  140(BX), Z19, Z16
+	VPDPBUSD.BCST  144(BX), Z17, Z5
+	VPDPBUSD.BCST  148(BX), Z17, Z6
+	VPDPBUSD.BCST  152(BX), Z17, Z7
+	VPDPBUSD.BCST  156(BX), Z17, Z8
+	VPDPBUSD.BCST  160(BX), Z17, Z9
+	VPDPBUSD.BCST  164(BX), Z17, Z10
+	VPDPBUSD.BCST  168(BX), Z17, Z11
+	VPDPBUSD.BCST  172(BX), Z17, Z12
+	VPDPBUSD.BCST  176(BX), Z17, Z13
+	VPDPBUSD.BCST  180(BX), Z17, Z14
+	VPDPBUSD.BCST  184(BX), Z17, Z15
+	VPDPBUSD.BCST  188(BX), Z17, Z16
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop79
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z17
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z19
+	VPSLLD         $0x08, Z6, Z6
+	VPADDD         Z6, Z5, Z5
+	VPSUBD.BCST    24(CX), Z5, Z5
+	VPSLLD         $0x08, Z8, Z8
+	VPADDD         Z8, Z7, Z7
+	VPSUBD.BCST    12(CX), Z7, Z7
+	VPSRAD         $0x10, Z5, Z6
+	VPADDD         Z6, Z7, Z7
+	VPANDD         Z17, Z5, Z5
+	VCVTDQ2PS      Z5, Z5
+	VCVTDQ2PS      Z7, Z7
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z5, Z5
+	VMULPS.BCST    (CX), Z18, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         (AX), Z5, Z5
+	VMOVUPS        Z5, (AX)
+	VPSLLD         $0x08, Z10, Z10
+	VPADDD         Z10, Z9, Z9
+	VPSUBD.BCST    28(CX), Z9, Z9
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    16(CX), Z11, Z11
+	VPSRAD         $0x10, Z9, Z10
+	VPADDD         Z10, Z11, Z11
+	VPANDD         Z17, Z9, Z9
+	VCVTDQ2PS      Z9, Z9
+	VCVTDQ2PS      Z11, Z11
+	VMULPS         Z19, Z11, Z11
+	VADDPS         Z11, Z9, Z9
+	VMULPS.BCST    4(CX), Z18, Z10
+	VMULPS         Z10, Z9, Z9
+	VADDPS         64(AX), Z9, Z9
+	VMOVUPS        Z9, 64(AX)
+	VPSLLD         $0x08, Z14, Z14
+	VPADDD         Z14, Z13, Z13
+	VPSUBD.BCST    32(CX), Z13, Z13
+	VPSLLD         $0x08, Z16, Z16
+	VPADDD         Z16, Z15, Z15
+	VPSUBD.BCST    20(CX), Z15, Z15
+	VPSRAD         $0x10, Z13, Z14
+	VPADDD         Z14, Z15, Z15
+	VPANDD         Z17, Z13, Z13
+	VCVTDQ2PS      Z13, Z13
+	VCVTDQ2PS      Z15, Z15
+	VMULPS         Z19, Z15, Z15
+	VADDPS         Z15, Z13, Z13
+	VMULPS.BCST    8(CX), Z18, Z14
+	VMULPS         Z14, Z13, Z13
+	VADDPS         128(AX), Z13, Z13
+	VMOVUPS        Z13, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R8, R8
+	JNZ            group78
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group80:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop81:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	VPERMB         (DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z3, Z21
+	VPANDD         Z4, Z21, Z21
+	VPERMB         24(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z3, Z23
+	VPANDD         Z4, Z23, Z23
+	VPERMB         32(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z3, Z24
+	VPANDD         Z4, Z24, Z24
+	VPERMB         32(DX), Z2, Z25
+	VPMULTISHIFTQB Z25, Z3, Z25
+	VPANDD         Z4, Z25, Z25
+	VPUNPCKLDQ     Z23, Z21, Z22
+	VPUNPCKHDQ     Z23, Z21, Z21
+	VPUNPCKLDQ     Z25, Z24, Z23
+	VPUNPCKHDQ     Z25, Z24, Z25
+	VPUNPCKLQDQ    Z23, Z22, Z24
+	VPUNPCKHQDQ    Z23, Z22, Z22
+	VPUNPCKLQDQ    Z25, Z21, Z23
+	VPUNPCKHQDQ    Z25, Z21, Z21
+	ADDQ           $0x00000060, DX
+	VPDPBUSD.BCST  (BX), Z24, Z5
+	VPDPBUSD.BCST  4(BX), Z24, Z6
+	VPDPBUSD.BCST  8(BX), Z24, Z7
+	VPDPBUSD.BCST  12(BX), Z24, Z8
+	VPDPBUSD.BCST  16(BX), Z24, Z9
+	VPDPBUSD.BCST  20(BX), Z24, Z10
+	VPDPBUSD.BCST  24(BX), Z24, Z11
+	VPDPBUSD.BCST  28(BX), Z24, Z12
+	VPDPBUSD.BCST  32(BX), Z24, Z13
+	VPDPBUSD.BCST  36(BX), Z24, Z14
+	VPDPBUSD.BCST  40(BX), Z24, Z15
+	VPDPBUSD.BCST  44(BX), Z24, Z16
+	VPDPBUSD.BCST  48(BX), Z24, Z17
+	VPDPBUSD.BCST  52(BX), Z24, Z18
+	VPDPBUSD.BCST  56(BX), Z24, Z19
+	VPDPBUSD.BCST  60(BX), Z24, Z20
+	VPDPBUSD.BCST  64(BX), Z22, Z5
+	VPDPBUSD.BCST  68(BX), Z22, Z6
+	VPDPBUSD.BCST  72(BX), Z22, Z7
+	VPDPBUSD.BCST  76(BX), Z22, Z8
+	VPDPBUSD.BCST  80(BX), Z22, Z9
+	VPDPBUSD.BCST  84(BX), Z22, Z10
+	VPDPBUSD.BCST  88(BX), Z22, Z11
+	VPDPBUSD.BCST  92(BX), Z22, Z12
+	VPDPBUSD.BCST  96(BX), Z22, Z13
+	VPDPBUSD.BCST  100(BX), Z22, Z14
+	VPDPBUSD.BCST  104(BX), Z22, Z15
+	VPDPBUSD.BCST  108(BX), Z22, Z16
+	VPDPBUSD.BCST  112(BX), Z22, Z17
+	VPDPBUSD.BCST  116(BX), Z22, Z18
+	VPDPBUSD.BCST  120(BX), Z22, Z19
+	VPDPBUSD.BCST  124(BX), Z22, Z20
+	VPDPBUSD.BCST  128(BX), Z23, Z5
+	VPDPBUSD.BCST  132(BX), Z23, Z6
+	VPDPBUSD.BCST  136(BX), Z23, Z7
+	VPDPBUSD.BCST  140(BX), Z23, Z8
+	VPDPBUSD.BCST  144(BX), Z23, Z9
+	VPDPBUSD.BCST  148(BX), Z23, Z10
+	VPDPBUSD.BCST  152(BX), Z23, Z11
+	VPDPBUSD.BCST  156(BX), Z23, Z12
+	VPDPBUSD.BCST  160(BX), Z23, Z13
+	VPDPBUSD.BCST  164(BX), Z23, Z14
+	VPDPBUSD.BCST  168(BX), Z23, Z15
+	VPDPBUSD.BCST  172(BX), Z23, Z16
+	VPDPBUSD.BCST  176(BX), Z23, Z17
+	VPDPBUSD.BCST  180(BX), Z23, Z18
+	VPDPBUSD.BCST  184(BX), Z23, Z19
+	VPDPBUSD.BCST  188(BX), Z23, Z20
+	VPDPBUSD.BCST  192(BX), Z21, Z5
+	VPDPBUSD.BCST  196(BX), Z21, Z6
+	VPDPBUSD.BCST  200(BX), Z21, Z7
+	VPDPBUSD.BCST  204(BX), Z21, Z8
+	VPDPBUSD.BCST  208(BX), Z21, Z9
+	VPDPBUSD.BCST  212(BX), Z21, Z10
+	VPDPBUSD.BCST  216(BX), Z21, Z11
+	VPDPBUSD.BCST  220(BX), Z21, Z12
+	VPDPBUSD.BCST  224(BX), Z21, Z13
+	VPDPBUSD.BCST  228(BX), Z21, Z14
+	VPDPBUSD.BCST  232(BX), Z21, Z15
+	VPDPBUSD.BCST  236(BX), Z21, Z16
+	VPDPBUSD.BCST  240(BX), Z21, Z17
+	VPDPBUSD.BCST  244(BX), Z21, Z18
+	VPDPBUSD.BCST  248(BX), Z21, Z19
+	VPDPBUSD.BCST  252(BX), Z21, Z20
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop81
+	VMOVDQU64      avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS      (SI), Z22
+	VPERMPS        Z22, Z21, Z22
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z21
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z23
+	VPSLLD         $0x08, Z6, Z6
+	VPADDD         Z6, Z5, Z5
+	VPSUBD.BCST    32(CX), Z5, Z5
+	VPSLLD         $0x08, Z8, Z8
+	VPADDD         Z8, Z7, Z7
+	VPSUBD.BCST    16(CX), Z7, Z7
+	VPSRAD         $0x10, Z5, Z6
+	VPADDD         Z6, Z7, Z7
+	VPANDD         Z21, Z5, Z5
+	VCVTDQ2PS      Z5, Z5
+	VCVTDQ2PS      Z7, Z7
+	VMULPS         Z23, Z7, Z7
+	VADDPS         Z7, Z5, Z5
+	VMULPS.BCST    (CX), Z22, Z6
+	VMULPS         Z6, Z5, Z5
+	VADDPS         (AX), Z5, Z5
+	VMOVUPS        Z5, (AX)
+	VPSLLD         $0x08, Z10, Z10
+	VPADDD         Z10, Z9, Z9
+	VPSUBD.BCST    36(CX), Z9, Z9
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    20(CX), Z11, Z11
+	VPSRAD         $0x10, Z9, Z10
+	VPADDD         Z10, Z11, Z11
+	VPANDD         Z21, Z9, Z9
+	VCVTDQ2PS      Z9, Z9
+	VCVTDQ2PS      Z11, Z11
+	VMULPS         Z23, Z11, Z11
+	VADDPS         Z11, Z9, Z9
+	VMULPS.BCST    4(CX), Z22, Z10
+	VMULPS         Z10, Z9, Z9
+	VADDPS         64(AX), Z9, Z9
+	VMOVUPS        Z9, 64(AX)
+	VPSLLD         $0x08, Z14, Z14
+	VPADDD         Z14, Z13, Z13
+	VPSUBD.BCST    40(CX), Z13, Z13
+	VPSLLD         $0x08, Z16, Z16
+	VPADDD         Z16, Z15, Z15
+	VPSUBD.BCST    24(CX), Z15, Z15
+	VPSRAD         $0x10, Z13, Z14
+	VPADDD         Z14, Z15, Z15
+	VPANDD         Z21, Z13, Z13
+	VCVTDQ2PS      Z13, Z13
+	VCVTDQ2PS      Z15, Z15
+	VMULPS         Z23, Z15, Z15
+	VADDPS         Z15, Z13, Z13
+	VMULPS.BCST    8(CX), Z22, Z14
+	VMULPS         Z14, Z13, Z13
+	VADDPS         128(AX), Z13, Z13
+	VMOVUPS        Z13, 128(AX)
+	VPSLLD         $0x08, Z18, Z18
+	VPADDD         Z18, Z17, Z17
+	VPSUBD.BCST    44(CX), Z17, Z17
+	VPSLLD         $0x08, Z20, Z20
+	VPADDD         Z20, Z19, Z19
+	VPSUBD.BCST    28(CX), Z19, Z19
+	VPSRAD         $0x10, Z17, Z18
+	VPADDD         Z18, Z19, Z19
+	VPANDD         Z21, Z17, Z17
+	VCVTDQ2PS      Z17, Z17
+	VCVTDQ2PS      Z19, Z19
+	VMULPS         Z23, Z19, Z19
+	VADDPS         Z19, Z17, Z17
+	VMULPS.BCST    12(CX), Z22, Z18
+	VMULPS         Z18, Z17, Z17
+	VADDPS         192(AX), Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group80
+	VZEROUPPER
+	RET
+
+// func avx512Spread3(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread3(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z2
+	VMOVDQU64    avx512Shift3<>+0(SB), Z3
+	MOVL         $0x07070707, BX
+	VPBROADCASTD BX, Z4
+
+loop82:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	VPERMB         (CX), Z0, Z5
+	VPMULTISHIFTQB Z5, Z3, Z5
+	VPANDD         Z4, Z5, Z5
+	VPERMB         24(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z3, Z7
+	VPANDD         Z4, Z7, Z7
+	VPERMB         32(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z3, Z8
+	VPANDD         Z4, Z8, Z8
+	VPERMB         32(CX), Z2, Z9
+	VPMULTISHIFTQB Z9, Z3, Z9
+	VPANDD         Z4, Z9, Z9
+	VPUNPCKLDQ     Z7, Z5, Z6
+	VPUNPCKHDQ     Z7, Z5, Z5
+	VPUNPCKLDQ     Z9, Z8, Z7
+	VPUNPCKHDQ     Z9, Z8, Z9
+	VPUNPCKLQDQ    Z7, Z6, Z8
+	VPUNPCKHQDQ    Z7, Z6, Z6
+	VPUNPCKLQDQ    Z9, Z5, Z7
+	VPUNPCKHQDQ    Z9, Z5, Z5
+	ADDQ           $0x00000060, CX
+	VMOVDQU64      Z8, (AX)
+	VMOVDQU64      Z6, 64(AX)
+	VMOVDQU64      Z7, 128(AX)
+	VMOVDQU64      Z5, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop82
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         acts+16(FP), DX
+	MOVQ         meta+24(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	VMOVUPS      (AX), Z1
+	MOVL         $0x0f0f0f0f, R9
+	VPBROADCASTD R9, Z6
+	MOVL         $0xf0f0f0f0, R9
+	VPBROADCASTD R9, Z7
+	VMOVDQU64    avx512Evens<>+0(SB), Z8
+	VMOVDQU64    avx512Odds<>+0(SB), Z9
+	MOVQ         $0x00000008, R10
+
+group83:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+
+loop84:
+	PREFETCHT1   8192(CX)
+	PREFETCHT0   2048(CX)
+	PREFETCHT1   8256(CX)
+	PREFETCHT0   2112(CX)
+	VPBROADCASTQ (DX), Z10
+	VPANDD       (CX), Z6, Z11
+	VPDPBUSD     Z10, Z11, Z2
+	VPANDD       64(CX), Z6, Z11
+	VPDPBUSD     Z10, Z11, Z3
+	VPBROADCASTQ 8(DX), Z10
+	VPANDD       (CX), Z7, Z11
+	VPDPBUSD     Z10, Z11, Z4
+	VPANDD       64(CX), Z7, Z11
+	VPDPBUSD     Z10, Z11, Z5
+	ADDQ         $0x00000080, CX
+	ADDQ         $0x00000010, DX
+	DECQ         R9
+	JNZ          loop84
+	VPSRAD       $0x04, Z4, Z4
+	VPADDD       Z4, Z2, Z2
+	VPSRAD       $0x04, Z5, Z5
+	VPADDD       Z5, Z3, Z3
+	VMOVDQA64    Z2, Z10
+	VPERMT2D     Z3, Z8, Z2
+	VPERMT2D     Z3, Z9, Z10
+	VPADDD       Z10, Z2, Z2
+	VCVTPH2PS    (SI), Z10
+	VPERMPS      Z10, Z0, Z10
+	ADDQ         DI, SI
+	VCVTDQ2PS    Z2, Z2
+	VSUBPS.BCST  4(BX), Z2, Z2
+	VMULPS.BCST  (BX), Z10, Z10
+	VMULPS       Z10, Z2, Z2
+	VADDPS       Z2, Z1, Z1
+	ADDQ         $0x00000008, BX
+	TESTQ        R8, R8
+	JNZ          group83
+	VMOVUPS      Z1, (AX)
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group85:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+
+loop86:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z11
+	VPERMT2D      64(DX), Z0, Z11
+	VPSRLD        $0x04, Z11, Z12
+	VPANDD        Z2, Z11, Z11
+	VPANDD        Z2, Z12, Z12
+	VMOVDQU64     (DX), Z13
+	VPERMT2D      64(DX), Z1, Z13
+	VPSRLD        $0x04, Z13, Z14
+	VPANDD        Z2, Z13, Z13
+	VPANDD        Z2, Z14, Z14
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z11, Z3
+	VPDPBUSD.BCST 4(BX), Z11, Z4
+	VPDPBUSD.BCST 8(BX), Z13, Z5
+	VPDPBUSD.BCST 12(BX), Z13, Z6
+	VPDPBUSD.BCST 16(BX), Z12, Z7
+	VPDPBUSD.BCST 20(BX), Z12, Z8
+	VPDPBUSD.BCST 24(BX), Z14, Z9
+	VPDPBUSD.BCST 28(BX), Z14, Z10
+	ADDQ          $0x00000020, BX
+	DECQ          R9
+	JNZ           loop86
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VPADDD        Z10, Z6, Z6
+	VPADDD        Z5, Z3, Z3
+	VPADDD        Z6, Z4, Z4
+	VMOVDQU64     avx512Lanes<>+0(SB), Z11
+	VCVTPH2PS     (SI), Z12
+	VPERMPS       Z12, Z11, Z12
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z11
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   8(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z12, Z13
+	VMULPS        Z13, Z3, Z3
+	VADDPS        Z3, Z11, Z11
+	VMOVUPS       Z11, (AX)
+	VMOVUPS       64(AX), Z11
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   12(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z12, Z12
+	VMULPS        Z12, Z4, Z4
+	VADDPS        Z4, Z11, Z11
+	VMOVUPS       Z11, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R8, R8
+	JNZ           group85
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group87:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop88:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z0, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z1, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z15, Z3
+	VPDPBUSD.BCST 4(BX), Z15, Z4
+	VPDPBUSD.BCST 8(BX), Z15, Z5
+	VPDPBUSD.BCST 12(BX), Z17, Z6
+	VPDPBUSD.BCST 16(BX), Z17, Z7
+	VPDPBUSD.BCST 20(BX), Z17, Z8
+	VPDPBUSD.BCST 24(BX), Z16, Z9
+	VPDPBUSD.BCST 28(BX), Z16, Z10
+	VPDPBUSD.BCST 32(BX), Z16, Z11
+	VPDPBUSD.BCST 36(BX), Z18, Z12
+	VPDPBUSD.BCST 40(BX), Z18, Z13
+	VPDPBUSD.BCST 44(BX), Z18, Z14
+	ADDQ          $0x00000030, BX
+	DECQ          R9
+	JNZ           loop88
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z12, Z6, Z6
+	VPADDD        Z13, Z7, Z7
+	VPADDD        Z14, Z8, Z8
+	VPADDD        Z6, Z3, Z3
+	VPADDD        Z7, Z4, Z4
+	VPADDD        Z8, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   12(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   16(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   20(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z16, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group87
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group89:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop90:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z21, Z7
+	VPDPBUSD.BCST 20(BX), Z21, Z8
+	VPDPBUSD.BCST 24(BX), Z21, Z9
+	VPDPBUSD.BCST 28(BX), Z21, Z10
+	VPDPBUSD.BCST 32(BX), Z20, Z11
+	VPDPBUSD.BCST 36(BX), Z20, Z12
+	VPDPBUSD.BCST 40(BX), Z20, Z13
+	VPDPBUSD.BCST 44(BX), Z20, Z14
+	VPDPBUSD.BCST 48(BX), Z22, Z15
+	VPDPBUSD.BCST 52(BX), Z22, Z16
+	VPDPBUSD.BCST 56(BX), Z22, Z17
+	VPDPBUSD.BCST 60(BX), Z22, Z18
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop90
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VPADDD        Z10, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z19
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   16(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z20, Z21
+	VMULPS        Z21, Z3, Z3
+	VADDPS        Z3, Z19, Z19
+	VMOVUPS       Z19, (AX)
+	VMOVUPS       64(AX), Z19
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   20(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z20, Z21
+	VMULPS        Z21, Z4, Z4
+	VADDPS        Z4, Z19, Z19
+	VMOVUPS       Z19, 64(AX)
+	VMOVUPS       128(AX), Z19
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   24(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z20, Z21
+	VMULPS        Z21, Z5, Z5
+	VADDPS        Z5, Z19, Z19
+	VMOVUPS       Z19, 128(AX)
+	VMOVUPS       192(AX), Z19
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   28(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z20, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z19, Z19
+	VMOVUPS       Z19, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R8, R8
+	JNZ           group89
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x5(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group91:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop92:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z13
+	VPERMT2D      64(DX), Z0, Z13
+	VPSRLD        $0x04, Z13, Z14
+	VPANDD        Z2, Z13, Z13
+	VPANDD        Z2, Z14, Z14
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z1, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z13, Z3
+	VPDPBUSD.BCST 4(BX), Z13, Z4
+	VPDPBUSD.BCST 8(BX), Z13, Z5
+	VPDPBUSD.BCST 12(BX), Z13, Z6
+	VPDPBUSD.BCST 16(BX), Z13, Z7
+	VPDPBUSD.BCST 20(BX), Z15, Z8
+	VPDPBUSD.BCST 24(BX), Z15, Z9
+	VPDPBUSD.BCST 28(BX), Z15, Z10
+	VPDPBUSD.BCST 32(BX), Z15, Z11
+	VPDPBUSD.BCST 36(BX), Z15, Z12
+	VPDPBUSD.BCST 40(BX), Z14, Z3
+	VPDPBUSD.BCST 44(BX), Z14, Z4
+	VPDPBUSD.BCST 48(BX), Z14, Z5
+	VPDPBUSD.BCST 52(BX), Z14, Z6
+	VPDPBUSD.BCST 56(BX), Z14, Z7
+	VPDPBUSD.BCST 60(BX), Z16, Z8
+	VPDPBUSD.BCST 64(BX), Z16, Z9
+	VPDPBUSD.BCST 68(BX), Z16, Z10
+	VPDPBUSD.BCST 72(BX), Z16, Z11
+	VPDPBUSD.BCST 76(BX), Z16, Z12
+	ADDQ          $0x00000050, BX
+	DECQ          R9
+	JNZ           loop92
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VPADDD        Z10, Z5, Z5
+	VPADDD        Z11, Z6, Z6
+	VPADDD        Z12, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (SI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   20(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   24(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   28(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   32(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   36(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z14, Z14
+	VMULPS        Z14, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R8, R8
+	JNZ           group91
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x6(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group93:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop94:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z0, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z1, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z15, Z3
+	VPDPBUSD.BCST 4(BX), Z15, Z4
+	VPDPBUSD.BCST 8(BX), Z15, Z5
+	VPDPBUSD.BCST 12(BX), Z15, Z6
+	VPDPBUSD.BCST 16(BX), Z15, Z7
+	VPDPBUSD.BCST 20(BX), Z15, Z8
+	VPDPBUSD.BCST 24(BX), Z17, Z9
+	VPDPBUSD.BCST 28(BX), Z17, Z10
+	VPDPBUSD.BCST 32(BX), Z17, Z11
+	VPDPBUSD.BCST 36(BX), Z17, Z12
+	VPDPBUSD.BCST 40(BX), Z17, Z13
+	VPDPBUSD.BCST 44(BX), Z17, Z14
+	VPDPBUSD.BCST 48(BX), Z16, Z3
+	VPDPBUSD.BCST 52(BX), Z16, Z4
+	VPDPBUSD.BCST 56(BX), Z16, Z5
+	VPDPBUSD.BCST 60(BX), Z16, Z6
+	VPDPBUSD.BCST 64(BX), Z16, Z7
+	VPDPBUSD.BCST 68(BX), Z16, Z8
+	VPDPBUSD.BCST 72(BX), Z18, Z9
+	VPDPBUSD.BCST 76(BX), Z18, Z10
+	VPDPBUSD.BCST 80(BX), Z18, Z11
+	VPDPBUSD.BCST 84(BX), Z18, Z12
+	VPDPBUSD.BCST 88(BX), Z18, Z13
+	VPDPBUSD.BCST 92(BX), Z18, Z14
+	ADDQ          $0x00000060, BX
+	DECQ          R9
+	JNZ           loop94
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z12, Z6, Z6
+	VPADDD        Z13, Z7, Z7
+	VPADDD        Z14, Z8, Z8
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   24(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   28(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   32(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   36(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   40(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   44(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z16, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group93
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group95:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop96:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z0, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z1, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z17, Z3
+	VPDPBUSD.BCST 4(BX), Z17, Z4
+	VPDPBUSD.BCST 8(BX), Z17, Z5
+	VPDPBUSD.BCST 12(BX), Z17, Z6
+	VPDPBUSD.BCST 16(BX), Z17, Z7
+	VPDPBUSD.BCST 20(BX), Z17, Z8
+	VPDPBUSD.BCST 24(BX), Z17, Z9
+	VPDPBUSD.BCST 28(BX), Z19, Z10
+	VPDPBUSD.BCST 32(BX), Z19, Z11
+	VPDPBUSD.BCST 36(BX), Z19, Z12
+	VPDPBUSD.BCST 40(BX), Z19, Z13
+	VPDPBUSD.BCST 44(BX), Z19, Z14
+	VPDPBUSD.BCST 48(BX), Z19, Z15
+	VPDPBUSD.BCST 52(BX), Z19, Z16
+	VPDPBUSD.BCST 56(BX), Z18, Z3
+	VPDPBUSD.BCST 60(BX), Z18, Z4
+	VPDPBUSD.BCST 64(BX), Z18, Z5
+	VPDPBUSD.BCST 68(BX), Z18, Z6
+	VPDPBUSD.BCST 72(BX), Z18, Z7
+	VPDPBUSD.BCST 76(BX), Z18, Z8
+	VPDPBUSD.BCST 80(BX), Z18, Z9
+	VPDPBUSD.BCST 84(BX), Z20, Z10
+	VPDPBUSD.BCST 88(BX), Z20, Z11
+	VPDPBUSD.BCST 92(BX), Z20, Z12
+	VPDPBUSD.BCST 96(BX), Z20, Z13
+	VPDPBUSD.BCST 100(BX), Z20, Z14
+	VPDPBUSD.BCST 104(BX), Z20, Z15
+	VPDPBUSD.BCST 108(BX), Z20, Z16
+	ADDQ          $0x00000070, BX
+	DECQ          R9
+	JNZ           loop96
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VPADDD        Z14, Z7, Z7
+	VPADDD        Z15, Z8, Z8
+	VPADDD        Z16, Z9, Z9
+	VMOVDQU64     avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS     (SI), Z18
+	VPERMPS       Z18, Z17, Z18
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z17
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   28(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z18, Z19
+	VMULPS        Z19, Z3, Z3
+	VADDPS        Z3, Z17, Z17
+	VMOVUPS       Z17, (AX)
+	VMOVUPS       64(AX), Z17
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   32(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z18, Z19
+	VMULPS        Z19, Z4, Z4
+	VADDPS        Z4, Z17, Z17
+	VMOVUPS       Z17, 64(AX)
+	VMOVUPS       128(AX), Z17
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   36(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z18, Z19
+	VMULPS        Z19, Z5, Z5
+	VADDPS        Z5, Z17, Z17
+	VMOVUPS       Z17, 128(AX)
+	VMOVUPS       192(AX), Z17
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   40(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z18, Z19
+	VMULPS        Z19, Z6, Z6
+	VADDPS        Z6, Z17, Z17
+	VMOVUPS       Z17, 192(AX)
+	VMOVUPS       256(AX), Z17
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   44(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z18, Z19
+	VMULPS        Z19, Z7, Z7
+	VADDPS        Z7, Z17, Z17
+	VMOVUPS       Z17, 256(AX)
+	VMOVUPS       320(AX), Z17
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   48(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z18, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z17, Z17
+	VMOVUPS       Z17, 320(AX)
+	VMOVUPS       384(AX), Z17
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   52(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z18, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z17, Z17
+	VMOVUPS       Z17, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R8, R8
+	JNZ           group95
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x8(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group97:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop98:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z19, Z7
+	VPDPBUSD.BCST 20(BX), Z19, Z8
+	VPDPBUSD.BCST 24(BX), Z19, Z9
+	VPDPBUSD.BCST 28(BX), Z19, Z10
+	VPDPBUSD.BCST 32(BX), Z21, Z11
+	VPDPBUSD.BCST 36(BX), Z21, Z12
+	VPDPBUSD.BCST 40(BX), Z21, Z13
+	VPDPBUSD.BCST 44(BX), Z21, Z14
+	VPDPBUSD.BCST 48(BX), Z21, Z15
+	VPDPBUSD.BCST 52(BX), Z21, Z16
+	VPDPBUSD.BCST 56(BX), Z21, Z17
+	VPDPBUSD.BCST 60(BX), Z21, Z18
+	VPDPBUSD.BCST 64(BX), Z20, Z3
+	VPDPBUSD.BCST 68(BX), Z20, Z4
+	VPDPBUSD.BCST 72(BX), Z20, Z5
+	VPDPBUSD.BCST 76(BX), Z20, Z6
+	VPDPBUSD.BCST 80(BX), Z20, Z7
+	VPDPBUSD.BCST 84(BX), Z20, Z8
+	VPDPBUSD.BCST 88(BX), Z20, Z9
+	VPDPBUSD.BCST 92(BX), Z20, Z10
+	VPDPBUSD.BCST 96(BX), Z22, Z11
+	VPDPBUSD.BCST 100(BX), Z22, Z12
+	VPDPBUSD.BCST 104(BX), Z22, Z13
+	VPDPBUSD.BCST 108(BX), Z22, Z14
+	VPDPBUSD.BCST 112(BX), Z22, Z15
+	VPDPBUSD.BCST 116(BX), Z22, Z16
+	VPDPBUSD.BCST 120(BX), Z22, Z17
+	VPDPBUSD.BCST 124(BX), Z22, Z18
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop98
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z19
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   32(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z20, Z21
+	VMULPS        Z21, Z3, Z3
+	VADDPS        Z3, Z19, Z19
+	VMOVUPS       Z19, (AX)
+	VMOVUPS       64(AX), Z19
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   36(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z20, Z21
+	VMULPS        Z21, Z4, Z4
+	VADDPS        Z4, Z19, Z19
+	VMOVUPS       Z19, 64(AX)
+	VMOVUPS       128(AX), Z19
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   40(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z20, Z21
+	VMULPS        Z21, Z5, Z5
+	VADDPS        Z5, Z19, Z19
+	VMOVUPS       Z19, 128(AX)
+	VMOVUPS       192(AX), Z19
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   44(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z20, Z21
+	VMULPS        Z21, Z6, Z6
+	VADDPS        Z6, Z19, Z19
+	VMOVUPS       Z19, 192(AX)
+	VMOVUPS       256(AX), Z19
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   48(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z20, Z21
+	VMULPS        Z21, Z7, Z7
+	VADDPS        Z7, Z19, Z19
+	VMOVUPS       Z19, 256(AX)
+	VMOVUPS       320(AX), Z19
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   52(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z20, Z21
+	VMULPS        Z21, Z8, Z8
+	VADDPS        Z8, Z19, Z19
+	VMOVUPS       Z19, 320(AX)
+	VMOVUPS       384(AX), Z19
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   56(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z20, Z21
+	VMULPS        Z21, Z9, Z9
+	VADDPS        Z9, Z19, Z19
+	VMOVUPS       Z19, 384(AX)
+	VMOVUPS       448(AX), Z19
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   60(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z20, Z20
+	VMULPS        Z20, Z10, Z10
+	VADDPS        Z10, Z19, Z19
+	VMOVUPS       Z19, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R8, R8
+	JNZ           group97
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x9(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group99:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop100:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z0, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
 	VMOVDQU64     (DX), Z23
-	VPDPBUSD.BCST (BX), Z23, Z3
-	VPDPBUSD.BCST 4(BX), Z23, Z4
-	VPDPBUSD.BCST 8(BX), Z23, Z5
-	VPDPBUSD.BCST 12(BX), Z23, Z6
-	VPDPBUSD.BCST 16(BX), Z23, Z7
-	VPDPBUSD.BCST 20(BX), Z23, Z8
-	VPDPBUSD.BCST 24(BX), Z23, Z9
-	VPDPBUSD.BCST 28(BX), Z23, Z10
-	VPDPBUSD.BCST 32(BX), Z23, Z11
+	VPERMT2D      64(DX), Z1, Z23
+	VPSRLD        $0x04, Z23, Z24
+	VPANDD        Z2, Z23, Z23
+	VPANDD        Z2, Z24, Z24
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z21, Z3
+	VPDPBUSD.BCST 4(BX), Z21, Z4
+	VPDPBUSD.BCST 8(BX), Z21, Z5
+	VPDPBUSD.BCST 12(BX), Z21, Z6
+	VPDPBUSD.BCST 16(BX), Z21, Z7
+	VPDPBUSD.BCST 20(BX), Z21, Z8
+	VPDPBUSD.BCST 24(BX), Z21, Z9
+	VPDPBUSD.BCST 28(BX), Z21, Z10
+	VPDPBUSD.BCST 32(BX), Z21, Z11
 	VPDPBUSD.BCST 36(BX), Z23, Z12
 	VPDPBUSD.BCST 40(BX), Z23, Z13
 	VPDPBUSD.BCST 44(BX), Z23, Z14
@@ -4108,192 +7839,19394 @@ loop61:
 	VPDPBUSD.BCST 60(BX), Z23, Z18
 	VPDPBUSD.BCST 64(BX), Z23, Z19
 	VPDPBUSD.BCST 68(BX), Z23, Z20
-	VPDPBUSD.BCST 72(BX), Z23, Z21
-	VPDPBUSD.BCST 76(BX), Z23, Z22
-	VMOVDQU64     64(DX), Z23
-	VPDPBUSD.BCST 80(BX), Z23, Z3
-	VPDPBUSD.BCST 84(BX), Z23, Z4
-	VPDPBUSD.BCST 88(BX), Z23, Z5
-	VPDPBUSD.BCST 92(BX), Z23, Z6
-	VPDPBUSD.BCST 96(BX), Z23, Z7
-	VPDPBUSD.BCST 100(BX), Z23, Z8
-	VPDPBUSD.BCST 104(BX), Z23, Z9
-	VPDPBUSD.BCST 108(BX), Z23, Z10
-	VPDPBUSD.BCST 112(BX), Z23, Z11
-	VPDPBUSD.BCST 116(BX), Z23, Z12
-	VPDPBUSD.BCST 120(BX), Z23, Z13
-	VPDPBUSD.BCST 124(BX), Z23, Z14
-	VPDPBUSD.BCST 128(BX), Z23, Z15
-	VPDPBUSD.BCST 132(BX), Z23, Z16
-	VPDPBUSD.BCST 136(BX), Z23, Z17
-	VPDPBUSD.BCST 140(BX), Z23, Z18
-	VPDPBUSD.BCST 144(BX), Z23, Z19
-	VPDPBUSD.BCST 148(BX), Z23, Z20
-	VPDPBUSD.BCST 152(BX), Z23, Z21
-	VPDPBUSD.BCST 156(BX), Z23, Z22
-	VMOVDQU64     128(DX), Z23
-	VPDPBUSD.BCST 160(BX), Z23, Z3
-	VPDPBUSD.BCST 164(BX), Z23, Z4
-	VPDPBUSD.BCST 168(BX), Z23, Z5
-	VPDPBUSD.BCST 172(BX), Z23, Z6
-	VPDPBUSD.BCST 176(BX), Z23, Z7
-	VPDPBUSD.BCST 180(BX), Z23, Z8
-	VPDPBUSD.BCST 184(BX), Z23, Z9
-	VPDPBUSD.BCST 188(BX), Z23, Z10
-	VPDPBUSD.BCST 192(BX), Z23, Z11
-	VPDPBUSD.BCST 196(BX), Z23, Z12
-	VPDPBUSD.BCST 200(BX), Z23, Z13
-	VPDPBUSD.BCST 204(BX), Z23, Z14
-	VPDPBUSD.BCST 208(BX), Z23, Z15
-	VPDPBUSD.BCST 212(BX), Z23, Z16
-	VPDPBUSD.BCST 216(BX), Z23, Z17
-	VPDPBUSD.BCST 220(BX), Z23, Z18
-	VPDPBUSD.BCST 224(BX), Z23, Z19
-	VPDPBUSD.BCST 228(BX), Z23, Z20
-	VPDPBUSD.BCST 232(BX), Z23, Z21
-	VPDPBUSD.BCST 236(BX), Z23, Z22
-	VMOVDQU64     192(DX), Z23
-	VPDPBUSD.BCST 240(BX), Z23, Z3
-	VPDPBUSD.BCST 244(BX), Z23, Z4
-	VPDPBUSD.BCST 248(BX), Z23, Z5
-	VPDPBUSD.BCST 252(BX), Z23, Z6
-	VPDPBUSD.BCST 256(BX), Z23, Z7
-	VPDPBUSD.BCST 260(BX), Z23, Z8
-	VPDPBUSD.BCST 264(BX), Z23, Z9
-	VPDPBUSD.BCST 268(BX), Z23, Z10
-	VPDPBUSD.BCST 272(BX), Z23, Z11
-	VPDPBUSD.BCST 276(BX), Z23, Z12
-	VPDPBUSD.BCST 280(BX), Z23, Z13
-	VPDPBUSD.BCST 284(BX), Z23, Z14
-	VPDPBUSD.BCST 288(BX), Z23, Z15
-	VPDPBUSD.BCST 292(BX), Z23, Z16
-	VPDPBUSD.BCST 296(BX), Z23, Z17
-	VPDPBUSD.BCST 300(BX), Z23, Z18
-	VPDPBUSD.BCST 304(BX), Z23, Z19
-	VPDPBUSD.BCST 308(BX), Z23, Z20
-	VPDPBUSD.BCST 312(BX), Z23, Z21
-	VPDPBUSD.BCST 316(BX), Z23, Z22
-	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000140, BX
-	DECQ          R10
-	JNZ           loop61
-	VCVTPH2PS     (SI), Z23
-	VPERMPS       Z23, Z2, Z23
+	VPDPBUSD.BCST 72(BX), Z22, Z3
+	VPDPBUSD.BCST 76(BX), Z22, Z4
+	VPDPBUSD.BCST 80(BX), Z22, Z5
+	VPDPBUSD.BCST 84(BX), Z22, Z6
+	VPDPBUSD.BCST 88(BX), Z22, Z7
+	VPDPBUSD.BCST 92(BX), Z22, Z8
+	VPDPBUSD.BCST 96(BX), Z22, Z9
+	VPDPBUSD.BCST 100(BX), Z22, Z10
+	VPDPBUSD.BCST 104(BX), Z22, Z11
+	VPDPBUSD.BCST 108(BX), Z24, Z12
+	VPDPBUSD.BCST 112(BX), Z24, Z13
+	VPDPBUSD.BCST 116(BX), Z24, Z14
+	VPDPBUSD.BCST 120(BX), Z24, Z15
+	VPDPBUSD.BCST 124(BX), Z24, Z16
+	VPDPBUSD.BCST 128(BX), Z24, Z17
+	VPDPBUSD.BCST 132(BX), Z24, Z18
+	VPDPBUSD.BCST 136(BX), Z24, Z19
+	VPDPBUSD.BCST 140(BX), Z24, Z20
+	ADDQ          $0x00000090, BX
+	DECQ          R9
+	JNZ           loop100
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VPADDD        Z18, Z9, Z9
+	VPADDD        Z19, Z10, Z10
+	VPADDD        Z20, Z11, Z11
+	VMOVDQU64     avx512Lanes<>+0(SB), Z21
+	VCVTPH2PS     (SI), Z22
+	VPERMPS       Z22, Z21, Z22
 	ADDQ          DI, SI
+	VMOVUPS       (AX), Z21
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   36(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z22, Z23
+	VMULPS        Z23, Z3, Z3
+	VADDPS        Z3, Z21, Z21
+	VMOVUPS       Z21, (AX)
+	VMOVUPS       64(AX), Z21
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   40(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z22, Z23
+	VMULPS        Z23, Z4, Z4
+	VADDPS        Z4, Z21, Z21
+	VMOVUPS       Z21, 64(AX)
+	VMOVUPS       128(AX), Z21
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   44(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z22, Z23
+	VMULPS        Z23, Z5, Z5
+	VADDPS        Z5, Z21, Z21
+	VMOVUPS       Z21, 128(AX)
+	VMOVUPS       192(AX), Z21
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   48(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z22, Z23
+	VMULPS        Z23, Z6, Z6
+	VADDPS        Z6, Z21, Z21
+	VMOVUPS       Z21, 192(AX)
+	VMOVUPS       256(AX), Z21
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   52(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z22, Z23
+	VMULPS        Z23, Z7, Z7
+	VADDPS        Z7, Z21, Z21
+	VMOVUPS       Z21, 256(AX)
+	VMOVUPS       320(AX), Z21
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   56(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z22, Z23
+	VMULPS        Z23, Z8, Z8
+	VADDPS        Z8, Z21, Z21
+	VMOVUPS       Z21, 320(AX)
+	VMOVUPS       384(AX), Z21
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   60(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z22, Z23
+	VMULPS        Z23, Z9, Z9
+	VADDPS        Z9, Z21, Z21
+	VMOVUPS       Z21, 384(AX)
+	VMOVUPS       448(AX), Z21
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   64(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z22, Z23
+	VMULPS        Z23, Z10, Z10
+	VADDPS        Z10, Z21, Z21
+	VMOVUPS       Z21, 448(AX)
+	VMOVUPS       512(AX), Z21
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   68(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z22, Z22
+	VMULPS        Z22, Z11, Z11
+	VADDPS        Z11, Z21, Z21
+	VMOVUPS       Z21, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R8, R8
+	JNZ           group99
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group101:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop102:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z13
+	VPERMT2D      64(DX), Z0, Z13
+	VPSRLD        $0x04, Z13, Z14
+	VPANDD        Z2, Z13, Z13
+	VPANDD        Z2, Z14, Z14
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z1, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z13, Z3
+	VPDPBUSD.BCST 4(BX), Z13, Z4
+	VPDPBUSD.BCST 8(BX), Z13, Z5
+	VPDPBUSD.BCST 12(BX), Z13, Z6
+	VPDPBUSD.BCST 16(BX), Z13, Z7
+	VPDPBUSD.BCST 20(BX), Z13, Z8
+	VPDPBUSD.BCST 24(BX), Z13, Z9
+	VPDPBUSD.BCST 28(BX), Z13, Z10
+	VPDPBUSD.BCST 32(BX), Z13, Z11
+	VPDPBUSD.BCST 36(BX), Z13, Z12
+	VPDPBUSD.BCST 40(BX), Z15, Z3
+	VPDPBUSD.BCST 44(BX), Z15, Z4
+	VPDPBUSD.BCST 48(BX), Z15, Z5
+	VPDPBUSD.BCST 52(BX), Z15, Z6
+	VPDPBUSD.BCST 56(BX), Z15, Z7
+	VPDPBUSD.BCST 60(BX), Z15, Z8
+	VPDPBUSD.BCST 64(BX), Z15, Z9
+	VPDPBUSD.BCST 68(BX), Z15, Z10
+	VPDPBUSD.BCST 72(BX), Z15, Z11
+	VPDPBUSD.BCST 76(BX), Z15, Z12
+	VPDPBUSD.BCST 80(BX), Z14, Z3
+	VPDPBUSD.BCST 84(BX), Z14, Z4
+	VPDPBUSD.BCST 88(BX), Z14, Z5
+	VPDPBUSD.BCST 92(BX), Z14, Z6
+	VPDPBUSD.BCST 96(BX), Z14, Z7
+	VPDPBUSD.BCST 100(BX), Z14, Z8
+	VPDPBUSD.BCST 104(BX), Z14, Z9
+	VPDPBUSD.BCST 108(BX), Z14, Z10
+	VPDPBUSD.BCST 112(BX), Z14, Z11
+	VPDPBUSD.BCST 116(BX), Z14, Z12
+	VPDPBUSD.BCST 120(BX), Z16, Z3
+	VPDPBUSD.BCST 124(BX), Z16, Z4
+	VPDPBUSD.BCST 128(BX), Z16, Z5
+	VPDPBUSD.BCST 132(BX), Z16, Z6
+	VPDPBUSD.BCST 136(BX), Z16, Z7
+	VPDPBUSD.BCST 140(BX), Z16, Z8
+	VPDPBUSD.BCST 144(BX), Z16, Z9
+	VPDPBUSD.BCST 148(BX), Z16, Z10
+	VPDPBUSD.BCST 152(BX), Z16, Z11
+	VPDPBUSD.BCST 156(BX), Z16, Z12
+	ADDQ          $0x000000a0, BX
+	DECQ          R9
+	JNZ           loop102
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (SI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   40(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   44(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   48(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   52(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   56(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z14, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	VMOVUPS       320(AX), Z13
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   60(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z14, Z15
+	VMULPS        Z15, Z8, Z8
+	VADDPS        Z8, Z13, Z13
+	VMOVUPS       Z13, 320(AX)
+	VMOVUPS       384(AX), Z13
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   64(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z14, Z15
+	VMULPS        Z15, Z9, Z9
+	VADDPS        Z9, Z13, Z13
+	VMOVUPS       Z13, 384(AX)
+	VMOVUPS       448(AX), Z13
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   68(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z14, Z15
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z13, Z13
+	VMOVUPS       Z13, 448(AX)
+	VMOVUPS       512(AX), Z13
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   72(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z14, Z15
+	VMULPS        Z15, Z11, Z11
+	VADDPS        Z11, Z13, Z13
+	VMOVUPS       Z13, 512(AX)
+	VMOVUPS       576(AX), Z13
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   76(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z14, Z14
+	VMULPS        Z14, Z12, Z12
+	VADDPS        Z12, Z13, Z13
+	VMOVUPS       Z13, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R8, R8
+	JNZ           group101
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group103:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop104:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z14
+	VPERMT2D      64(DX), Z0, Z14
+	VPSRLD        $0x04, Z14, Z15
+	VPANDD        Z2, Z14, Z14
+	VPANDD        Z2, Z15, Z15
+	VMOVDQU64     (DX), Z16
+	VPERMT2D      64(DX), Z1, Z16
+	VPSRLD        $0x04, Z16, Z17
+	VPANDD        Z2, Z16, Z16
+	VPANDD        Z2, Z17, Z17
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z14, Z3
+	VPDPBUSD.BCST 4(BX), Z14, Z4
+	VPDPBUSD.BCST 8(BX), Z14, Z5
+	VPDPBUSD.BCST 12(BX), Z14, Z6
+	VPDPBUSD.BCST 16(BX), Z14, Z7
+	VPDPBUSD.BCST 20(BX), Z14, Z8
+	VPDPBUSD.BCST 24(BX), Z14, Z9
+	VPDPBUSD.BCST 28(BX), Z14, Z10
+	VPDPBUSD.BCST 32(BX), Z14, Z11
+	VPDPBUSD.BCST 36(BX), Z14, Z12
+	VPDPBUSD.BCST 40(BX), Z14, Z13
+	VPDPBUSD.BCST 44(BX), Z16, Z3
+	VPDPBUSD.BCST 48(BX), Z16, Z4
+	VPDPBUSD.BCST 52(BX), Z16, Z5
+	VPDPBUSD.BCST 56(BX), Z16, Z6
+	VPDPBUSD.BCST 60(BX), Z16, Z7
+	VPDPBUSD.BCST 64(BX), Z16, Z8
+	VPDPBUSD.BCST 68(BX), Z16, Z9
+	VPDPBUSD.BCST 72(BX), Z16, Z10
+	VPDPBUSD.BCST 76(BX), Z16, Z11
+	VPDPBUSD.BCST 80(BX), Z16, Z12
+	VPDPBUSD.BCST 84(BX), Z16, Z13
+	VPDPBUSD.BCST 88(BX), Z15, Z3
+	VPDPBUSD.BCST 92(BX), Z15, Z4
+	VPDPBUSD.BCST 96(BX), Z15, Z5
+	VPDPBUSD.BCST 100(BX), Z15, Z6
+	VPDPBUSD.BCST 104(BX), Z15, Z7
+	VPDPBUSD.BCST 108(BX), Z15, Z8
+	VPDPBUSD.BCST 112(BX), Z15, Z9
+	VPDPBUSD.BCST 116(BX), Z15, Z10
+	VPDPBUSD.BCST 120(BX), Z15, Z11
+	VPDPBUSD.BCST 124(BX), Z15, Z12
+	VPDPBUSD.BCST 128(BX), Z15, Z13
+	VPDPBUSD.BCST 132(BX), Z17, Z3
+	VPDPBUSD.BCST 136(BX), Z17, Z4
+	VPDPBUSD.BCST 140(BX), Z17, Z5
+	VPDPBUSD.BCST 144(BX), Z17, Z6
+	VPDPBUSD.BCST 148(BX), Z17, Z7
+	VPDPBUSD.BCST 152(BX), Z17, Z8
+	VPDPBUSD.BCST 156(BX), Z17, Z9
+	VPDPBUSD.BCST 160(BX), Z17, Z10
+	VPDPBUSD.BCST 164(BX), Z17, Z11
+	VPDPBUSD.BCST 168(BX), Z17, Z12
+	VPDPBUSD.BCST 172(BX), Z17, Z13
+	ADDQ          $0x000000b0, BX
+	DECQ          R9
+	JNZ           loop104
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   44(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   48(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   52(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   56(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   60(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   64(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   68(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z15, Z16
+	VMULPS        Z16, Z9, Z9
+	VADDPS        Z9, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	VMOVUPS       448(AX), Z14
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   72(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z15, Z16
+	VMULPS        Z16, Z10, Z10
+	VADDPS        Z10, Z14, Z14
+	VMOVUPS       Z14, 448(AX)
+	VMOVUPS       512(AX), Z14
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   76(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z15, Z16
+	VMULPS        Z16, Z11, Z11
+	VADDPS        Z11, Z14, Z14
+	VMOVUPS       Z14, 512(AX)
+	VMOVUPS       576(AX), Z14
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   80(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z15, Z16
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z14, Z14
+	VMOVUPS       Z14, 576(AX)
+	VMOVUPS       640(AX), Z14
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   84(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z15, Z15
+	VMULPS        Z15, Z13, Z13
+	VADDPS        Z13, Z14, Z14
+	VMOVUPS       Z14, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R8, R8
+	JNZ           group103
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group105:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop106:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z0, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z1, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z15, Z3
+	VPDPBUSD.BCST 4(BX), Z15, Z4
+	VPDPBUSD.BCST 8(BX), Z15, Z5
+	VPDPBUSD.BCST 12(BX), Z15, Z6
+	VPDPBUSD.BCST 16(BX), Z15, Z7
+	VPDPBUSD.BCST 20(BX), Z15, Z8
+	VPDPBUSD.BCST 24(BX), Z15, Z9
+	VPDPBUSD.BCST 28(BX), Z15, Z10
+	VPDPBUSD.BCST 32(BX), Z15, Z11
+	VPDPBUSD.BCST 36(BX), Z15, Z12
+	VPDPBUSD.BCST 40(BX), Z15, Z13
+	VPDPBUSD.BCST 44(BX), Z15, Z14
+	VPDPBUSD.BCST 48(BX), Z17, Z3
+	VPDPBUSD.BCST 52(BX), Z17, Z4
+	VPDPBUSD.BCST 56(BX), Z17, Z5
+	VPDPBUSD.BCST 60(BX), Z17, Z6
+	VPDPBUSD.BCST 64(BX), Z17, Z7
+	VPDPBUSD.BCST 68(BX), Z17, Z8
+	VPDPBUSD.BCST 72(BX), Z17, Z9
+	VPDPBUSD.BCST 76(BX), Z17, Z10
+	VPDPBUSD.BCST 80(BX), Z17, Z11
+	VPDPBUSD.BCST 84(BX), Z17, Z12
+	VPDPBUSD.BCST 88(BX), Z17, Z13
+	VPDPBUSD.BCST 92(BX), Z17, Z14
+	VPDPBUSD.BCST 96(BX), Z16, Z3
+	VPDPBUSD.BCST 100(BX), Z16, Z4
+	VPDPBUSD.BCST 104(BX), Z16, Z5
+	VPDPBUSD.BCST 108(BX), Z16, Z6
+	VPDPBUSD.BCST 112(BX), Z16, Z7
+	VPDPBUSD.BCST 116(BX), Z16, Z8
+	VPDPBUSD.BCST 120(BX), Z16, Z9
+	VPDPBUSD.BCST 124(BX), Z16, Z10
+	VPDPBUSD.BCST 128(BX), Z16, Z11
+	VPDPBUSD.BCST 132(BX), Z16, Z12
+	VPDPBUSD.BCST 136(BX), Z16, Z13
+	VPDPBUSD.BCST 140(BX), Z16, Z14
+	VPDPBUSD.BCST 144(BX), Z18, Z3
+	VPDPBUSD.BCST 148(BX), Z18, Z4
+	VPDPBUSD.BCST 152(BX), Z18, Z5
+	VPDPBUSD.BCST 156(BX), Z18, Z6
+	VPDPBUSD.BCST 160(BX), Z18, Z7
+	VPDPBUSD.BCST 164(BX), Z18, Z8
+	VPDPBUSD.BCST 168(BX), Z18, Z9
+	VPDPBUSD.BCST 172(BX), Z18, Z10
+	VPDPBUSD.BCST 176(BX), Z18, Z11
+	VPDPBUSD.BCST 180(BX), Z18, Z12
+	VPDPBUSD.BCST 184(BX), Z18, Z13
+	VPDPBUSD.BCST 188(BX), Z18, Z14
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop106
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   48(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   52(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   56(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   60(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   64(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   68(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z16, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	VMOVUPS       384(AX), Z15
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   72(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z16, Z17
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z15, Z15
+	VMOVUPS       Z15, 384(AX)
+	VMOVUPS       448(AX), Z15
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   76(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z16, Z17
+	VMULPS        Z17, Z10, Z10
+	VADDPS        Z10, Z15, Z15
+	VMOVUPS       Z15, 448(AX)
+	VMOVUPS       512(AX), Z15
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   80(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z16, Z17
+	VMULPS        Z17, Z11, Z11
+	VADDPS        Z11, Z15, Z15
+	VMOVUPS       Z15, 512(AX)
+	VMOVUPS       576(AX), Z15
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   84(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z16, Z17
+	VMULPS        Z17, Z12, Z12
+	VADDPS        Z12, Z15, Z15
+	VMOVUPS       Z15, 576(AX)
+	VMOVUPS       640(AX), Z15
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   88(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z16, Z17
+	VMULPS        Z17, Z13, Z13
+	VADDPS        Z13, Z15, Z15
+	VMOVUPS       Z15, 640(AX)
+	VMOVUPS       704(AX), Z15
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   92(CX), Z14, Z14
+	VMULPS.BCST   44(CX), Z16, Z16
+	VMULPS        Z16, Z14, Z14
+	VADDPS        Z14, Z15, Z15
+	VMOVUPS       Z15, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R8, R8
+	JNZ           group105
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group107:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop108:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z16
+	VPERMT2D      64(DX), Z0, Z16
+	VPSRLD        $0x04, Z16, Z17
+	VPANDD        Z2, Z16, Z16
+	VPANDD        Z2, Z17, Z17
+	VMOVDQU64     (DX), Z18
+	VPERMT2D      64(DX), Z1, Z18
+	VPSRLD        $0x04, Z18, Z19
+	VPANDD        Z2, Z18, Z18
+	VPANDD        Z2, Z19, Z19
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z16, Z3
+	VPDPBUSD.BCST 4(BX), Z16, Z4
+	VPDPBUSD.BCST 8(BX), Z16, Z5
+	VPDPBUSD.BCST 12(BX), Z16, Z6
+	VPDPBUSD.BCST 16(BX), Z16, Z7
+	VPDPBUSD.BCST 20(BX), Z16, Z8
+	VPDPBUSD.BCST 24(BX), Z16, Z9
+	VPDPBUSD.BCST 28(BX), Z16, Z10
+	VPDPBUSD.BCST 32(BX), Z16, Z11
+	VPDPBUSD.BCST 36(BX), Z16, Z12
+	VPDPBUSD.BCST 40(BX), Z16, Z13
+	VPDPBUSD.BCST 44(BX), Z16, Z14
+	VPDPBUSD.BCST 48(BX), Z16, Z15
+	VPDPBUSD.BCST 52(BX), Z18, Z3
+	VPDPBUSD.BCST 56(BX), Z18, Z4
+	VPDPBUSD.BCST 60(BX), Z18, Z5
+	VPDPBUSD.BCST 64(BX), Z18, Z6
+	VPDPBUSD.BCST 68(BX), Z18, Z7
+	VPDPBUSD.BCST 72(BX), Z18, Z8
+	VPDPBUSD.BCST 76(BX), Z18, Z9
+	VPDPBUSD.BCST 80(BX), Z18, Z10
+	VPDPBUSD.BCST 84(BX), Z18, Z11
+	VPDPBUSD.BCST 88(BX), Z18, Z12
+	VPDPBUSD.BCST 92(BX), Z18, Z13
+	VPDPBUSD.BCST 96(BX), Z18, Z14
+	VPDPBUSD.BCST 100(BX), Z18, Z15
+	VPDPBUSD.BCST 104(BX), Z17, Z3
+	VPDPBUSD.BCST 108(BX), Z17, Z4
+	VPDPBUSD.BCST 112(BX), Z17, Z5
+	VPDPBUSD.BCST 116(BX), Z17, Z6
+	VPDPBUSD.BCST 120(BX), Z17, Z7
+	VPDPBUSD.BCST 124(BX), Z17, Z8
+	VPDPBUSD.BCST 128(BX), Z17, Z9
+	VPDPBUSD.BCST 132(BX), Z17, Z10
+	VPDPBUSD.BCST 136(BX), Z17, Z11
+	VPDPBUSD.BCST 140(BX), Z17, Z12
+	VPDPBUSD.BCST 144(BX), Z17, Z13
+	VPDPBUSD.BCST 148(BX), Z17, Z14
+	VPDPBUSD.BCST 152(BX), Z17, Z15
+	VPDPBUSD.BCST 156(BX), Z19, Z3
+	VPDPBUSD.BCST 160(BX), Z19, Z4
+	VPDPBUSD.BCST 164(BX), Z19, Z5
+	VPDPBUSD.BCST 168(BX), Z19, Z6
+	VPDPBUSD.BCST 172(BX), Z19, Z7
+	VPDPBUSD.BCST 176(BX), Z19, Z8
+	VPDPBUSD.BCST 180(BX), Z19, Z9
+	VPDPBUSD.BCST 184(BX), Z19, Z10
+	VPDPBUSD.BCST 188(BX), Z19, Z11
+	VPDPBUSD.BCST 192(BX), Z19, Z12
+	VPDPBUSD.BCST 196(BX), Z19, Z13
+	VPDPBUSD.BCST 200(BX), Z19, Z14
+	VPDPBUSD.BCST 204(BX), Z19, Z15
+	ADDQ          $0x000000d0, BX
+	DECQ          R9
+	JNZ           loop108
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   52(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   56(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   60(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   64(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   68(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   72(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   76(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   80(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z17, Z18
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	VMOVUPS       512(AX), Z16
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   84(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z17, Z18
+	VMULPS        Z18, Z11, Z11
+	VADDPS        Z11, Z16, Z16
+	VMOVUPS       Z16, 512(AX)
+	VMOVUPS       576(AX), Z16
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   88(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z17, Z18
+	VMULPS        Z18, Z12, Z12
+	VADDPS        Z12, Z16, Z16
+	VMOVUPS       Z16, 576(AX)
+	VMOVUPS       640(AX), Z16
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   92(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z17, Z18
+	VMULPS        Z18, Z13, Z13
+	VADDPS        Z13, Z16, Z16
+	VMOVUPS       Z16, 640(AX)
+	VMOVUPS       704(AX), Z16
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   96(CX), Z14, Z14
+	VMULPS.BCST   44(CX), Z17, Z18
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z16, Z16
+	VMOVUPS       Z16, 704(AX)
+	VMOVUPS       768(AX), Z16
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   100(CX), Z15, Z15
+	VMULPS.BCST   48(CX), Z17, Z17
+	VMULPS        Z17, Z15, Z15
+	VADDPS        Z15, Z16, Z16
+	VMOVUPS       Z16, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R8, R8
+	JNZ           group107
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group109:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop110:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z0, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z1, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z17, Z3
+	VPDPBUSD.BCST 4(BX), Z17, Z4
+	VPDPBUSD.BCST 8(BX), Z17, Z5
+	VPDPBUSD.BCST 12(BX), Z17, Z6
+	VPDPBUSD.BCST 16(BX), Z17, Z7
+	VPDPBUSD.BCST 20(BX), Z17, Z8
+	VPDPBUSD.BCST 24(BX), Z17, Z9
+	VPDPBUSD.BCST 28(BX), Z17, Z10
+	VPDPBUSD.BCST 32(BX), Z17, Z11
+	VPDPBUSD.BCST 36(BX), Z17, Z12
+	VPDPBUSD.BCST 40(BX), Z17, Z13
+	VPDPBUSD.BCST 44(BX), Z17, Z14
+	VPDPBUSD.BCST 48(BX), Z17, Z15
+	VPDPBUSD.BCST 52(BX), Z17, Z16
+	VPDPBUSD.BCST 56(BX), Z19, Z3
+	VPDPBUSD.BCST 60(BX), Z19, Z4
+	VPDPBUSD.BCST 64(BX), Z19, Z5
+	VPDPBUSD.BCST 68(BX), Z19, Z6
+	VPDPBUSD.BCST 72(BX), Z19, Z7
+	VPDPBUSD.BCST 76(BX), Z19, Z8
+	VPDPBUSD.BCST 80(BX), Z19, Z9
+	VPDPBUSD.BCST 84(BX), Z19, Z10
+	VPDPBUSD.BCST 88(BX), Z19, Z11
+	VPDPBUSD.BCST 92(BX), Z19, Z12
+	VPDPBUSD.BCST 96(BX), Z19, Z13
+	VPDPBUSD.BCST 100(BX), Z19, Z14
+	VPDPBUSD.BCST 104(BX), Z19, Z15
+	VPDPBUSD.BCST 108(BX), Z19, Z16
+	VPDPBUSD.BCST 112(BX), Z18, Z3
+	VPDPBUSD.BCST 116(BX), Z18, Z4
+	VPDPBUSD.BCST 120(BX), Z18, Z5
+	VPDPBUSD.BCST 124(BX), Z18, Z6
+	VPDPBUSD.BCST 128(BX), Z18, Z7
+	VPDPBUSD.BCST 132(BX), Z18, Z8
+	VPDPBUSD.BCST 136(BX), Z18, Z9
+	VPDPBUSD.BCST 140(BX), Z18, Z10
+	VPDPBUSD.BCST 144(BX), Z18, Z11
+	VPDPBUSD.BCST 148(BX), Z18, Z12
+	VPDPBUSD.BCST 152(BX), Z18, Z13
+	VPDPBUSD.BCST 156(BX), Z18, Z14
+	VPDPBUSD.BCST 160(BX), Z18, Z15
+	VPDPBUSD.BCST 164(BX), Z18, Z16
+	VPDPBUSD.BCST 168(BX), Z20, Z3
+	VPDPBUSD.BCST 172(BX), Z20, Z4
+	VPDPBUSD.BCST 176(BX), Z20, Z5
+	VPDPBUSD.BCST 180(BX), Z20, Z6
+	VPDPBUSD.BCST 184(BX), Z20, Z7
+	VPDPBUSD.BCST 188(BX), Z20, Z8
+	VPDPBUSD.BCST 192(BX), Z20, Z9
+	VPDPBUSD.BCST 196(BX), Z20, Z10
+	VPDPBUSD.BCST 200(BX), Z20, Z11
+	VPDPBUSD.BCST 204(BX), Z20, Z12
+	VPDPBUSD.BCST 208(BX), Z20, Z13
+	VPDPBUSD.BCST 212(BX), Z20, Z14
+	VPDPBUSD.BCST 216(BX), Z20, Z15
+	VPDPBUSD.BCST 220(BX), Z20, Z16
+	ADDQ          $0x000000e0, BX
+	DECQ          R9
+	JNZ           loop110
+	VMOVDQU64     avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS     (SI), Z18
+	VPERMPS       Z18, Z17, Z18
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z17
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   56(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z18, Z19
+	VMULPS        Z19, Z3, Z3
+	VADDPS        Z3, Z17, Z17
+	VMOVUPS       Z17, (AX)
+	VMOVUPS       64(AX), Z17
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   60(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z18, Z19
+	VMULPS        Z19, Z4, Z4
+	VADDPS        Z4, Z17, Z17
+	VMOVUPS       Z17, 64(AX)
+	VMOVUPS       128(AX), Z17
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   64(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z18, Z19
+	VMULPS        Z19, Z5, Z5
+	VADDPS        Z5, Z17, Z17
+	VMOVUPS       Z17, 128(AX)
+	VMOVUPS       192(AX), Z17
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   68(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z18, Z19
+	VMULPS        Z19, Z6, Z6
+	VADDPS        Z6, Z17, Z17
+	VMOVUPS       Z17, 192(AX)
+	VMOVUPS       256(AX), Z17
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   72(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z18, Z19
+	VMULPS        Z19, Z7, Z7
+	VADDPS        Z7, Z17, Z17
+	VMOVUPS       Z17, 256(AX)
+	VMOVUPS       320(AX), Z17
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   76(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z18, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z17, Z17
+	VMOVUPS       Z17, 320(AX)
+	VMOVUPS       384(AX), Z17
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   80(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z18, Z19
+	VMULPS        Z19, Z9, Z9
+	VADDPS        Z9, Z17, Z17
+	VMOVUPS       Z17, 384(AX)
+	VMOVUPS       448(AX), Z17
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   84(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z18, Z19
+	VMULPS        Z19, Z10, Z10
+	VADDPS        Z10, Z17, Z17
+	VMOVUPS       Z17, 448(AX)
+	VMOVUPS       512(AX), Z17
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   88(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z18, Z19
+	VMULPS        Z19, Z11, Z11
+	VADDPS        Z11, Z17, Z17
+	VMOVUPS       Z17, 512(AX)
+	VMOVUPS       576(AX), Z17
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   92(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z18, Z19
+	VMULPS        Z19, Z12, Z12
+	VADDPS        Z12, Z17, Z17
+	VMOVUPS       Z17, 576(AX)
+	VMOVUPS       640(AX), Z17
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   96(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z18, Z19
+	VMULPS        Z19, Z13, Z13
+	VADDPS        Z13, Z17, Z17
+	VMOVUPS       Z17, 640(AX)
+	VMOVUPS       704(AX), Z17
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   100(CX), Z14, Z14
+	VMULPS.BCST   44(CX), Z18, Z19
+	VMULPS        Z19, Z14, Z14
+	VADDPS        Z14, Z17, Z17
+	VMOVUPS       Z17, 704(AX)
+	VMOVUPS       768(AX), Z17
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   104(CX), Z15, Z15
+	VMULPS.BCST   48(CX), Z18, Z19
+	VMULPS        Z19, Z15, Z15
+	VADDPS        Z15, Z17, Z17
+	VMOVUPS       Z17, 768(AX)
+	VMOVUPS       832(AX), Z17
+	VCVTDQ2PS     Z16, Z16
+	VSUBPS.BCST   108(CX), Z16, Z16
+	VMULPS.BCST   52(CX), Z18, Z18
+	VMULPS        Z18, Z16, Z16
+	VADDPS        Z16, Z17, Z17
+	VMOVUPS       Z17, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R8, R8
+	JNZ           group109
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group111:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop112:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z18
+	VPERMT2D      64(DX), Z0, Z18
+	VPSRLD        $0x04, Z18, Z19
+	VPANDD        Z2, Z18, Z18
+	VPANDD        Z2, Z19, Z19
+	VMOVDQU64     (DX), Z20
+	VPERMT2D      64(DX), Z1, Z20
+	VPSRLD        $0x04, Z20, Z21
+	VPANDD        Z2, Z20, Z20
+	VPANDD        Z2, Z21, Z21
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z18, Z3
+	VPDPBUSD.BCST 4(BX), Z18, Z4
+	VPDPBUSD.BCST 8(BX), Z18, Z5
+	VPDPBUSD.BCST 12(BX), Z18, Z6
+	VPDPBUSD.BCST 16(BX), Z18, Z7
+	VPDPBUSD.BCST 20(BX), Z18, Z8
+	VPDPBUSD.BCST 24(BX), Z18, Z9
+	VPDPBUSD.BCST 28(BX), Z18, Z10
+	VPDPBUSD.BCST 32(BX), Z18, Z11
+	VPDPBUSD.BCST 36(BX), Z18, Z12
+	VPDPBUSD.BCST 40(BX), Z18, Z13
+	VPDPBUSD.BCST 44(BX), Z18, Z14
+	VPDPBUSD.BCST 48(BX), Z18, Z15
+	VPDPBUSD.BCST 52(BX), Z18, Z16
+	VPDPBUSD.BCST 56(BX), Z18, Z17
+	VPDPBUSD.BCST 60(BX), Z20, Z3
+	VPDPBUSD.BCST 64(BX), Z20, Z4
+	VPDPBUSD.BCST 68(BX), Z20, Z5
+	VPDPBUSD.BCST 72(BX), Z20, Z6
+	VPDPBUSD.BCST 76(BX), Z20, Z7
+	VPDPBUSD.BCST 80(BX), Z20, Z8
+	VPDPBUSD.BCST 84(BX), Z20, Z9
+	VPDPBUSD.BCST 88(BX), Z20, Z10
+	VPDPBUSD.BCST 92(BX), Z20, Z11
+	VPDPBUSD.BCST 96(BX), Z20, Z12
+	VPDPBUSD.BCST 100(BX), Z20, Z13
+	VPDPBUSD.BCST 104(BX), Z20, Z14
+	VPDPBUSD.BCST 108(BX), Z20, Z15
+	VPDPBUSD.BCST 112(BX), Z20, Z16
+	VPDPBUSD.BCST 116(BX), Z20, Z17
+	VPDPBUSD.BCST 120(BX), Z19, Z3
+	VPDPBUSD.BCST 124(BX), Z19, Z4
+	VPDPBUSD.BCST 128(BX), Z19, Z5
+	VPDPBUSD.BCST 132(BX), Z19, Z6
+	VPDPBUSD.BCST 136(BX), Z19, Z7
+	VPDPBUSD.BCST 140(BX), Z19, Z8
+	VPDPBUSD.BCST 144(BX), Z19, Z9
+	VPDPBUSD.BCST 148(BX), Z19, Z10
+	VPDPBUSD.BCST 152(BX), Z19, Z11
+	VPDPBUSD.BCST 156(BX), Z19, Z12
+	VPDPBUSD.BCST 160(BX), Z19, Z13
+	VPDPBUSD.BCST 164(BX), Z19, Z14
+	VPDPBUSD.BCST 168(BX), Z19, Z15
+	VPDPBUSD.BCST 172(BX), Z19, Z16
+	VPDPBUSD.BCST 176(BX), Z19, Z17
+	VPDPBUSD.BCST 180(BX), Z21, Z3
+	VPDPBUSD.BCST 184(BX), Z21, Z4
+	VPDPBUSD.BCST 188(BX), Z21, Z5
+	VPDPBUSD.BCST 192(BX), Z21, Z6
+	VPDPBUSD.BCST 196(BX), Z21, Z7
+	VPDPBUSD.BCST 200(BX), Z21, Z8
+	VPDPBUSD.BCST 204(BX), Z21, Z9
+	VPDPBUSD.BCST 208(BX), Z21, Z10
+	VPDPBUSD.BCST 212(BX), Z21, Z11
+	VPDPBUSD.BCST 216(BX), Z21, Z12
+	VPDPBUSD.BCST 220(BX), Z21, Z13
+	VPDPBUSD.BCST 224(BX), Z21, Z14
+	VPDPBUSD.BCST 228(BX), Z21, Z15
+	VPDPBUSD.BCST 232(BX), Z21, Z16
+	VPDPBUSD.BCST 236(BX), Z21, Z17
+	ADDQ          $0x000000f0, BX
+	DECQ          R9
+	JNZ           loop112
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   60(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   64(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   68(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   72(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   76(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   80(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   84(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z9, Z9
+	VADDPS        Z9, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   88(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z19, Z20
+	VMULPS        Z20, Z10, Z10
+	VADDPS        Z10, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	VMOVUPS       512(AX), Z18
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   92(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z19, Z20
+	VMULPS        Z20, Z11, Z11
+	VADDPS        Z11, Z18, Z18
+	VMOVUPS       Z18, 512(AX)
+	VMOVUPS       576(AX), Z18
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   96(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z19, Z20
+	VMULPS        Z20, Z12, Z12
+	VADDPS        Z12, Z18, Z18
+	VMOVUPS       Z18, 576(AX)
+	VMOVUPS       640(AX), Z18
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   100(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z19, Z20
+	VMULPS        Z20, Z13, Z13
+	VADDPS        Z13, Z18, Z18
+	VMOVUPS       Z18, 640(AX)
+	VMOVUPS       704(AX), Z18
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   104(CX), Z14, Z14
+	VMULPS.BCST   44(CX), Z19, Z20
+	VMULPS        Z20, Z14, Z14
+	VADDPS        Z14, Z18, Z18
+	VMOVUPS       Z18, 704(AX)
+	VMOVUPS       768(AX), Z18
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   108(CX), Z15, Z15
+	VMULPS.BCST   48(CX), Z19, Z20
+	VMULPS        Z20, Z15, Z15
+	VADDPS        Z15, Z18, Z18
+	VMOVUPS       Z18, 768(AX)
+	VMOVUPS       832(AX), Z18
+	VCVTDQ2PS     Z16, Z16
+	VSUBPS.BCST   112(CX), Z16, Z16
+	VMULPS.BCST   52(CX), Z19, Z20
+	VMULPS        Z20, Z16, Z16
+	VADDPS        Z16, Z18, Z18
+	VMOVUPS       Z18, 832(AX)
+	VMOVUPS       896(AX), Z18
+	VCVTDQ2PS     Z17, Z17
+	VSUBPS.BCST   116(CX), Z17, Z17
+	VMULPS.BCST   56(CX), Z19, Z19
+	VMULPS        Z19, Z17, Z17
+	VADDPS        Z17, Z18, Z18
+	VMOVUPS       Z18, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R8, R8
+	JNZ           group111
+	VZEROUPPER
+	RET
+
+// func avx512Dot4x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot4x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group113:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop114:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z19, Z7
+	VPDPBUSD.BCST 20(BX), Z19, Z8
+	VPDPBUSD.BCST 24(BX), Z19, Z9
+	VPDPBUSD.BCST 28(BX), Z19, Z10
+	VPDPBUSD.BCST 32(BX), Z19, Z11
+	VPDPBUSD.BCST 36(BX), Z19, Z12
+	VPDPBUSD.BCST 40(BX), Z19, Z13
+	VPDPBUSD.BCST 44(BX), Z19, Z14
+	VPDPBUSD.BCST 48(BX), Z19, Z15
+	VPDPBUSD.BCST 52(BX), Z19, Z16
+	VPDPBUSD.BCST 56(BX), Z19, Z17
+	VPDPBUSD.BCST 60(BX), Z19, Z18
+	VPDPBUSD.BCST 64(BX), Z21, Z3
+	VPDPBUSD.BCST 68(BX), Z21, Z4
+	VPDPBUSD.BCST 72(BX), Z21, Z5
+	VPDPBUSD.BCST 76(BX), Z21, Z6
+	VPDPBUSD.BCST 80(BX), Z21, Z7
+	VPDPBUSD.BCST 84(BX), Z21, Z8
+	VPDPBUSD.BCST 88(BX), Z21, Z9
+	VPDPBUSD.BCST 92(BX), Z21, Z10
+	VPDPBUSD.BCST 96(BX), Z21, Z11
+	VPDPBUSD.BCST 100(BX), Z21, Z12
+	VPDPBUSD.BCST 104(BX), Z21, Z13
+	VPDPBUSD.BCST 108(BX), Z21, Z14
+	VPDPBUSD.BCST 112(BX), Z21, Z15
+	VPDPBUSD.BCST 116(BX), Z21, Z16
+	VPDPBUSD.BCST 120(BX), Z21, Z17
+	VPDPBUSD.BCST 124(BX), Z21, Z18
+	VPDPBUSD.BCST 128(BX), Z20, Z3
+	VPDPBUSD.BCST 132(BX), Z20, Z4
+	VPDPBUSD.BCST 136(BX), Z20, Z5
+	VPDPBUSD.BCST 140(BX), Z20, Z6
+	VPDPBUSD.BCST 144(BX), Z20, Z7
+	VPDPBUSD.BCST 148(BX), Z20, Z8
+	VPDPBUSD.BCST 152(BX), Z20, Z9
+	VPDPBUSD.BCST 156(BX), Z20, Z10
+	VPDPBUSD.BCST 160(BX), Z20, Z11
+	VPDPBUSD.BCST 164(BX), Z20, Z12
+	VPDPBUSD.BCST 168(BX), Z20, Z13
+	VPDPBUSD.BCST 172(BX), Z20, Z14
+	VPDPBUSD.BCST 176(BX), Z20, Z15
+	VPDPBUSD.BCST 180(BX), Z20, Z16
+	VPDPBUSD.BCST 184(BX), Z20, Z17
+	VPDPBUSD.BCST 188(BX), Z20, Z18
+	VPDPBUSD.BCST 192(BX), Z22, Z3
+	VPDPBUSD.BCST 196(BX), Z22, Z4
+	VPDPBUSD.BCST 200(BX), Z22, Z5
+	VPDPBUSD.BCST 204(BX), Z22, Z6
+	VPDPBUSD.BCST 208(BX), Z22, Z7
+	VPDPBUSD.BCST 212(BX), Z22, Z8
+	VPDPBUSD.BCST 216(BX), Z22, Z9
+	VPDPBUSD.BCST 220(BX), Z22, Z10
+	VPDPBUSD.BCST 224(BX), Z22, Z11
+	VPDPBUSD.BCST 228(BX), Z22, Z12
+	VPDPBUSD.BCST 232(BX), Z22, Z13
+	VPDPBUSD.BCST 236(BX), Z22, Z14
+	VPDPBUSD.BCST 240(BX), Z22, Z15
+	VPDPBUSD.BCST 244(BX), Z22, Z16
+	VPDPBUSD.BCST 248(BX), Z22, Z17
+	VPDPBUSD.BCST 252(BX), Z22, Z18
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop114
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z19
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   64(CX), Z3, Z3
+	VMULPS.BCST   (CX), Z20, Z21
+	VMULPS        Z21, Z3, Z3
+	VADDPS        Z3, Z19, Z19
+	VMOVUPS       Z19, (AX)
+	VMOVUPS       64(AX), Z19
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   68(CX), Z4, Z4
+	VMULPS.BCST   4(CX), Z20, Z21
+	VMULPS        Z21, Z4, Z4
+	VADDPS        Z4, Z19, Z19
+	VMOVUPS       Z19, 64(AX)
+	VMOVUPS       128(AX), Z19
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   72(CX), Z5, Z5
+	VMULPS.BCST   8(CX), Z20, Z21
+	VMULPS        Z21, Z5, Z5
+	VADDPS        Z5, Z19, Z19
+	VMOVUPS       Z19, 128(AX)
+	VMOVUPS       192(AX), Z19
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   76(CX), Z6, Z6
+	VMULPS.BCST   12(CX), Z20, Z21
+	VMULPS        Z21, Z6, Z6
+	VADDPS        Z6, Z19, Z19
+	VMOVUPS       Z19, 192(AX)
+	VMOVUPS       256(AX), Z19
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   80(CX), Z7, Z7
+	VMULPS.BCST   16(CX), Z20, Z21
+	VMULPS        Z21, Z7, Z7
+	VADDPS        Z7, Z19, Z19
+	VMOVUPS       Z19, 256(AX)
+	VMOVUPS       320(AX), Z19
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   84(CX), Z8, Z8
+	VMULPS.BCST   20(CX), Z20, Z21
+	VMULPS        Z21, Z8, Z8
+	VADDPS        Z8, Z19, Z19
+	VMOVUPS       Z19, 320(AX)
+	VMOVUPS       384(AX), Z19
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   88(CX), Z9, Z9
+	VMULPS.BCST   24(CX), Z20, Z21
+	VMULPS        Z21, Z9, Z9
+	VADDPS        Z9, Z19, Z19
+	VMOVUPS       Z19, 384(AX)
+	VMOVUPS       448(AX), Z19
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   92(CX), Z10, Z10
+	VMULPS.BCST   28(CX), Z20, Z21
+	VMULPS        Z21, Z10, Z10
+	VADDPS        Z10, Z19, Z19
+	VMOVUPS       Z19, 448(AX)
+	VMOVUPS       512(AX), Z19
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   96(CX), Z11, Z11
+	VMULPS.BCST   32(CX), Z20, Z21
+	VMULPS        Z21, Z11, Z11
+	VADDPS        Z11, Z19, Z19
+	VMOVUPS       Z19, 512(AX)
+	VMOVUPS       576(AX), Z19
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   100(CX), Z12, Z12
+	VMULPS.BCST   36(CX), Z20, Z21
+	VMULPS        Z21, Z12, Z12
+	VADDPS        Z12, Z19, Z19
+	VMOVUPS       Z19, 576(AX)
+	VMOVUPS       640(AX), Z19
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   104(CX), Z13, Z13
+	VMULPS.BCST   40(CX), Z20, Z21
+	VMULPS        Z21, Z13, Z13
+	VADDPS        Z13, Z19, Z19
+	VMOVUPS       Z19, 640(AX)
+	VMOVUPS       704(AX), Z19
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   108(CX), Z14, Z14
+	VMULPS.BCST   44(CX), Z20, Z21
+	VMULPS        Z21, Z14, Z14
+	VADDPS        Z14, Z19, Z19
+	VMOVUPS       Z19, 704(AX)
+	VMOVUPS       768(AX), Z19
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   112(CX), Z15, Z15
+	VMULPS.BCST   48(CX), Z20, Z21
+	VMULPS        Z21, Z15, Z15
+	VADDPS        Z15, Z19, Z19
+	VMOVUPS       Z19, 768(AX)
+	VMOVUPS       832(AX), Z19
+	VCVTDQ2PS     Z16, Z16
+	VSUBPS.BCST   116(CX), Z16, Z16
+	VMULPS.BCST   52(CX), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VADDPS        Z16, Z19, Z19
+	VMOVUPS       Z19, 832(AX)
+	VMOVUPS       896(AX), Z19
+	VCVTDQ2PS     Z17, Z17
+	VSUBPS.BCST   120(CX), Z17, Z17
+	VMULPS.BCST   56(CX), Z20, Z21
+	VMULPS        Z21, Z17, Z17
+	VADDPS        Z17, Z19, Z19
+	VMOVUPS       Z19, 896(AX)
+	VMOVUPS       960(AX), Z19
+	VCVTDQ2PS     Z18, Z18
+	VSUBPS.BCST   124(CX), Z18, Z18
+	VMULPS.BCST   60(CX), Z20, Z20
+	VMULPS        Z20, Z18, Z18
+	VADDPS        Z18, Z19, Z19
+	VMOVUPS       Z19, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R8, R8
+	JNZ           group113
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact4x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group115:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop116:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z21, Z7
+	VPDPBUSD.BCST 20(BX), Z21, Z8
+	VPDPBUSD.BCST 24(BX), Z21, Z9
+	VPDPBUSD.BCST 28(BX), Z21, Z10
+	VPDPBUSD.BCST 32(BX), Z20, Z11
+	VPDPBUSD.BCST 36(BX), Z20, Z12
+	VPDPBUSD.BCST 40(BX), Z20, Z13
+	VPDPBUSD.BCST 44(BX), Z20, Z14
+	VPDPBUSD.BCST 48(BX), Z22, Z15
+	VPDPBUSD.BCST 52(BX), Z22, Z16
+	VPDPBUSD.BCST 56(BX), Z22, Z17
+	VPDPBUSD.BCST 60(BX), Z22, Z18
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop116
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z8, Z4, Z4
+	VPADDD        Z9, Z5, Z5
+	VPADDD        Z10, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z19
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z21
 	VPSLLD        $0x08, Z4, Z4
 	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   40(CX), Z3, Z3
+	VPSUBD.BCST   8(CX), Z3, Z3
 	VPSLLD        $0x08, Z6, Z6
 	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   20(CX), Z5, Z5
+	VPSUBD.BCST   4(CX), Z5, Z5
 	VPSRAD        $0x10, Z3, Z4
 	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
+	VPANDD        Z19, Z3, Z3
 	VCVTDQ2PS     Z3, Z3
 	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
+	VMULPS        Z21, Z5, Z5
 	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z23, Z4
+	VMULPS.BCST   (CX), Z20, Z4
+	VMULPS        Z4, Z3, Z3
+	VADDPS        (AX), Z3, Z3
+	VMOVUPS       Z3, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R8, R8
+	JNZ           group115
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group117:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop118:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z19, Z7
+	VPDPBUSD.BCST 20(BX), Z19, Z8
+	VPDPBUSD.BCST 24(BX), Z19, Z9
+	VPDPBUSD.BCST 28(BX), Z19, Z10
+	VPDPBUSD.BCST 32(BX), Z21, Z11
+	VPDPBUSD.BCST 36(BX), Z21, Z12
+	VPDPBUSD.BCST 40(BX), Z21, Z13
+	VPDPBUSD.BCST 44(BX), Z21, Z14
+	VPDPBUSD.BCST 48(BX), Z21, Z15
+	VPDPBUSD.BCST 52(BX), Z21, Z16
+	VPDPBUSD.BCST 56(BX), Z21, Z17
+	VPDPBUSD.BCST 60(BX), Z21, Z18
+	VPDPBUSD.BCST 64(BX), Z20, Z3
+	VPDPBUSD.BCST 68(BX), Z20, Z4
+	VPDPBUSD.BCST 72(BX), Z20, Z5
+	VPDPBUSD.BCST 76(BX), Z20, Z6
+	VPDPBUSD.BCST 80(BX), Z20, Z7
+	VPDPBUSD.BCST 84(BX), Z20, Z8
+	VPDPBUSD.BCST 88(BX), Z20, Z9
+	VPDPBUSD.BCST 92(BX), Z20, Z10
+	VPDPBUSD.BCST 96(BX), Z22, Z11
+	VPDPBUSD.BCST 100(BX), Z22, Z12
+	VPDPBUSD.BCST 104(BX), Z22, Z13
+	VPDPBUSD.BCST 108(BX), Z22, Z14
+	VPDPBUSD.BCST 112(BX), Z22, Z15
+	VPDPBUSD.BCST 116(BX), Z22, Z16
+	VPDPBUSD.BCST 120(BX), Z22, Z17
+	VPDPBUSD.BCST 124(BX), Z22, Z18
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop118
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z19
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z21
+	VPSLLD        $0x08, Z4, Z4
+	VPADDD        Z4, Z3, Z3
+	VPSUBD.BCST   16(CX), Z3, Z3
+	VPSLLD        $0x08, Z6, Z6
+	VPADDD        Z6, Z5, Z5
+	VPSUBD.BCST   8(CX), Z5, Z5
+	VPSRAD        $0x10, Z3, Z4
+	VPADDD        Z4, Z5, Z5
+	VPANDD        Z19, Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        Z21, Z5, Z5
+	VADDPS        Z5, Z3, Z3
+	VMULPS.BCST   (CX), Z20, Z4
 	VMULPS        Z4, Z3, Z3
 	VADDPS        (AX), Z3, Z3
 	VMOVUPS       Z3, (AX)
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   44(CX), Z7, Z7
+	VPSUBD.BCST   20(CX), Z7, Z7
 	VPSLLD        $0x08, Z10, Z10
 	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   24(CX), Z9, Z9
+	VPSUBD.BCST   12(CX), Z9, Z9
 	VPSRAD        $0x10, Z7, Z8
 	VPADDD        Z8, Z9, Z9
-	VPANDD        Z0, Z7, Z7
+	VPANDD        Z19, Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z1, Z9, Z9
+	VMULPS        Z21, Z9, Z9
 	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   4(CX), Z23, Z8
+	VMULPS.BCST   4(CX), Z20, Z8
+	VMULPS        Z8, Z7, Z7
+	VADDPS        64(AX), Z7, Z7
+	VMOVUPS       Z7, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group117
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group119:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop120:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z15
+	VPERMT2D      64(DX), Z0, Z15
+	VPSRLD        $0x04, Z15, Z16
+	VPANDD        Z2, Z15, Z15
+	VPANDD        Z2, Z16, Z16
+	VMOVDQU64     (DX), Z17
+	VPERMT2D      64(DX), Z1, Z17
+	VPSRLD        $0x04, Z17, Z18
+	VPANDD        Z2, Z17, Z17
+	VPANDD        Z2, Z18, Z18
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z15, Z3
+	VPDPBUSD.BCST 4(BX), Z15, Z4
+	VPDPBUSD.BCST 8(BX), Z15, Z5
+	VPDPBUSD.BCST 12(BX), Z15, Z6
+	VPDPBUSD.BCST 16(BX), Z15, Z7
+	VPDPBUSD.BCST 20(BX), Z15, Z8
+	VPDPBUSD.BCST 24(BX), Z15, Z9
+	VPDPBUSD.BCST 28(BX), Z15, Z10
+	VPDPBUSD.BCST 32(BX), Z15, Z11
+	VPDPBUSD.BCST 36(BX), Z15, Z12
+	VPDPBUSD.BCST 40(BX), Z15, Z13
+	VPDPBUSD.BCST 44(BX), Z15, Z14
+	VPDPBUSD.BCST 48(BX), Z17, Z3
+	VPDPBUSD.BCST 52(BX), Z17, Z4
+	VPDPBUSD.BCST 56(BX), Z17, Z5
+	VPDPBUSD.BCST 60(BX), Z17, Z6
+	VPDPBUSD.BCST 64(BX), Z17, Z7
+	VPDPBUSD.BCST 68(BX), Z17, Z8
+	VPDPBUSD.BCST 72(BX), Z17, Z9
+	VPDPBUSD.BCST 76(BX), Z17, Z10
+	VPDPBUSD.BCST 80(BX), Z17, Z11
+	VPDPBUSD.BCST 84(BX), Z17, Z12
+	VPDPBUSD.BCST 88(BX), Z17, Z13
+	VPDPBUSD.BCST 92(BX), Z17, Z14
+	VPDPBUSD.BCST 96(BX), Z16, Z3
+	VPDPBUSD.BCST 100(BX), Z16, Z4
+	VPDPBUSD.BCST 104(BX), Z16, Z5
+	VPDPBUSD.BCST 108(BX), Z16, Z6
+	VPDPBUSD.BCST 112(BX), Z16, Z7
+	VPDPBUSD.BCST 116(BX), Z16, Z8
+	VPDPBUSD.BCST 120(BX), Z16, Z9
+	VPDPBUSD.BCST 124(BX), Z16, Z10
+	VPDPBUSD.BCST 128(BX), Z16, Z11
+	VPDPBUSD.BCST 132(BX), Z16, Z12
+	VPDPBUSD.BCST 136(BX), Z16, Z13
+	VPDPBUSD.BCST 140(BX), Z16, Z14
+	VPDPBUSD.BCST 144(BX), Z18, Z3
+	VPDPBUSD.BCST 148(BX), Z18, Z4
+	VPDPBUSD.BCST 152(BX), Z18, Z5
+	VPDPBUSD.BCST 156(BX), Z18, Z6
+	VPDPBUSD.BCST 160(BX), Z18, Z7
+	VPDPBUSD.BCST 164(BX), Z18, Z8
+	VPDPBUSD.BCST 168(BX), Z18, Z9
+	VPDPBUSD.BCST 172(BX), Z18, Z10
+	VPDPBUSD.BCST 176(BX), Z18, Z11
+	VPDPBUSD.BCST 180(BX), Z18, Z12
+	VPDPBUSD.BCST 184(BX), Z18, Z13
+	VPDPBUSD.BCST 188(BX), Z18, Z14
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop120
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z15
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z17
+	VPSLLD        $0x08, Z4, Z4
+	VPADDD        Z4, Z3, Z3
+	VPSUBD.BCST   24(CX), Z3, Z3
+	VPSLLD        $0x08, Z6, Z6
+	VPADDD        Z6, Z5, Z5
+	VPSUBD.BCST   12(CX), Z5, Z5
+	VPSRAD        $0x10, Z3, Z4
+	VPADDD        Z4, Z5, Z5
+	VPANDD        Z15, Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z3, Z3
+	VMULPS.BCST   (CX), Z16, Z4
+	VMULPS        Z4, Z3, Z3
+	VADDPS        (AX), Z3, Z3
+	VMOVUPS       Z3, (AX)
+	VPSLLD        $0x08, Z8, Z8
+	VPADDD        Z8, Z7, Z7
+	VPSUBD.BCST   28(CX), Z7, Z7
+	VPSLLD        $0x08, Z10, Z10
+	VPADDD        Z10, Z9, Z9
+	VPSUBD.BCST   16(CX), Z9, Z9
+	VPSRAD        $0x10, Z7, Z8
+	VPADDD        Z8, Z9, Z9
+	VPANDD        Z15, Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z7, Z7
+	VMULPS.BCST   4(CX), Z16, Z8
 	VMULPS        Z8, Z7, Z7
 	VADDPS        64(AX), Z7, Z7
 	VMOVUPS       Z7, 64(AX)
 	VPSLLD        $0x08, Z12, Z12
 	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   48(CX), Z11, Z11
+	VPSUBD.BCST   32(CX), Z11, Z11
 	VPSLLD        $0x08, Z14, Z14
 	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   28(CX), Z13, Z13
+	VPSUBD.BCST   20(CX), Z13, Z13
 	VPSRAD        $0x10, Z11, Z12
 	VPADDD        Z12, Z13, Z13
-	VPANDD        Z0, Z11, Z11
+	VPANDD        Z15, Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z1, Z13, Z13
+	VMULPS        Z17, Z13, Z13
 	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   8(CX), Z23, Z12
+	VMULPS.BCST   8(CX), Z16, Z12
+	VMULPS        Z12, Z11, Z11
+	VADDPS        128(AX), Z11, Z11
+	VMOVUPS       Z11, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R8, R8
+	JNZ           group119
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group121:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop122:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	VMOVDQU64     (DX), Z19
+	VPERMT2D      64(DX), Z0, Z19
+	VPSRLD        $0x04, Z19, Z20
+	VPANDD        Z2, Z19, Z19
+	VPANDD        Z2, Z20, Z20
+	VMOVDQU64     (DX), Z21
+	VPERMT2D      64(DX), Z1, Z21
+	VPSRLD        $0x04, Z21, Z22
+	VPANDD        Z2, Z21, Z21
+	VPANDD        Z2, Z22, Z22
+	ADDQ          $0x00000080, DX
+	VPDPBUSD.BCST (BX), Z19, Z3
+	VPDPBUSD.BCST 4(BX), Z19, Z4
+	VPDPBUSD.BCST 8(BX), Z19, Z5
+	VPDPBUSD.BCST 12(BX), Z19, Z6
+	VPDPBUSD.BCST 16(BX), Z19, Z7
+	VPDPBUSD.BCST 20(BX), Z19, Z8
+	VPDPBUSD.BCST 24(BX), Z19, Z9
+	VPDPBUSD.BCST 28(BX), Z19, Z10
+	VPDPBUSD.BCST 32(BX), Z19, Z11
+	VPDPBUSD.BCST 36(BX), Z19, Z12
+	VPDPBUSD.BCST 40(BX), Z19, Z13
+	VPDPBUSD.BCST 44(BX), Z19, Z14
+	VPDPBUSD.BCST 48(BX), Z19, Z15
+	VPDPBUSD.BCST 52(BX), Z19, Z16
+	VPDPBUSD.BCST 56(BX), Z19, Z17
+	VPDPBUSD.BCST 60(BX), Z19, Z18
+	VPDPBUSD.BCST 64(BX), Z21, Z3
+	VPDPBUSD.BCST 68(BX), Z21, Z4
+	VPDPBUSD.BCST 72(BX), Z21, Z5
+	VPDPBUSD.BCST 76(BX), Z21, Z6
+	VPDPBUSD.BCST 80(BX), Z21, Z7
+	VPDPBUSD.BCST 84(BX), Z21, Z8
+	VPDPBUSD.BCST 88(BX), Z21, Z9
+	VPDPBUSD.BCST 92(BX), Z21, Z10
+	VPDPBUSD.BCST 96(BX), Z21, Z11
+	VPDPBUSD.BCST 100(BX), Z21, Z12
+	VPDPBUSD.BCST 104(BX), Z21, Z13
+	VPDPBUSD.BCST 108(BX), Z21, Z14
+	VPDPBUSD.BCST 112(BX), Z21, Z15
+	VPDPBUSD.BCST 116(BX), Z21, Z16
+	VPDPBUSD.BCST 120(BX), Z21, Z17
+	VPDPBUSD.BCST 124(BX), Z21, Z18
+	VPDPBUSD.BCST 128(BX), Z20, Z3
+	VPDPBUSD.BCST 132(BX), Z20, Z4
+	VPDPBUSD.BCST 136(BX), Z20, Z5
+	VPDPBUSD.BCST 140(BX), Z20, Z6
+	VPDPBUSD.BCST 144(BX), Z20, Z7
+	VPDPBUSD.BCST 148(BX), Z20, Z8
+	VPDPBUSD.BCST 152(BX), Z20, Z9
+	VPDPBUSD.BCST 156(BX), Z20, Z10
+	VPDPBUSD.BCST 160(BX), Z20, Z11
+	VPDPBUSD.BCST 164(BX), Z20, Z12
+	VPDPBUSD.BCST 168(BX), Z20, Z13
+	VPDPBUSD.BCST 172(BX), Z20, Z14
+	VPDPBUSD.BCST 176(BX), Z20, Z15
+	VPDPBUSD.BCST 180(BX), Z20, Z16
+	VPDPBUSD.BCST 184(BX), Z20, Z17
+	VPDPBUSD.BCST 188(BX), Z20, Z18
+	VPDPBUSD.BCST 192(BX), Z22, Z3
+	VPDPBUSD.BCST 196(BX), Z22, Z4
+	VPDPBUSD.BCST 200(BX), Z22, Z5
+	VPDPBUSD.BCST 204(BX), Z22, Z6
+	VPDPBUSD.BCST 208(BX), Z22, Z7
+	VPDPBUSD.BCST 212(BX), Z22, Z8
+	VPDPBUSD.BCST 216(BX), Z22, Z9
+	VPDPBUSD.BCST 220(BX), Z22, Z10
+	VPDPBUSD.BCST 224(BX), Z22, Z11
+	VPDPBUSD.BCST 228(BX), Z22, Z12
+	VPDPBUSD.BCST 232(BX), Z22, Z13
+	VPDPBUSD.BCST 236(BX), Z22, Z14
+	VPDPBUSD.BCST 240(BX), Z22, Z15
+	VPDPBUSD.BCST 244(BX), Z22, Z16
+	VPDPBUSD.BCST 248(BX), Z22, Z17
+	VPDPBUSD.BCST 252(BX), Z22, Z18
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop122
+	VMOVDQU64     avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS     (SI), Z20
+	VPERMPS       Z20, Z19, Z20
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z19
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z21
+	VPSLLD        $0x08, Z4, Z4
+	VPADDD        Z4, Z3, Z3
+	VPSUBD.BCST   32(CX), Z3, Z3
+	VPSLLD        $0x08, Z6, Z6
+	VPADDD        Z6, Z5, Z5
+	VPSUBD.BCST   16(CX), Z5, Z5
+	VPSRAD        $0x10, Z3, Z4
+	VPADDD        Z4, Z5, Z5
+	VPANDD        Z19, Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        Z21, Z5, Z5
+	VADDPS        Z5, Z3, Z3
+	VMULPS.BCST   (CX), Z20, Z4
+	VMULPS        Z4, Z3, Z3
+	VADDPS        (AX), Z3, Z3
+	VMOVUPS       Z3, (AX)
+	VPSLLD        $0x08, Z8, Z8
+	VPADDD        Z8, Z7, Z7
+	VPSUBD.BCST   36(CX), Z7, Z7
+	VPSLLD        $0x08, Z10, Z10
+	VPADDD        Z10, Z9, Z9
+	VPSUBD.BCST   20(CX), Z9, Z9
+	VPSRAD        $0x10, Z7, Z8
+	VPADDD        Z8, Z9, Z9
+	VPANDD        Z19, Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        Z21, Z9, Z9
+	VADDPS        Z9, Z7, Z7
+	VMULPS.BCST   4(CX), Z20, Z8
+	VMULPS        Z8, Z7, Z7
+	VADDPS        64(AX), Z7, Z7
+	VMOVUPS       Z7, 64(AX)
+	VPSLLD        $0x08, Z12, Z12
+	VPADDD        Z12, Z11, Z11
+	VPSUBD.BCST   40(CX), Z11, Z11
+	VPSLLD        $0x08, Z14, Z14
+	VPADDD        Z14, Z13, Z13
+	VPSUBD.BCST   24(CX), Z13, Z13
+	VPSRAD        $0x10, Z11, Z12
+	VPADDD        Z12, Z13, Z13
+	VPANDD        Z19, Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        Z21, Z13, Z13
+	VADDPS        Z13, Z11, Z11
+	VMULPS.BCST   8(CX), Z20, Z12
 	VMULPS        Z12, Z11, Z11
 	VADDPS        128(AX), Z11, Z11
 	VMOVUPS       Z11, 128(AX)
 	VPSLLD        $0x08, Z16, Z16
 	VPADDD        Z16, Z15, Z15
-	VPSUBD.BCST   52(CX), Z15, Z15
+	VPSUBD.BCST   44(CX), Z15, Z15
 	VPSLLD        $0x08, Z18, Z18
 	VPADDD        Z18, Z17, Z17
-	VPSUBD.BCST   32(CX), Z17, Z17
+	VPSUBD.BCST   28(CX), Z17, Z17
 	VPSRAD        $0x10, Z15, Z16
 	VPADDD        Z16, Z17, Z17
-	VPANDD        Z0, Z15, Z15
+	VPANDD        Z19, Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VCVTDQ2PS     Z17, Z17
-	VMULPS        Z1, Z17, Z17
+	VMULPS        Z21, Z17, Z17
 	VADDPS        Z17, Z15, Z15
-	VMULPS.BCST   12(CX), Z23, Z16
+	VMULPS.BCST   12(CX), Z20, Z16
 	VMULPS        Z16, Z15, Z15
 	VADDPS        192(AX), Z15, Z15
 	VMOVUPS       Z15, 192(AX)
-	VPSLLD        $0x08, Z20, Z20
-	VPADDD        Z20, Z19, Z19
-	VPSUBD.BCST   56(CX), Z19, Z19
-	VPSLLD        $0x08, Z22, Z22
-	VPADDD        Z22, Z21, Z21
-	VPSUBD.BCST   36(CX), Z21, Z21
-	VPSRAD        $0x10, Z19, Z20
-	VPADDD        Z20, Z21, Z21
-	VPANDD        Z0, Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VCVTDQ2PS     Z21, Z21
-	VMULPS        Z1, Z21, Z21
-	VADDPS        Z21, Z19, Z19
-	VMULPS.BCST   16(CX), Z23, Z20
-	VMULPS        Z20, Z19, Z19
-	VADDPS        256(AX), Z19, Z19
-	VMOVUPS       Z19, 256(AX)
-	ADDQ          $0x0000003c, CX
+	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group60
+	JNZ           group121
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
+// func avx512Spread4(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Spread4(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Evens<>+0(SB), Z0
+	VMOVDQU64    avx512Odds<>+0(SB), Z1
+	MOVL         $0x0f0f0f0f, BX
+	VPBROADCASTD BX, Z2
+
+loop123:
+	PREFETCHT1 8192(CX)
+	PREFETCHT0 2048(CX)
+	PREFETCHT1 8256(CX)
+	PREFETCHT0 2112(CX)
+	VMOVDQU64  (CX), Z3
+	VPERMT2D   64(CX), Z0, Z3
+	VPSRLD     $0x04, Z3, Z4
+	VPANDD     Z2, Z3, Z3
+	VPANDD     Z2, Z4, Z4
+	VMOVDQU64  (CX), Z5
+	VPERMT2D   64(CX), Z1, Z5
+	VPSRLD     $0x04, Z5, Z6
+	VPANDD     Z2, Z5, Z5
+	VPANDD     Z2, Z6, Z6
+	ADDQ       $0x00000080, CX
+	VMOVDQU64  Z3, (AX)
+	VMOVDQU64  Z5, 64(AX)
+	VMOVDQU64  Z4, 128(AX)
+	VMOVDQU64  Z6, 192(AX)
+	ADDQ       $0x00000100, AX
+	DECQ       DX
+	JNZ        loop123
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         acts+16(FP), DX
+	MOVQ         meta+24(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	VMOVUPS      (AX), Z1
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z6
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z7
+	VMOVDQU64    avx512Shift5<>+0(SB), Z8
+	MOVL         $0x1f1f1f1f, R9
+	VPBROADCASTD R9, Z9
+	MOVQ         $0x00000008, R10
+
+group124:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+
+loop125:
+	PREFETCHT1      8192(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      8256(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      8320(CX)
+	PREFETCHT0      2176(CX)
+	VBROADCASTI32X4 (DX), Z10
+	VPERMB          (CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z2
+	VPERMB          40(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z3
+	VPERMB          80(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z4
+	VPERMB          96(CX), Z7, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z5
+	ADDQ            $0x000000a0, CX
+	ADDQ            $0x00000010, DX
+	DECQ            R9
+	JNZ             loop125
+	VPUNPCKLDQ      Z3, Z2, Z10
+	VPUNPCKHDQ      Z3, Z2, Z2
+	VPADDD          Z2, Z10, Z10
+	VPUNPCKLDQ      Z5, Z4, Z3
+	VPUNPCKHDQ      Z5, Z4, Z2
+	VPADDD          Z2, Z3, Z3
+	VPUNPCKLQDQ     Z3, Z10, Z2
+	VPUNPCKHQDQ     Z3, Z10, Z3
+	VPADDD          Z3, Z2, Z2
+	VCVTPH2PS       (SI), Z10
+	VPERMPS         Z10, Z0, Z10
+	ADDQ            DI, SI
+	VCVTDQ2PS       Z2, Z2
+	VSUBPS.BCST     4(BX), Z2, Z2
+	VMULPS.BCST     (BX), Z10, Z10
+	VMULPS          Z10, Z2, Z2
+	VADDPS          Z2, Z1, Z1
+	ADDQ            $0x00000008, BX
+	TESTQ           R8, R8
+	JNZ             group124
+	VMOVUPS         Z1, (AX)
+	VZEROUPPER
+	RET
+
+DATA avx512Permute5Skip0<>+0(SB)/8, $0x0706050403020100
+DATA avx512Permute5Skip0<>+8(SB)/8, $0x0c0b0a0908070605
+DATA avx512Permute5Skip0<>+16(SB)/8, $0x11100f0e0d0c0b0a
+DATA avx512Permute5Skip0<>+24(SB)/8, $0x161514131211100f
+DATA avx512Permute5Skip0<>+32(SB)/8, $0x1b1a191817161514
+DATA avx512Permute5Skip0<>+40(SB)/8, $0x201f1e1d1c1b1a19
+DATA avx512Permute5Skip0<>+48(SB)/8, $0x2524232221201f1e
+DATA avx512Permute5Skip0<>+56(SB)/8, $0x2a29282726252423
+GLOBL avx512Permute5Skip0<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Permute5Skip24<>+0(SB)/8, $0x1f1e1d1c1b1a1918
+DATA avx512Permute5Skip24<>+8(SB)/8, $0x24232221201f1e1d
+DATA avx512Permute5Skip24<>+16(SB)/8, $0x2928272625242322
+DATA avx512Permute5Skip24<>+24(SB)/8, $0x2e2d2c2b2a292827
+DATA avx512Permute5Skip24<>+32(SB)/8, $0x333231302f2e2d2c
+DATA avx512Permute5Skip24<>+40(SB)/8, $0x3837363534333231
+DATA avx512Permute5Skip24<>+48(SB)/8, $0x3d3c3b3a39383736
+DATA avx512Permute5Skip24<>+56(SB)/8, $0x3f3f3f3f3e3d3c3b
+GLOBL avx512Permute5Skip24<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Shift5<>+0(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+8(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+16(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+24(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+32(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+40(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+48(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+56(SB)/8, $0x231e19140f0a0500
+GLOBL avx512Shift5<>(SB), RODATA|NOPTR, $64
+
+// func avx512Dot5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-64
 	MOVQ         y+0(FP), AX
 	MOVQ         meta+24(FP), CX
-	MOVL         $0x0000ffff, DX
-	VPBROADCASTD DX, Z0
-	MOVL         $0x47800000, DX
-	VPBROADCASTD DX, Z1
-	MOVQ         panel+8(FP), DX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
 	MOVQ         acts+16(FP), BX
 	MOVQ         steps+32(FP), SI
 	MOVQ         stride+40(FP), DI
 	MOVQ         tiles+48(FP), R8
-	MOVQ         ahead+56(FP), R9
-	VMOVDQU64    avx512Lanes<>+0(SB), Z2
-	MOVQ         $0x00000008, R11
+	MOVQ         $0x00000008, R10
 
-group62:
-	MOVQ    R8, R10
+group126:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop127:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z12
+	VPMULTISHIFTQB Z12, Z2, Z12
+	VPANDD         Z3, Z12, Z12
+	VPERMB         40(DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         80(DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         96(DX), Z1, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPUNPCKLDQ     Z14, Z12, Z13
+	VPUNPCKHDQ     Z14, Z12, Z12
+	VPUNPCKLDQ     Z16, Z15, Z14
+	VPUNPCKHDQ     Z16, Z15, Z16
+	VPUNPCKLQDQ    Z14, Z13, Z15
+	VPUNPCKHQDQ    Z14, Z13, Z13
+	VPUNPCKLQDQ    Z16, Z12, Z14
+	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z15, Z4
+	VPDPBUSD.BCST  4(BX), Z15, Z5
+	VPDPBUSD.BCST  8(BX), Z13, Z6
+	VPDPBUSD.BCST  12(BX), Z13, Z7
+	VPDPBUSD.BCST  16(BX), Z14, Z8
+	VPDPBUSD.BCST  20(BX), Z14, Z9
+	VPDPBUSD.BCST  24(BX), Z12, Z10
+	VPDPBUSD.BCST  28(BX), Z12, Z11
+	ADDQ           $0x00000020, BX
+	DECQ           R9
+	JNZ            loop127
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z6, Z4, Z4
+	VPADDD         Z7, Z5, Z5
+	VMOVDQU64      avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS      (SI), Z13
+	VPERMPS        Z13, Z12, Z13
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z12
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    8(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z13, Z14
+	VMULPS         Z14, Z4, Z4
+	VADDPS         Z4, Z12, Z12
+	VMOVUPS        Z12, (AX)
+	VMOVUPS        64(AX), Z12
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    12(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z13, Z13
+	VMULPS         Z13, Z5, Z5
+	VADDPS         Z5, Z12, Z12
+	VMOVUPS        Z12, 64(AX)
+	ADDQ           $0x00000010, CX
+	TESTQ          R8, R8
+	JNZ            group126
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group128:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop129:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         40(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         80(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         96(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z16, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z15
+	ADDQ           $0x00000030, BX
+	DECQ           R9
+	JNZ            loop129
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VPADDD         Z7, Z4, Z4
+	VPADDD         Z8, Z5, Z5
+	VPADDD         Z9, Z6, Z6
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    12(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    16(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    20(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group128
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group130:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop131:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop131
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    16(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    20(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    24(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    28(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	ADDQ           $0x00000020, CX
+	TESTQ          R8, R8
+	JNZ            group130
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group132:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop133:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         40(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         80(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         96(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z15, Z9
+	VPDPBUSD.BCST  24(BX), Z15, Z10
+	VPDPBUSD.BCST  28(BX), Z15, Z11
+	VPDPBUSD.BCST  32(BX), Z15, Z12
+	VPDPBUSD.BCST  36(BX), Z15, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z4
+	VPDPBUSD.BCST  44(BX), Z16, Z5
+	VPDPBUSD.BCST  48(BX), Z16, Z6
+	VPDPBUSD.BCST  52(BX), Z16, Z7
+	VPDPBUSD.BCST  56(BX), Z16, Z8
+	VPDPBUSD.BCST  60(BX), Z14, Z9
+	VPDPBUSD.BCST  64(BX), Z14, Z10
+	VPDPBUSD.BCST  68(BX), Z14, Z11
+	VPDPBUSD.BCST  72(BX), Z14, Z12
+	VPDPBUSD.BCST  76(BX), Z14, Z13
+	ADDQ           $0x00000050, BX
+	DECQ           R9
+	JNZ            loop133
+	VPADDD         Z9, Z4, Z4
+	VPADDD         Z10, Z5, Z5
+	VPADDD         Z11, Z6, Z6
+	VPADDD         Z12, Z7, Z7
+	VPADDD         Z13, Z8, Z8
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    20(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    24(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    28(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    32(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    36(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z15
+	VMULPS         Z15, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	ADDQ           $0x00000028, CX
+	TESTQ          R8, R8
+	JNZ            group132
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group134:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop135:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         40(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         80(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         96(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z17, Z14
+	VPDPBUSD.BCST  44(BX), Z17, Z15
+	VPDPBUSD.BCST  48(BX), Z18, Z4
+	VPDPBUSD.BCST  52(BX), Z18, Z5
+	VPDPBUSD.BCST  56(BX), Z18, Z6
+	VPDPBUSD.BCST  60(BX), Z18, Z7
+	VPDPBUSD.BCST  64(BX), Z18, Z8
+	VPDPBUSD.BCST  68(BX), Z18, Z9
+	VPDPBUSD.BCST  72(BX), Z16, Z10
+	VPDPBUSD.BCST  76(BX), Z16, Z11
+	VPDPBUSD.BCST  80(BX), Z16, Z12
+	VPDPBUSD.BCST  84(BX), Z16, Z13
+	VPDPBUSD.BCST  88(BX), Z16, Z14
+	VPDPBUSD.BCST  92(BX), Z16, Z15
+	ADDQ           $0x00000060, BX
+	DECQ           R9
+	JNZ            loop135
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    24(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    28(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    32(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    36(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    40(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    44(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group134
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group136:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop137:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         40(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         80(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         96(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z19, Z16
+	VPDPBUSD.BCST  52(BX), Z19, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z4
+	VPDPBUSD.BCST  60(BX), Z20, Z5
+	VPDPBUSD.BCST  64(BX), Z20, Z6
+	VPDPBUSD.BCST  68(BX), Z20, Z7
+	VPDPBUSD.BCST  72(BX), Z20, Z8
+	VPDPBUSD.BCST  76(BX), Z20, Z9
+	VPDPBUSD.BCST  80(BX), Z20, Z10
+	VPDPBUSD.BCST  84(BX), Z18, Z11
+	VPDPBUSD.BCST  88(BX), Z18, Z12
+	VPDPBUSD.BCST  92(BX), Z18, Z13
+	VPDPBUSD.BCST  96(BX), Z18, Z14
+	VPDPBUSD.BCST  100(BX), Z18, Z15
+	VPDPBUSD.BCST  104(BX), Z18, Z16
+	VPDPBUSD.BCST  108(BX), Z18, Z17
+	ADDQ           $0x00000070, BX
+	DECQ           R9
+	JNZ            loop137
+	VPADDD         Z11, Z4, Z4
+	VPADDD         Z12, Z5, Z5
+	VPADDD         Z13, Z6, Z6
+	VPADDD         Z14, Z7, Z7
+	VPADDD         Z15, Z8, Z8
+	VPADDD         Z16, Z9, Z9
+	VPADDD         Z17, Z10, Z10
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    28(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    32(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    36(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    40(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    44(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    48(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    52(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	ADDQ           $0x00000038, CX
+	TESTQ          R8, R8
+	JNZ            group136
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group138:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop139:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop139
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    32(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    36(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    40(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    44(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    48(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    52(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    56(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    60(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	ADDQ           $0x00000040, CX
+	TESTQ          R8, R8
+	JNZ            group138
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group140:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop141:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         40(DX), Z0, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPERMB         80(DX), Z0, Z25
+	VPMULTISHIFTQB Z25, Z2, Z25
+	VPANDD         Z3, Z25, Z25
+	VPERMB         96(DX), Z1, Z26
+	VPMULTISHIFTQB Z26, Z2, Z26
+	VPANDD         Z3, Z26, Z26
+	VPUNPCKLDQ     Z24, Z22, Z23
+	VPUNPCKHDQ     Z24, Z22, Z22
+	VPUNPCKLDQ     Z26, Z25, Z24
+	VPUNPCKHDQ     Z26, Z25, Z26
+	VPUNPCKLQDQ    Z24, Z23, Z25
+	VPUNPCKHQDQ    Z24, Z23, Z23
+	VPUNPCKLQDQ    Z26, Z22, Z24
+	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z25, Z4
+	VPDPBUSD.BCST  4(BX), Z25, Z5
+	VPDPBUSD.BCST  8(BX), Z25, Z6
+	VPDPBUSD.BCST  12(BX), Z25, Z7
+	VPDPBUSD.BCST  16(BX), Z25, Z8
+	VPDPBUSD.BCST  20(BX), Z25, Z9
+	VPDPBUSD.BCST  24(BX), Z25, Z10
+	VPDPBUSD.BCST  28(BX), Z25, Z11
+	VPDPBUSD.BCST  32(BX), Z25, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z23, Z20
+	VPDPBUSD.BCST  68(BX), Z23, Z21
+	VPDPBUSD.BCST  72(BX), Z24, Z4
+	VPDPBUSD.BCST  76(BX), Z24, Z5
+	VPDPBUSD.BCST  80(BX), Z24, Z6
+	VPDPBUSD.BCST  84(BX), Z24, Z7
+	VPDPBUSD.BCST  88(BX), Z24, Z8
+	VPDPBUSD.BCST  92(BX), Z24, Z9
+	VPDPBUSD.BCST  96(BX), Z24, Z10
+	VPDPBUSD.BCST  100(BX), Z24, Z11
+	VPDPBUSD.BCST  104(BX), Z24, Z12
+	VPDPBUSD.BCST  108(BX), Z22, Z13
+	VPDPBUSD.BCST  112(BX), Z22, Z14
+	VPDPBUSD.BCST  116(BX), Z22, Z15
+	VPDPBUSD.BCST  120(BX), Z22, Z16
+	VPDPBUSD.BCST  124(BX), Z22, Z17
+	VPDPBUSD.BCST  128(BX), Z22, Z18
+	VPDPBUSD.BCST  132(BX), Z22, Z19
+	VPDPBUSD.BCST  136(BX), Z22, Z20
+	VPDPBUSD.BCST  140(BX), Z22, Z21
+	ADDQ           $0x00000090, BX
+	DECQ           R9
+	JNZ            loop141
+	VPADDD         Z13, Z4, Z4
+	VPADDD         Z14, Z5, Z5
+	VPADDD         Z15, Z6, Z6
+	VPADDD         Z16, Z7, Z7
+	VPADDD         Z17, Z8, Z8
+	VPADDD         Z18, Z9, Z9
+	VPADDD         Z19, Z10, Z10
+	VPADDD         Z20, Z11, Z11
+	VPADDD         Z21, Z12, Z12
+	VMOVDQU64      avx512Lanes<>+0(SB), Z22
+	VCVTPH2PS      (SI), Z23
+	VPERMPS        Z23, Z22, Z23
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z22
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    36(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z23, Z24
+	VMULPS         Z24, Z4, Z4
+	VADDPS         Z4, Z22, Z22
+	VMOVUPS        Z22, (AX)
+	VMOVUPS        64(AX), Z22
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    40(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z23, Z24
+	VMULPS         Z24, Z5, Z5
+	VADDPS         Z5, Z22, Z22
+	VMOVUPS        Z22, 64(AX)
+	VMOVUPS        128(AX), Z22
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    44(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z23, Z24
+	VMULPS         Z24, Z6, Z6
+	VADDPS         Z6, Z22, Z22
+	VMOVUPS        Z22, 128(AX)
+	VMOVUPS        192(AX), Z22
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    48(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z23, Z24
+	VMULPS         Z24, Z7, Z7
+	VADDPS         Z7, Z22, Z22
+	VMOVUPS        Z22, 192(AX)
+	VMOVUPS        256(AX), Z22
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    52(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z23, Z24
+	VMULPS         Z24, Z8, Z8
+	VADDPS         Z8, Z22, Z22
+	VMOVUPS        Z22, 256(AX)
+	VMOVUPS        320(AX), Z22
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    56(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z23, Z24
+	VMULPS         Z24, Z9, Z9
+	VADDPS         Z9, Z22, Z22
+	VMOVUPS        Z22, 320(AX)
+	VMOVUPS        384(AX), Z22
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    60(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z23, Z24
+	VMULPS         Z24, Z10, Z10
+	VADDPS         Z10, Z22, Z22
+	VMOVUPS        Z22, 384(AX)
+	VMOVUPS        448(AX), Z22
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    64(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z23, Z24
+	VMULPS         Z24, Z11, Z11
+	VADDPS         Z11, Z22, Z22
+	VMOVUPS        Z22, 448(AX)
+	VMOVUPS        512(AX), Z22
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    68(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z23, Z23
+	VMULPS         Z23, Z12, Z12
+	VADDPS         Z12, Z22, Z22
+	VMOVUPS        Z22, 512(AX)
+	ADDQ           $0x00000048, CX
+	TESTQ          R8, R8
+	JNZ            group140
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group142:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop143:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         40(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         80(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         96(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z15, Z4
+	VPDPBUSD.BCST  44(BX), Z15, Z5
+	VPDPBUSD.BCST  48(BX), Z15, Z6
+	VPDPBUSD.BCST  52(BX), Z15, Z7
+	VPDPBUSD.BCST  56(BX), Z15, Z8
+	VPDPBUSD.BCST  60(BX), Z15, Z9
+	VPDPBUSD.BCST  64(BX), Z15, Z10
+	VPDPBUSD.BCST  68(BX), Z15, Z11
+	VPDPBUSD.BCST  72(BX), Z15, Z12
+	VPDPBUSD.BCST  76(BX), Z15, Z13
+	VPDPBUSD.BCST  80(BX), Z16, Z4
+	VPDPBUSD.BCST  84(BX), Z16, Z5
+	VPDPBUSD.BCST  88(BX), Z16, Z6
+	VPDPBUSD.BCST  92(BX), Z16, Z7
+	VPDPBUSD.BCST  96(BX), Z16, Z8
+	VPDPBUSD.BCST  100(BX), Z16, Z9
+	VPDPBUSD.BCST  104(BX), Z16, Z10
+	VPDPBUSD.BCST  108(BX), Z16, Z11
+	VPDPBUSD.BCST  112(BX), Z16, Z12
+	VPDPBUSD.BCST  116(BX), Z16, Z13
+	VPDPBUSD.BCST  120(BX), Z14, Z4
+	VPDPBUSD.BCST  124(BX), Z14, Z5
+	VPDPBUSD.BCST  128(BX), Z14, Z6
+	VPDPBUSD.BCST  132(BX), Z14, Z7
+	VPDPBUSD.BCST  136(BX), Z14, Z8
+	VPDPBUSD.BCST  140(BX), Z14, Z9
+	VPDPBUSD.BCST  144(BX), Z14, Z10
+	VPDPBUSD.BCST  148(BX), Z14, Z11
+	VPDPBUSD.BCST  152(BX), Z14, Z12
+	VPDPBUSD.BCST  156(BX), Z14, Z13
+	ADDQ           $0x000000a0, BX
+	DECQ           R9
+	JNZ            loop143
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    40(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    44(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    48(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    52(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    56(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z16
+	VMULPS         Z16, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	VMOVUPS        320(AX), Z14
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    60(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z15, Z16
+	VMULPS         Z16, Z9, Z9
+	VADDPS         Z9, Z14, Z14
+	VMOVUPS        Z14, 320(AX)
+	VMOVUPS        384(AX), Z14
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    64(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z15, Z16
+	VMULPS         Z16, Z10, Z10
+	VADDPS         Z10, Z14, Z14
+	VMOVUPS        Z14, 384(AX)
+	VMOVUPS        448(AX), Z14
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    68(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z15, Z16
+	VMULPS         Z16, Z11, Z11
+	VADDPS         Z11, Z14, Z14
+	VMOVUPS        Z14, 448(AX)
+	VMOVUPS        512(AX), Z14
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    72(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z15, Z16
+	VMULPS         Z16, Z12, Z12
+	VADDPS         Z12, Z14, Z14
+	VMOVUPS        Z14, 512(AX)
+	VMOVUPS        576(AX), Z14
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    76(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z15, Z15
+	VMULPS         Z15, Z13, Z13
+	VADDPS         Z13, Z14, Z14
+	VMOVUPS        Z14, 576(AX)
+	ADDQ           $0x00000050, CX
+	TESTQ          R8, R8
+	JNZ            group142
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group144:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop145:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         40(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         80(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         96(DX), Z1, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPUNPCKLDQ     Z17, Z15, Z16
+	VPUNPCKHDQ     Z17, Z15, Z15
+	VPUNPCKLDQ     Z19, Z18, Z17
+	VPUNPCKHDQ     Z19, Z18, Z19
+	VPUNPCKLQDQ    Z17, Z16, Z18
+	VPUNPCKHQDQ    Z17, Z16, Z16
+	VPUNPCKLQDQ    Z19, Z15, Z17
+	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z18, Z4
+	VPDPBUSD.BCST  4(BX), Z18, Z5
+	VPDPBUSD.BCST  8(BX), Z18, Z6
+	VPDPBUSD.BCST  12(BX), Z18, Z7
+	VPDPBUSD.BCST  16(BX), Z18, Z8
+	VPDPBUSD.BCST  20(BX), Z18, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z18, Z13
+	VPDPBUSD.BCST  40(BX), Z18, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z4
+	VPDPBUSD.BCST  48(BX), Z16, Z5
+	VPDPBUSD.BCST  52(BX), Z16, Z6
+	VPDPBUSD.BCST  56(BX), Z16, Z7
+	VPDPBUSD.BCST  60(BX), Z16, Z8
+	VPDPBUSD.BCST  64(BX), Z16, Z9
+	VPDPBUSD.BCST  68(BX), Z16, Z10
+	VPDPBUSD.BCST  72(BX), Z16, Z11
+	VPDPBUSD.BCST  76(BX), Z16, Z12
+	VPDPBUSD.BCST  80(BX), Z16, Z13
+	VPDPBUSD.BCST  84(BX), Z16, Z14
+	VPDPBUSD.BCST  88(BX), Z17, Z4
+	VPDPBUSD.BCST  92(BX), Z17, Z5
+	VPDPBUSD.BCST  96(BX), Z17, Z6
+	VPDPBUSD.BCST  100(BX), Z17, Z7
+	VPDPBUSD.BCST  104(BX), Z17, Z8
+	VPDPBUSD.BCST  108(BX), Z17, Z9
+	VPDPBUSD.BCST  112(BX), Z17, Z10
+	VPDPBUSD.BCST  116(BX), Z17, Z11
+	VPDPBUSD.BCST  120(BX), Z17, Z12
+	VPDPBUSD.BCST  124(BX), Z17, Z13
+	VPDPBUSD.BCST  128(BX), Z17, Z14
+	VPDPBUSD.BCST  132(BX), Z15, Z4
+	VPDPBUSD.BCST  136(BX), Z15, Z5
+	VPDPBUSD.BCST  140(BX), Z15, Z6
+	VPDPBUSD.BCST  144(BX), Z15, Z7
+	VPDPBUSD.BCST  148(BX), Z15, Z8
+	VPDPBUSD.BCST  152(BX), Z15, Z9
+	VPDPBUSD.BCST  156(BX), Z15, Z10
+	VPDPBUSD.BCST  160(BX), Z15, Z11
+	VPDPBUSD.BCST  164(BX), Z15, Z12
+	VPDPBUSD.BCST  168(BX), Z15, Z13
+	VPDPBUSD.BCST  172(BX), Z15, Z14
+	ADDQ           $0x000000b0, BX
+	DECQ           R9
+	JNZ            loop145
+	VMOVDQU64      avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS      (SI), Z16
+	VPERMPS        Z16, Z15, Z16
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z15
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    44(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z16, Z17
+	VMULPS         Z17, Z4, Z4
+	VADDPS         Z4, Z15, Z15
+	VMOVUPS        Z15, (AX)
+	VMOVUPS        64(AX), Z15
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    48(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z16, Z17
+	VMULPS         Z17, Z5, Z5
+	VADDPS         Z5, Z15, Z15
+	VMOVUPS        Z15, 64(AX)
+	VMOVUPS        128(AX), Z15
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    52(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z16, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z15, Z15
+	VMOVUPS        Z15, 128(AX)
+	VMOVUPS        192(AX), Z15
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    56(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z16, Z17
+	VMULPS         Z17, Z7, Z7
+	VADDPS         Z7, Z15, Z15
+	VMOVUPS        Z15, 192(AX)
+	VMOVUPS        256(AX), Z15
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    60(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z16, Z17
+	VMULPS         Z17, Z8, Z8
+	VADDPS         Z8, Z15, Z15
+	VMOVUPS        Z15, 256(AX)
+	VMOVUPS        320(AX), Z15
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    64(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z16, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z15, Z15
+	VMOVUPS        Z15, 320(AX)
+	VMOVUPS        384(AX), Z15
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    68(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z16, Z17
+	VMULPS         Z17, Z10, Z10
+	VADDPS         Z10, Z15, Z15
+	VMOVUPS        Z15, 384(AX)
+	VMOVUPS        448(AX), Z15
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    72(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z16, Z17
+	VMULPS         Z17, Z11, Z11
+	VADDPS         Z11, Z15, Z15
+	VMOVUPS        Z15, 448(AX)
+	VMOVUPS        512(AX), Z15
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    76(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z16, Z17
+	VMULPS         Z17, Z12, Z12
+	VADDPS         Z12, Z15, Z15
+	VMOVUPS        Z15, 512(AX)
+	VMOVUPS        576(AX), Z15
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    80(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z16, Z17
+	VMULPS         Z17, Z13, Z13
+	VADDPS         Z13, Z15, Z15
+	VMOVUPS        Z15, 576(AX)
+	VMOVUPS        640(AX), Z15
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    84(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z16, Z16
+	VMULPS         Z16, Z14, Z14
+	VADDPS         Z14, Z15, Z15
+	VMOVUPS        Z15, 640(AX)
+	ADDQ           $0x00000058, CX
+	TESTQ          R8, R8
+	JNZ            group144
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group146:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop147:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         40(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         80(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         96(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop147
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    48(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    52(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    56(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    60(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    64(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    68(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z18
+	VMULPS         Z18, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	VMOVUPS        384(AX), Z16
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    72(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z17, Z18
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z16, Z16
+	VMOVUPS        Z16, 384(AX)
+	VMOVUPS        448(AX), Z16
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    76(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z17, Z18
+	VMULPS         Z18, Z11, Z11
+	VADDPS         Z11, Z16, Z16
+	VMOVUPS        Z16, 448(AX)
+	VMOVUPS        512(AX), Z16
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    80(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z17, Z18
+	VMULPS         Z18, Z12, Z12
+	VADDPS         Z12, Z16, Z16
+	VMOVUPS        Z16, 512(AX)
+	VMOVUPS        576(AX), Z16
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    84(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z17, Z18
+	VMULPS         Z18, Z13, Z13
+	VADDPS         Z13, Z16, Z16
+	VMOVUPS        Z16, 576(AX)
+	VMOVUPS        640(AX), Z16
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    88(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z17, Z18
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z16, Z16
+	VMOVUPS        Z16, 640(AX)
+	VMOVUPS        704(AX), Z16
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    92(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z17, Z17
+	VMULPS         Z17, Z15, Z15
+	VADDPS         Z15, Z16, Z16
+	VMOVUPS        Z16, 704(AX)
+	ADDQ           $0x00000060, CX
+	TESTQ          R8, R8
+	JNZ            group146
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group148:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop149:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         40(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         80(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         96(DX), Z1, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z20, Z4
+	VPDPBUSD.BCST  4(BX), Z20, Z5
+	VPDPBUSD.BCST  8(BX), Z20, Z6
+	VPDPBUSD.BCST  12(BX), Z20, Z7
+	VPDPBUSD.BCST  16(BX), Z20, Z8
+	VPDPBUSD.BCST  20(BX), Z20, Z9
+	VPDPBUSD.BCST  24(BX), Z20, Z10
+	VPDPBUSD.BCST  28(BX), Z20, Z11
+	VPDPBUSD.BCST  32(BX), Z20, Z12
+	VPDPBUSD.BCST  36(BX), Z20, Z13
+	VPDPBUSD.BCST  40(BX), Z20, Z14
+	VPDPBUSD.BCST  44(BX), Z20, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z18, Z4
+	VPDPBUSD.BCST  56(BX), Z18, Z5
+	VPDPBUSD.BCST  60(BX), Z18, Z6
+	VPDPBUSD.BCST  64(BX), Z18, Z7
+	VPDPBUSD.BCST  68(BX), Z18, Z8
+	VPDPBUSD.BCST  72(BX), Z18, Z9
+	VPDPBUSD.BCST  76(BX), Z18, Z10
+	VPDPBUSD.BCST  80(BX), Z18, Z11
+	VPDPBUSD.BCST  84(BX), Z18, Z12
+	VPDPBUSD.BCST  88(BX), Z18, Z13
+	VPDPBUSD.BCST  92(BX), Z18, Z14
+	VPDPBUSD.BCST  96(BX), Z18, Z15
+	VPDPBUSD.BCST  100(BX), Z18, Z16
+	VPDPBUSD.BCST  104(BX), Z19, Z4
+	VPDPBUSD.BCST  108(BX), Z19, Z5
+	VPDPBUSD.BCST  112(BX), Z19, Z6
+	VPDPBUSD.BCST  116(BX), Z19, Z7
+	VPDPBUSD.BCST  120(BX), Z19, Z8
+	VPDPBUSD.BCST  124(BX), Z19, Z9
+	VPDPBUSD.BCST  128(BX), Z19, Z10
+	VPDPBUSD.BCST  132(BX), Z19, Z11
+	VPDPBUSD.BCST  136(BX), Z19, Z12
+	VPDPBUSD.BCST  140(BX), Z19, Z13
+	VPDPBUSD.BCST  144(BX), Z19, Z14
+	VPDPBUSD.BCST  148(BX), Z19, Z15
+	VPDPBUSD.BCST  152(BX), Z19, Z16
+	VPDPBUSD.BCST  156(BX), Z17, Z4
+	VPDPBUSD.BCST  160(BX), Z17, Z5
+	VPDPBUSD.BCST  164(BX), Z17, Z6
+	VPDPBUSD.BCST  168(BX), Z17, Z7
+	VPDPBUSD.BCST  172(BX), Z17, Z8
+	VPDPBUSD.BCST  176(BX), Z17, Z9
+	VPDPBUSD.BCST  180(BX), Z17, Z10
+	VPDPBUSD.BCST  184(BX), Z17, Z11
+	VPDPBUSD.BCST  188(BX), Z17, Z12
+	VPDPBUSD.BCST  192(BX), Z17, Z13
+	VPDPBUSD.BCST  196(BX), Z17, Z14
+	VPDPBUSD.BCST  200(BX), Z17, Z15
+	VPDPBUSD.BCST  204(BX), Z17, Z16
+	ADDQ           $0x000000d0, BX
+	DECQ           R9
+	JNZ            loop149
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    52(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z4, Z4
+	VADDPS         Z4, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    56(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    60(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	VMOVUPS        192(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    64(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z18, Z19
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	VMOVUPS        256(AX), Z17
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    68(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z18, Z19
+	VMULPS         Z19, Z8, Z8
+	VADDPS         Z8, Z17, Z17
+	VMOVUPS        Z17, 256(AX)
+	VMOVUPS        320(AX), Z17
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    72(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z18, Z19
+	VMULPS         Z19, Z9, Z9
+	VADDPS         Z9, Z17, Z17
+	VMOVUPS        Z17, 320(AX)
+	VMOVUPS        384(AX), Z17
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    76(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z18, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z17, Z17
+	VMOVUPS        Z17, 384(AX)
+	VMOVUPS        448(AX), Z17
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    80(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z18, Z19
+	VMULPS         Z19, Z11, Z11
+	VADDPS         Z11, Z17, Z17
+	VMOVUPS        Z17, 448(AX)
+	VMOVUPS        512(AX), Z17
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    84(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z18, Z19
+	VMULPS         Z19, Z12, Z12
+	VADDPS         Z12, Z17, Z17
+	VMOVUPS        Z17, 512(AX)
+	VMOVUPS        576(AX), Z17
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    88(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z18, Z19
+	VMULPS         Z19, Z13, Z13
+	VADDPS         Z13, Z17, Z17
+	VMOVUPS        Z17, 576(AX)
+	VMOVUPS        640(AX), Z17
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    92(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z18, Z19
+	VMULPS         Z19, Z14, Z14
+	VADDPS         Z14, Z17, Z17
+	VMOVUPS        Z17, 640(AX)
+	VMOVUPS        704(AX), Z17
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    96(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z18, Z19
+	VMULPS         Z19, Z15, Z15
+	VADDPS         Z15, Z17, Z17
+	VMOVUPS        Z17, 704(AX)
+	VMOVUPS        768(AX), Z17
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    100(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z18, Z18
+	VMULPS         Z18, Z16, Z16
+	VADDPS         Z16, Z17, Z17
+	VMOVUPS        Z17, 768(AX)
+	ADDQ           $0x00000068, CX
+	TESTQ          R8, R8
+	JNZ            group148
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group150:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop151:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         40(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         80(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         96(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z19, Z4
+	VPDPBUSD.BCST  60(BX), Z19, Z5
+	VPDPBUSD.BCST  64(BX), Z19, Z6
+	VPDPBUSD.BCST  68(BX), Z19, Z7
+	VPDPBUSD.BCST  72(BX), Z19, Z8
+	VPDPBUSD.BCST  76(BX), Z19, Z9
+	VPDPBUSD.BCST  80(BX), Z19, Z10
+	VPDPBUSD.BCST  84(BX), Z19, Z11
+	VPDPBUSD.BCST  88(BX), Z19, Z12
+	VPDPBUSD.BCST  92(BX), Z19, Z13
+	VPDPBUSD.BCST  96(BX), Z19, Z14
+	VPDPBUSD.BCST  100(BX), Z19, Z15
+	VPDPBUSD.BCST  104(BX), Z19, Z16
+	VPDPBUSD.BCST  108(BX), Z19, Z17
+	VPDPBUSD.BCST  112(BX), Z20, Z4
+	VPDPBUSD.BCST  116(BX), Z20, Z5
+	VPDPBUSD.BCST  120(BX), Z20, Z6
+	VPDPBUSD.BCST  124(BX), Z20, Z7
+	VPDPBUSD.BCST  128(BX), Z20, Z8
+	VPDPBUSD.BCST  132(BX), Z20, Z9
+	VPDPBUSD.BCST  136(BX), Z20, Z10
+	VPDPBUSD.BCST  140(BX), Z20, Z11
+	VPDPBUSD.BCST  144(BX), Z20, Z12
+	VPDPBUSD.BCST  148(BX), Z20, Z13
+	VPDPBUSD.BCST  152(BX), Z20, Z14
+	VPDPBUSD.BCST  156(BX), Z20, Z15
+	VPDPBUSD.BCST  160(BX), Z20, Z16
+	VPDPBUSD.BCST  164(BX), Z20, Z17
+	VPDPBUSD.BCST  168(BX), Z18, Z4
+	VPDPBUSD.BCST  172(BX), Z18, Z5
+	VPDPBUSD.BCST  176(BX), Z18, Z6
+	VPDPBUSD.BCST  180(BX), Z18, Z7
+	VPDPBUSD.BCST  184(BX), Z18, Z8
+	VPDPBUSD.BCST  188(BX), Z18, Z9
+	VPDPBUSD.BCST  192(BX), Z18, Z10
+	VPDPBUSD.BCST  196(BX), Z18, Z11
+	VPDPBUSD.BCST  200(BX), Z18, Z12
+	VPDPBUSD.BCST  204(BX), Z18, Z13
+	VPDPBUSD.BCST  208(BX), Z18, Z14
+	VPDPBUSD.BCST  212(BX), Z18, Z15
+	VPDPBUSD.BCST  216(BX), Z18, Z16
+	VPDPBUSD.BCST  220(BX), Z18, Z17
+	ADDQ           $0x000000e0, BX
+	DECQ           R9
+	JNZ            loop151
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    56(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    60(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    64(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    68(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    72(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    76(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    80(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z20
+	VMULPS         Z20, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	VMOVUPS        448(AX), Z18
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    84(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z19, Z20
+	VMULPS         Z20, Z11, Z11
+	VADDPS         Z11, Z18, Z18
+	VMOVUPS        Z18, 448(AX)
+	VMOVUPS        512(AX), Z18
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    88(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z19, Z20
+	VMULPS         Z20, Z12, Z12
+	VADDPS         Z12, Z18, Z18
+	VMOVUPS        Z18, 512(AX)
+	VMOVUPS        576(AX), Z18
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    92(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z19, Z20
+	VMULPS         Z20, Z13, Z13
+	VADDPS         Z13, Z18, Z18
+	VMOVUPS        Z18, 576(AX)
+	VMOVUPS        640(AX), Z18
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    96(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z19, Z20
+	VMULPS         Z20, Z14, Z14
+	VADDPS         Z14, Z18, Z18
+	VMOVUPS        Z18, 640(AX)
+	VMOVUPS        704(AX), Z18
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    100(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z19, Z20
+	VMULPS         Z20, Z15, Z15
+	VADDPS         Z15, Z18, Z18
+	VMOVUPS        Z18, 704(AX)
+	VMOVUPS        768(AX), Z18
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    104(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z19, Z20
+	VMULPS         Z20, Z16, Z16
+	VADDPS         Z16, Z18, Z18
+	VMOVUPS        Z18, 768(AX)
+	VMOVUPS        832(AX), Z18
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    108(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z19, Z19
+	VMULPS         Z19, Z17, Z17
+	VADDPS         Z17, Z18, Z18
+	VMOVUPS        Z18, 832(AX)
+	ADDQ           $0x00000070, CX
+	TESTQ          R8, R8
+	JNZ            group150
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group152:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop153:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         40(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         80(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z1, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPUNPCKLDQ     Z21, Z19, Z20
+	VPUNPCKHDQ     Z21, Z19, Z19
+	VPUNPCKLDQ     Z23, Z22, Z21
+	VPUNPCKHDQ     Z23, Z22, Z23
+	VPUNPCKLQDQ    Z21, Z20, Z22
+	VPUNPCKHQDQ    Z21, Z20, Z20
+	VPUNPCKLQDQ    Z23, Z19, Z21
+	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z22, Z4
+	VPDPBUSD.BCST  4(BX), Z22, Z5
+	VPDPBUSD.BCST  8(BX), Z22, Z6
+	VPDPBUSD.BCST  12(BX), Z22, Z7
+	VPDPBUSD.BCST  16(BX), Z22, Z8
+	VPDPBUSD.BCST  20(BX), Z22, Z9
+	VPDPBUSD.BCST  24(BX), Z22, Z10
+	VPDPBUSD.BCST  28(BX), Z22, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z22, Z16
+	VPDPBUSD.BCST  52(BX), Z22, Z17
+	VPDPBUSD.BCST  56(BX), Z22, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z4
+	VPDPBUSD.BCST  64(BX), Z20, Z5
+	VPDPBUSD.BCST  68(BX), Z20, Z6
+	VPDPBUSD.BCST  72(BX), Z20, Z7
+	VPDPBUSD.BCST  76(BX), Z20, Z8
+	VPDPBUSD.BCST  80(BX), Z20, Z9
+	VPDPBUSD.BCST  84(BX), Z20, Z10
+	VPDPBUSD.BCST  88(BX), Z20, Z11
+	VPDPBUSD.BCST  92(BX), Z20, Z12
+	VPDPBUSD.BCST  96(BX), Z20, Z13
+	VPDPBUSD.BCST  100(BX), Z20, Z14
+	VPDPBUSD.BCST  104(BX), Z20, Z15
+	VPDPBUSD.BCST  108(BX), Z20, Z16
+	VPDPBUSD.BCST  112(BX), Z20, Z17
+	VPDPBUSD.BCST  116(BX), Z20, Z18
+	VPDPBUSD.BCST  120(BX), Z21, Z4
+	VPDPBUSD.BCST  124(BX), Z21, Z5
+	VPDPBUSD.BCST  128(BX), Z21, Z6
+	VPDPBUSD.BCST  132(BX), Z21, Z7
+	VPDPBUSD.BCST  136(BX), Z21, Z8
+	VPDPBUSD.BCST  140(BX), Z21, Z9
+	VPDPBUSD.BCST  144(BX), Z21, Z10
+	VPDPBUSD.BCST  148(BX), Z21, Z11
+	VPDPBUSD.BCST  152(BX), Z21, Z12
+	VPDPBUSD.BCST  156(BX), Z21, Z13
+	VPDPBUSD.BCST  160(BX), Z21, Z14
+	VPDPBUSD.BCST  164(BX), Z21, Z15
+	VPDPBUSD.BCST  168(BX), Z21, Z16
+	VPDPBUSD.BCST  172(BX), Z21, Z17
+	VPDPBUSD.BCST  176(BX), Z21, Z18
+	VPDPBUSD.BCST  180(BX), Z19, Z4
+	VPDPBUSD.BCST  184(BX), Z19, Z5
+	VPDPBUSD.BCST  188(BX), Z19, Z6
+	VPDPBUSD.BCST  192(BX), Z19, Z7
+	VPDPBUSD.BCST  196(BX), Z19, Z8
+	VPDPBUSD.BCST  200(BX), Z19, Z9
+	VPDPBUSD.BCST  204(BX), Z19, Z10
+	VPDPBUSD.BCST  208(BX), Z19, Z11
+	VPDPBUSD.BCST  212(BX), Z19, Z12
+	VPDPBUSD.BCST  216(BX), Z19, Z13
+	VPDPBUSD.BCST  220(BX), Z19, Z14
+	VPDPBUSD.BCST  224(BX), Z19, Z15
+	VPDPBUSD.BCST  228(BX), Z19, Z16
+	VPDPBUSD.BCST  232(BX), Z19, Z17
+	VPDPBUSD.BCST  236(BX), Z19, Z18
+	ADDQ           $0x000000f0, BX
+	DECQ           R9
+	JNZ            loop153
+	VMOVDQU64      avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS      (SI), Z20
+	VPERMPS        Z20, Z19, Z20
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z19
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    60(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z20, Z21
+	VMULPS         Z21, Z4, Z4
+	VADDPS         Z4, Z19, Z19
+	VMOVUPS        Z19, (AX)
+	VMOVUPS        64(AX), Z19
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    64(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z20, Z21
+	VMULPS         Z21, Z5, Z5
+	VADDPS         Z5, Z19, Z19
+	VMOVUPS        Z19, 64(AX)
+	VMOVUPS        128(AX), Z19
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    68(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z20, Z21
+	VMULPS         Z21, Z6, Z6
+	VADDPS         Z6, Z19, Z19
+	VMOVUPS        Z19, 128(AX)
+	VMOVUPS        192(AX), Z19
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    72(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z20, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z19, Z19
+	VMOVUPS        Z19, 192(AX)
+	VMOVUPS        256(AX), Z19
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    76(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z20, Z21
+	VMULPS         Z21, Z8, Z8
+	VADDPS         Z8, Z19, Z19
+	VMOVUPS        Z19, 256(AX)
+	VMOVUPS        320(AX), Z19
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    80(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z20, Z21
+	VMULPS         Z21, Z9, Z9
+	VADDPS         Z9, Z19, Z19
+	VMOVUPS        Z19, 320(AX)
+	VMOVUPS        384(AX), Z19
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    84(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z20, Z21
+	VMULPS         Z21, Z10, Z10
+	VADDPS         Z10, Z19, Z19
+	VMOVUPS        Z19, 384(AX)
+	VMOVUPS        448(AX), Z19
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    88(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z20, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z19, Z19
+	VMOVUPS        Z19, 448(AX)
+	VMOVUPS        512(AX), Z19
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    92(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z20, Z21
+	VMULPS         Z21, Z12, Z12
+	VADDPS         Z12, Z19, Z19
+	VMOVUPS        Z19, 512(AX)
+	VMOVUPS        576(AX), Z19
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    96(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z20, Z21
+	VMULPS         Z21, Z13, Z13
+	VADDPS         Z13, Z19, Z19
+	VMOVUPS        Z19, 576(AX)
+	VMOVUPS        640(AX), Z19
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    100(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z20, Z21
+	VMULPS         Z21, Z14, Z14
+	VADDPS         Z14, Z19, Z19
+	VMOVUPS        Z19, 640(AX)
+	VMOVUPS        704(AX), Z19
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    104(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z20, Z21
+	VMULPS         Z21, Z15, Z15
+	VADDPS         Z15, Z19, Z19
+	VMOVUPS        Z19, 704(AX)
+	VMOVUPS        768(AX), Z19
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    108(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z20, Z21
+	VMULPS         Z21, Z16, Z16
+	VADDPS         Z16, Z19, Z19
+	VMOVUPS        Z19, 768(AX)
+	VMOVUPS        832(AX), Z19
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    112(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z20, Z21
+	VMULPS         Z21, Z17, Z17
+	VADDPS         Z17, Z19, Z19
+	VMOVUPS        Z19, 832(AX)
+	VMOVUPS        896(AX), Z19
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    116(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z20, Z20
+	VMULPS         Z20, Z18, Z18
+	VADDPS         Z18, Z19, Z19
+	VMOVUPS        Z19, 896(AX)
+	ADDQ           $0x00000078, CX
+	TESTQ          R8, R8
+	JNZ            group152
+	VZEROUPPER
+	RET
+
+// func avx512Dot5x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group154:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop155:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop155
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    64(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    68(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    72(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    76(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    80(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    84(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    88(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    92(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z22
+	VMULPS         Z22, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	VMOVUPS        512(AX), Z20
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    96(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z21, Z22
+	VMULPS         Z22, Z12, Z12
+	VADDPS         Z12, Z20, Z20
+	VMOVUPS        Z20, 512(AX)
+	VMOVUPS        576(AX), Z20
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    100(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z21, Z22
+	VMULPS         Z22, Z13, Z13
+	VADDPS         Z13, Z20, Z20
+	VMOVUPS        Z20, 576(AX)
+	VMOVUPS        640(AX), Z20
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    104(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z21, Z22
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z20, Z20
+	VMOVUPS        Z20, 640(AX)
+	VMOVUPS        704(AX), Z20
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    108(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z21, Z22
+	VMULPS         Z22, Z15, Z15
+	VADDPS         Z15, Z20, Z20
+	VMOVUPS        Z20, 704(AX)
+	VMOVUPS        768(AX), Z20
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    112(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z21, Z22
+	VMULPS         Z22, Z16, Z16
+	VADDPS         Z16, Z20, Z20
+	VMOVUPS        Z20, 768(AX)
+	VMOVUPS        832(AX), Z20
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    116(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z21, Z22
+	VMULPS         Z22, Z17, Z17
+	VADDPS         Z17, Z20, Z20
+	VMOVUPS        Z20, 832(AX)
+	VMOVUPS        896(AX), Z20
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    120(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z21, Z22
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z20, Z20
+	VMOVUPS        Z20, 896(AX)
+	VMOVUPS        960(AX), Z20
+	VCVTDQ2PS      Z19, Z19
+	VSUBPS.BCST    124(CX), Z19, Z19
+	VMULPS.BCST    60(CX), Z21, Z21
+	VMULPS         Z21, Z19, Z19
+	VADDPS         Z19, Z20, Z20
+	VMOVUPS        Z20, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R8, R8
+	JNZ            group154
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group156:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop157:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop157
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    8(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    4(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R8, R8
+	JNZ            group156
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group158:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop159:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop159
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    16(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    8(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    20(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    12(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group158
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group160:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop161:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         40(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         80(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         96(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop161
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z16
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z18
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    24(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    12(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z16, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    28(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    16(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z16, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z17, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    32(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    20(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z16, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z17, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R8, R8
+	JNZ            group160
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group162:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop163:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         40(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         80(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         96(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000a0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop163
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    32(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    16(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    36(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    20(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    40(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    24(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z20, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z21, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    44(CX), Z16, Z16
+	VPSLLD         $0x08, Z19, Z19
+	VPADDD         Z19, Z18, Z18
+	VPSUBD.BCST    28(CX), Z18, Z18
+	VPSRAD         $0x10, Z16, Z17
+	VPADDD         Z17, Z18, Z18
+	VPANDD         Z20, Z16, Z16
+	VCVTDQ2PS      Z16, Z16
+	VCVTDQ2PS      Z18, Z18
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z16, Z16
+	VMULPS.BCST    12(CX), Z21, Z17
+	VMULPS         Z17, Z16, Z16
+	VADDPS         192(AX), Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group162
+	VZEROUPPER
+	RET
+
+// func avx512Spread5(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread5(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z1
+	VMOVDQU64    avx512Shift5<>+0(SB), Z2
+	MOVL         $0x1f1f1f1f, BX
+	VPBROADCASTD BX, Z3
+
+loop164:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         40(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         80(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         96(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000a0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop164
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         acts+16(FP), DX
+	MOVQ         meta+24(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	VMOVUPS      (AX), Z1
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z6
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z7
+	VMOVDQU64    avx512Shift6<>+0(SB), Z8
+	MOVL         $0x3f3f3f3f, R9
+	VPBROADCASTD R9, Z9
+	MOVQ         $0x00000008, R10
+
+group165:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+
+loop166:
+	PREFETCHT1      8192(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      8256(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      8320(CX)
+	PREFETCHT0      2176(CX)
+	VBROADCASTI32X4 (DX), Z10
+	VPERMB          (CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z2
+	VPERMB          48(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z3
+	VPERMB          96(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z4
+	VPERMB          128(CX), Z7, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z5
+	ADDQ            $0x000000c0, CX
+	ADDQ            $0x00000010, DX
+	DECQ            R9
+	JNZ             loop166
+	VPUNPCKLDQ      Z3, Z2, Z10
+	VPUNPCKHDQ      Z3, Z2, Z2
+	VPADDD          Z2, Z10, Z10
+	VPUNPCKLDQ      Z5, Z4, Z3
+	VPUNPCKHDQ      Z5, Z4, Z2
+	VPADDD          Z2, Z3, Z3
+	VPUNPCKLQDQ     Z3, Z10, Z2
+	VPUNPCKHQDQ     Z3, Z10, Z3
+	VPADDD          Z3, Z2, Z2
+	VCVTPH2PS       (SI), Z10
+	VPERMPS         Z10, Z0, Z10
+	ADDQ            DI, SI
+	VCVTDQ2PS       Z2, Z2
+	VSUBPS.BCST     4(BX), Z2, Z2
+	VMULPS.BCST     (BX), Z10, Z10
+	VMULPS          Z10, Z2, Z2
+	VADDPS          Z2, Z1, Z1
+	ADDQ            $0x00000008, BX
+	TESTQ           R8, R8
+	JNZ             group165
+	VMOVUPS         Z1, (AX)
+	VZEROUPPER
+	RET
+
+DATA avx512Permute6Skip0<>+0(SB)/8, $0x0706050403020100
+DATA avx512Permute6Skip0<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA avx512Permute6Skip0<>+16(SB)/8, $0x131211100f0e0d0c
+DATA avx512Permute6Skip0<>+24(SB)/8, $0x1918171615141312
+DATA avx512Permute6Skip0<>+32(SB)/8, $0x1f1e1d1c1b1a1918
+DATA avx512Permute6Skip0<>+40(SB)/8, $0x2524232221201f1e
+DATA avx512Permute6Skip0<>+48(SB)/8, $0x2b2a292827262524
+DATA avx512Permute6Skip0<>+56(SB)/8, $0x31302f2e2d2c2b2a
+GLOBL avx512Permute6Skip0<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Permute6Skip16<>+0(SB)/8, $0x1716151413121110
+DATA avx512Permute6Skip16<>+8(SB)/8, $0x1d1c1b1a19181716
+DATA avx512Permute6Skip16<>+16(SB)/8, $0x232221201f1e1d1c
+DATA avx512Permute6Skip16<>+24(SB)/8, $0x2928272625242322
+DATA avx512Permute6Skip16<>+32(SB)/8, $0x2f2e2d2c2b2a2928
+DATA avx512Permute6Skip16<>+40(SB)/8, $0x3534333231302f2e
+DATA avx512Permute6Skip16<>+48(SB)/8, $0x3b3a393837363534
+DATA avx512Permute6Skip16<>+56(SB)/8, $0x3f3f3f3e3d3c3b3a
+GLOBL avx512Permute6Skip16<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Shift6<>+0(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+8(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+16(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+24(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+32(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+40(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+48(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+56(SB)/8, $0x2a241e18120c0600
+GLOBL avx512Shift6<>(SB), RODATA|NOPTR, $64
+
+// func avx512Dot6x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group167:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop168:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z12
+	VPMULTISHIFTQB Z12, Z2, Z12
+	VPANDD         Z3, Z12, Z12
+	VPERMB         48(DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         96(DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         128(DX), Z1, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPUNPCKLDQ     Z14, Z12, Z13
+	VPUNPCKHDQ     Z14, Z12, Z12
+	VPUNPCKLDQ     Z16, Z15, Z14
+	VPUNPCKHDQ     Z16, Z15, Z16
+	VPUNPCKLQDQ    Z14, Z13, Z15
+	VPUNPCKHQDQ    Z14, Z13, Z13
+	VPUNPCKLQDQ    Z16, Z12, Z14
+	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z15, Z4
+	VPDPBUSD.BCST  4(BX), Z15, Z5
+	VPDPBUSD.BCST  8(BX), Z13, Z6
+	VPDPBUSD.BCST  12(BX), Z13, Z7
+	VPDPBUSD.BCST  16(BX), Z14, Z8
+	VPDPBUSD.BCST  20(BX), Z14, Z9
+	VPDPBUSD.BCST  24(BX), Z12, Z10
+	VPDPBUSD.BCST  28(BX), Z12, Z11
+	ADDQ           $0x00000020, BX
+	DECQ           R9
+	JNZ            loop168
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z6, Z4, Z4
+	VPADDD         Z7, Z5, Z5
+	VMOVDQU64      avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS      (SI), Z13
+	VPERMPS        Z13, Z12, Z13
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z12
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    8(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z13, Z14
+	VMULPS         Z14, Z4, Z4
+	VADDPS         Z4, Z12, Z12
+	VMOVUPS        Z12, (AX)
+	VMOVUPS        64(AX), Z12
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    12(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z13, Z13
+	VMULPS         Z13, Z5, Z5
+	VADDPS         Z5, Z12, Z12
+	VMOVUPS        Z12, 64(AX)
+	ADDQ           $0x00000010, CX
+	TESTQ          R8, R8
+	JNZ            group167
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group169:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop170:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         48(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         96(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         128(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z16, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z15
+	ADDQ           $0x00000030, BX
+	DECQ           R9
+	JNZ            loop170
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VPADDD         Z7, Z4, Z4
+	VPADDD         Z8, Z5, Z5
+	VPADDD         Z9, Z6, Z6
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    12(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    16(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    20(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group169
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group171:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop172:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop172
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    16(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    20(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    24(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    28(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	ADDQ           $0x00000020, CX
+	TESTQ          R8, R8
+	JNZ            group171
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group173:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop174:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         48(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         96(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         128(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z15, Z9
+	VPDPBUSD.BCST  24(BX), Z15, Z10
+	VPDPBUSD.BCST  28(BX), Z15, Z11
+	VPDPBUSD.BCST  32(BX), Z15, Z12
+	VPDPBUSD.BCST  36(BX), Z15, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z4
+	VPDPBUSD.BCST  44(BX), Z16, Z5
+	VPDPBUSD.BCST  48(BX), Z16, Z6
+	VPDPBUSD.BCST  52(BX), Z16, Z7
+	VPDPBUSD.BCST  56(BX), Z16, Z8
+	VPDPBUSD.BCST  60(BX), Z14, Z9
+	VPDPBUSD.BCST  64(BX), Z14, Z10
+	VPDPBUSD.BCST  68(BX), Z14, Z11
+	VPDPBUSD.BCST  72(BX), Z14, Z12
+	VPDPBUSD.BCST  76(BX), Z14, Z13
+	ADDQ           $0x00000050, BX
+	DECQ           R9
+	JNZ            loop174
+	VPADDD         Z9, Z4, Z4
+	VPADDD         Z10, Z5, Z5
+	VPADDD         Z11, Z6, Z6
+	VPADDD         Z12, Z7, Z7
+	VPADDD         Z13, Z8, Z8
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    20(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    24(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    28(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    32(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    36(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z15
+	VMULPS         Z15, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	ADDQ           $0x00000028, CX
+	TESTQ          R8, R8
+	JNZ            group173
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group175:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop176:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         48(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         96(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         128(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z17, Z14
+	VPDPBUSD.BCST  44(BX), Z17, Z15
+	VPDPBUSD.BCST  48(BX), Z18, Z4
+	VPDPBUSD.BCST  52(BX), Z18, Z5
+	VPDPBUSD.BCST  56(BX), Z18, Z6
+	VPDPBUSD.BCST  60(BX), Z18, Z7
+	VPDPBUSD.BCST  64(BX), Z18, Z8
+	VPDPBUSD.BCST  68(BX), Z18, Z9
+	VPDPBUSD.BCST  72(BX), Z16, Z10
+	VPDPBUSD.BCST  76(BX), Z16, Z11
+	VPDPBUSD.BCST  80(BX), Z16, Z12
+	VPDPBUSD.BCST  84(BX), Z16, Z13
+	VPDPBUSD.BCST  88(BX), Z16, Z14
+	VPDPBUSD.BCST  92(BX), Z16, Z15
+	ADDQ           $0x00000060, BX
+	DECQ           R9
+	JNZ            loop176
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    24(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    28(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    32(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    36(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    40(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    44(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group175
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group177:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop178:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         48(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         96(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         128(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z19, Z16
+	VPDPBUSD.BCST  52(BX), Z19, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z4
+	VPDPBUSD.BCST  60(BX), Z20, Z5
+	VPDPBUSD.BCST  64(BX), Z20, Z6
+	VPDPBUSD.BCST  68(BX), Z20, Z7
+	VPDPBUSD.BCST  72(BX), Z20, Z8
+	VPDPBUSD.BCST  76(BX), Z20, Z9
+	VPDPBUSD.BCST  80(BX), Z20, Z10
+	VPDPBUSD.BCST  84(BX), Z18, Z11
+	VPDPBUSD.BCST  88(BX), Z18, Z12
+	VPDPBUSD.BCST  92(BX), Z18, Z13
+	VPDPBUSD.BCST  96(BX), Z18, Z14
+	VPDPBUSD.BCST  100(BX), Z18, Z15
+	VPDPBUSD.BCST  104(BX), Z18, Z16
+	VPDPBUSD.BCST  108(BX), Z18, Z17
+	ADDQ           $0x00000070, BX
+	DECQ           R9
+	JNZ            loop178
+	VPADDD         Z11, Z4, Z4
+	VPADDD         Z12, Z5, Z5
+	VPADDD         Z13, Z6, Z6
+	VPADDD         Z14, Z7, Z7
+	VPADDD         Z15, Z8, Z8
+	VPADDD         Z16, Z9, Z9
+	VPADDD         Z17, Z10, Z10
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    28(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    32(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    36(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    40(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    44(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    48(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    52(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	ADDQ           $0x00000038, CX
+	TESTQ          R8, R8
+	JNZ            group177
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group179:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop180:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop180
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    32(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    36(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    40(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    44(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    48(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    52(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    56(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    60(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	ADDQ           $0x00000040, CX
+	TESTQ          R8, R8
+	JNZ            group179
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group181:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop182:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         48(DX), Z0, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPERMB         96(DX), Z0, Z25
+	VPMULTISHIFTQB Z25, Z2, Z25
+	VPANDD         Z3, Z25, Z25
+	VPERMB         128(DX), Z1, Z26
+	VPMULTISHIFTQB Z26, Z2, Z26
+	VPANDD         Z3, Z26, Z26
+	VPUNPCKLDQ     Z24, Z22, Z23
+	VPUNPCKHDQ     Z24, Z22, Z22
+	VPUNPCKLDQ     Z26, Z25, Z24
+	VPUNPCKHDQ     Z26, Z25, Z26
+	VPUNPCKLQDQ    Z24, Z23, Z25
+	VPUNPCKHQDQ    Z24, Z23, Z23
+	VPUNPCKLQDQ    Z26, Z22, Z24
+	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z25, Z4
+	VPDPBUSD.BCST  4(BX), Z25, Z5
+	VPDPBUSD.BCST  8(BX), Z25, Z6
+	VPDPBUSD.BCST  12(BX), Z25, Z7
+	VPDPBUSD.BCST  16(BX), Z25, Z8
+	VPDPBUSD.BCST  20(BX), Z25, Z9
+	VPDPBUSD.BCST  24(BX), Z25, Z10
+	VPDPBUSD.BCST  28(BX), Z25, Z11
+	VPDPBUSD.BCST  32(BX), Z25, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z23, Z20
+	VPDPBUSD.BCST  68(BX), Z23, Z21
+	VPDPBUSD.BCST  72(BX), Z24, Z4
+	VPDPBUSD.BCST  76(BX), Z24, Z5
+	VPDPBUSD.BCST  80(BX), Z24, Z6
+	VPDPBUSD.BCST  84(BX), Z24, Z7
+	VPDPBUSD.BCST  88(BX), Z24, Z8
+	VPDPBUSD.BCST  92(BX), Z24, Z9
+	VPDPBUSD.BCST  96(BX), Z24, Z10
+	VPDPBUSD.BCST  100(BX), Z24, Z11
+	VPDPBUSD.BCST  104(BX), Z24, Z12
+	VPDPBUSD.BCST  108(BX), Z22, Z13
+	VPDPBUSD.BCST  112(BX), Z22, Z14
+	VPDPBUSD.BCST  116(BX), Z22, Z15
+	VPDPBUSD.BCST  120(BX), Z22, Z16
+	VPDPBUSD.BCST  124(BX), Z22, Z17
+	VPDPBUSD.BCST  128(BX), Z22, Z18
+	VPDPBUSD.BCST  132(BX), Z22, Z19
+	VPDPBUSD.BCST  136(BX), Z22, Z20
+	VPDPBUSD.BCST  140(BX), Z22, Z21
+	ADDQ           $0x00000090, BX
+	DECQ           R9
+	JNZ            loop182
+	VPADDD         Z13, Z4, Z4
+	VPADDD         Z14, Z5, Z5
+	VPADDD         Z15, Z6, Z6
+	VPADDD         Z16, Z7, Z7
+	VPADDD         Z17, Z8, Z8
+	VPADDD         Z18, Z9, Z9
+	VPADDD         Z19, Z10, Z10
+	VPADDD         Z20, Z11, Z11
+	VPADDD         Z21, Z12, Z12
+	VMOVDQU64      avx512Lanes<>+0(SB), Z22
+	VCVTPH2PS      (SI), Z23
+	VPERMPS        Z23, Z22, Z23
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z22
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    36(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z23, Z24
+	VMULPS         Z24, Z4, Z4
+	VADDPS         Z4, Z22, Z22
+	VMOVUPS        Z22, (AX)
+	VMOVUPS        64(AX), Z22
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    40(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z23, Z24
+	VMULPS         Z24, Z5, Z5
+	VADDPS         Z5, Z22, Z22
+	VMOVUPS        Z22, 64(AX)
+	VMOVUPS        128(AX), Z22
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    44(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z23, Z24
+	VMULPS         Z24, Z6, Z6
+	VADDPS         Z6, Z22, Z22
+	VMOVUPS        Z22, 128(AX)
+	VMOVUPS        192(AX), Z22
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    48(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z23, Z24
+	VMULPS         Z24, Z7, Z7
+	VADDPS         Z7, Z22, Z22
+	VMOVUPS        Z22, 192(AX)
+	VMOVUPS        256(AX), Z22
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    52(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z23, Z24
+	VMULPS         Z24, Z8, Z8
+	VADDPS         Z8, Z22, Z22
+	VMOVUPS        Z22, 256(AX)
+	VMOVUPS        320(AX), Z22
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    56(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z23, Z24
+	VMULPS         Z24, Z9, Z9
+	VADDPS         Z9, Z22, Z22
+	VMOVUPS        Z22, 320(AX)
+	VMOVUPS        384(AX), Z22
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    60(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z23, Z24
+	VMULPS         Z24, Z10, Z10
+	VADDPS         Z10, Z22, Z22
+	VMOVUPS        Z22, 384(AX)
+	VMOVUPS        448(AX), Z22
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    64(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z23, Z24
+	VMULPS         Z24, Z11, Z11
+	VADDPS         Z11, Z22, Z22
+	VMOVUPS        Z22, 448(AX)
+	VMOVUPS        512(AX), Z22
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    68(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z23, Z23
+	VMULPS         Z23, Z12, Z12
+	VADDPS         Z12, Z22, Z22
+	VMOVUPS        Z22, 512(AX)
+	ADDQ           $0x00000048, CX
+	TESTQ          R8, R8
+	JNZ            group181
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group183:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop184:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         48(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         96(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         128(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z15, Z4
+	VPDPBUSD.BCST  44(BX), Z15, Z5
+	VPDPBUSD.BCST  48(BX), Z15, Z6
+	VPDPBUSD.BCST  52(BX), Z15, Z7
+	VPDPBUSD.BCST  56(BX), Z15, Z8
+	VPDPBUSD.BCST  60(BX), Z15, Z9
+	VPDPBUSD.BCST  64(BX), Z15, Z10
+	VPDPBUSD.BCST  68(BX), Z15, Z11
+	VPDPBUSD.BCST  72(BX), Z15, Z12
+	VPDPBUSD.BCST  76(BX), Z15, Z13
+	VPDPBUSD.BCST  80(BX), Z16, Z4
+	VPDPBUSD.BCST  84(BX), Z16, Z5
+	VPDPBUSD.BCST  88(BX), Z16, Z6
+	VPDPBUSD.BCST  92(BX), Z16, Z7
+	VPDPBUSD.BCST  96(BX), Z16, Z8
+	VPDPBUSD.BCST  100(BX), Z16, Z9
+	VPDPBUSD.BCST  104(BX), Z16, Z10
+	VPDPBUSD.BCST  108(BX), Z16, Z11
+	VPDPBUSD.BCST  112(BX), Z16, Z12
+	VPDPBUSD.BCST  116(BX), Z16, Z13
+	VPDPBUSD.BCST  120(BX), Z14, Z4
+	VPDPBUSD.BCST  124(BX), Z14, Z5
+	VPDPBUSD.BCST  128(BX), Z14, Z6
+	VPDPBUSD.BCST  132(BX), Z14, Z7
+	VPDPBUSD.BCST  136(BX), Z14, Z8
+	VPDPBUSD.BCST  140(BX), Z14, Z9
+	VPDPBUSD.BCST  144(BX), Z14, Z10
+	VPDPBUSD.BCST  148(BX), Z14, Z11
+	VPDPBUSD.BCST  152(BX), Z14, Z12
+	VPDPBUSD.BCST  156(BX), Z14, Z13
+	ADDQ           $0x000000a0, BX
+	DECQ           R9
+	JNZ            loop184
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    40(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    44(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    48(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    52(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    56(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z16
+	VMULPS         Z16, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	VMOVUPS        320(AX), Z14
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    60(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z15, Z16
+	VMULPS         Z16, Z9, Z9
+	VADDPS         Z9, Z14, Z14
+	VMOVUPS        Z14, 320(AX)
+	VMOVUPS        384(AX), Z14
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    64(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z15, Z16
+	VMULPS         Z16, Z10, Z10
+	VADDPS         Z10, Z14, Z14
+	VMOVUPS        Z14, 384(AX)
+	VMOVUPS        448(AX), Z14
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    68(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z15, Z16
+	VMULPS         Z16, Z11, Z11
+	VADDPS         Z11, Z14, Z14
+	VMOVUPS        Z14, 448(AX)
+	VMOVUPS        512(AX), Z14
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    72(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z15, Z16
+	VMULPS         Z16, Z12, Z12
+	VADDPS         Z12, Z14, Z14
+	VMOVUPS        Z14, 512(AX)
+	VMOVUPS        576(AX), Z14
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    76(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z15, Z15
+	VMULPS         Z15, Z13, Z13
+	VADDPS         Z13, Z14, Z14
+	VMOVUPS        Z14, 576(AX)
+	ADDQ           $0x00000050, CX
+	TESTQ          R8, R8
+	JNZ            group183
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group185:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop186:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         48(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         96(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         128(DX), Z1, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPUNPCKLDQ     Z17, Z15, Z16
+	VPUNPCKHDQ     Z17, Z15, Z15
+	VPUNPCKLDQ     Z19, Z18, Z17
+	VPUNPCKHDQ     Z19, Z18, Z19
+	VPUNPCKLQDQ    Z17, Z16, Z18
+	VPUNPCKHQDQ    Z17, Z16, Z16
+	VPUNPCKLQDQ    Z19, Z15, Z17
+	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z18, Z4
+	VPDPBUSD.BCST  4(BX), Z18, Z5
+	VPDPBUSD.BCST  8(BX), Z18, Z6
+	VPDPBUSD.BCST  12(BX), Z18, Z7
+	VPDPBUSD.BCST  16(BX), Z18, Z8
+	VPDPBUSD.BCST  20(BX), Z18, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z18, Z13
+	VPDPBUSD.BCST  40(BX), Z18, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z4
+	VPDPBUSD.BCST  48(BX), Z16, Z5
+	VPDPBUSD.BCST  52(BX), Z16, Z6
+	VPDPBUSD.BCST  56(BX), Z16, Z7
+	VPDPBUSD.BCST  60(BX), Z16, Z8
+	VPDPBUSD.BCST  64(BX), Z16, Z9
+	VPDPBUSD.BCST  68(BX), Z16, Z10
+	VPDPBUSD.BCST  72(BX), Z16, Z11
+	VPDPBUSD.BCST  76(BX), Z16, Z12
+	VPDPBUSD.BCST  80(BX), Z16, Z13
+	VPDPBUSD.BCST  84(BX), Z16, Z14
+	VPDPBUSD.BCST  88(BX), Z17, Z4
+	VPDPBUSD.BCST  92(BX), Z17, Z5
+	VPDPBUSD.BCST  96(BX), Z17, Z6
+	VPDPBUSD.BCST  100(BX), Z17, Z7
+	VPDPBUSD.BCST  104(BX), Z17, Z8
+	VPDPBUSD.BCST  108(BX), Z17, Z9
+	VPDPBUSD.BCST  112(BX), Z17, Z10
+	VPDPBUSD.BCST  116(BX), Z17, Z11
+	VPDPBUSD.BCST  120(BX), Z17, Z12
+	VPDPBUSD.BCST  124(BX), Z17, Z13
+	VPDPBUSD.BCST  128(BX), Z17, Z14
+	VPDPBUSD.BCST  132(BX), Z15, Z4
+	VPDPBUSD.BCST  136(BX), Z15, Z5
+	VPDPBUSD.BCST  140(BX), Z15, Z6
+	VPDPBUSD.BCST  144(BX), Z15, Z7
+	VPDPBUSD.BCST  148(BX), Z15, Z8
+	VPDPBUSD.BCST  152(BX), Z15, Z9
+	VPDPBUSD.BCST  156(BX), Z15, Z10
+	VPDPBUSD.BCST  160(BX), Z15, Z11
+	VPDPBUSD.BCST  164(BX), Z15, Z12
+	VPDPBUSD.BCST  168(BX), Z15, Z13
+	VPDPBUSD.BCST  172(BX), Z15, Z14
+	ADDQ           $0x000000b0, BX
+	DECQ           R9
+	JNZ            loop186
+	VMOVDQU64      avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS      (SI), Z16
+	VPERMPS        Z16, Z15, Z16
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z15
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    44(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z16, Z17
+	VMULPS         Z17, Z4, Z4
+	VADDPS         Z4, Z15, Z15
+	VMOVUPS        Z15, (AX)
+	VMOVUPS        64(AX), Z15
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    48(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z16, Z17
+	VMULPS         Z17, Z5, Z5
+	VADDPS         Z5, Z15, Z15
+	VMOVUPS        Z15, 64(AX)
+	VMOVUPS        128(AX), Z15
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    52(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z16, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z15, Z15
+	VMOVUPS        Z15, 128(AX)
+	VMOVUPS        192(AX), Z15
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    56(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z16, Z17
+	VMULPS         Z17, Z7, Z7
+	VADDPS         Z7, Z15, Z15
+	VMOVUPS        Z15, 192(AX)
+	VMOVUPS        256(AX), Z15
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    60(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z16, Z17
+	VMULPS         Z17, Z8, Z8
+	VADDPS         Z8, Z15, Z15
+	VMOVUPS        Z15, 256(AX)
+	VMOVUPS        320(AX), Z15
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    64(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z16, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z15, Z15
+	VMOVUPS        Z15, 320(AX)
+	VMOVUPS        384(AX), Z15
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    68(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z16, Z17
+	VMULPS         Z17, Z10, Z10
+	VADDPS         Z10, Z15, Z15
+	VMOVUPS        Z15, 384(AX)
+	VMOVUPS        448(AX), Z15
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    72(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z16, Z17
+	VMULPS         Z17, Z11, Z11
+	VADDPS         Z11, Z15, Z15
+	VMOVUPS        Z15, 448(AX)
+	VMOVUPS        512(AX), Z15
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    76(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z16, Z17
+	VMULPS         Z17, Z12, Z12
+	VADDPS         Z12, Z15, Z15
+	VMOVUPS        Z15, 512(AX)
+	VMOVUPS        576(AX), Z15
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    80(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z16, Z17
+	VMULPS         Z17, Z13, Z13
+	VADDPS         Z13, Z15, Z15
+	VMOVUPS        Z15, 576(AX)
+	VMOVUPS        640(AX), Z15
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    84(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z16, Z16
+	VMULPS         Z16, Z14, Z14
+	VADDPS         Z14, Z15, Z15
+	VMOVUPS        Z15, 640(AX)
+	ADDQ           $0x00000058, CX
+	TESTQ          R8, R8
+	JNZ            group185
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group187:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop188:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         48(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         96(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         128(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop188
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    48(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    52(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    56(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    60(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    64(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    68(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z18
+	VMULPS         Z18, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	VMOVUPS        384(AX), Z16
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    72(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z17, Z18
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z16, Z16
+	VMOVUPS        Z16, 384(AX)
+	VMOVUPS        448(AX), Z16
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    76(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z17, Z18
+	VMULPS         Z18, Z11, Z11
+	VADDPS         Z11, Z16, Z16
+	VMOVUPS        Z16, 448(AX)
+	VMOVUPS        512(AX), Z16
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    80(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z17, Z18
+	VMULPS         Z18, Z12, Z12
+	VADDPS         Z12, Z16, Z16
+	VMOVUPS        Z16, 512(AX)
+	VMOVUPS        576(AX), Z16
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    84(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z17, Z18
+	VMULPS         Z18, Z13, Z13
+	VADDPS         Z13, Z16, Z16
+	VMOVUPS        Z16, 576(AX)
+	VMOVUPS        640(AX), Z16
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    88(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z17, Z18
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z16, Z16
+	VMOVUPS        Z16, 640(AX)
+	VMOVUPS        704(AX), Z16
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    92(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z17, Z17
+	VMULPS         Z17, Z15, Z15
+	VADDPS         Z15, Z16, Z16
+	VMOVUPS        Z16, 704(AX)
+	ADDQ           $0x00000060, CX
+	TESTQ          R8, R8
+	JNZ            group187
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group189:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop190:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         48(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         96(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         128(DX), Z1, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z20, Z4
+	VPDPBUSD.BCST  4(BX), Z20, Z5
+	VPDPBUSD.BCST  8(BX), Z20, Z6
+	VPDPBUSD.BCST  12(BX), Z20, Z7
+	VPDPBUSD.BCST  16(BX), Z20, Z8
+	VPDPBUSD.BCST  20(BX), Z20, Z9
+	VPDPBUSD.BCST  24(BX), Z20, Z10
+	VPDPBUSD.BCST  28(BX), Z20, Z11
+	VPDPBUSD.BCST  32(BX), Z20, Z12
+	VPDPBUSD.BCST  36(BX), Z20, Z13
+	VPDPBUSD.BCST  40(BX), Z20, Z14
+	VPDPBUSD.BCST  44(BX), Z20, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z18, Z4
+	VPDPBUSD.BCST  56(BX), Z18, Z5
+	VPDPBUSD.BCST  60(BX), Z18, Z6
+	VPDPBUSD.BCST  64(BX), Z18, Z7
+	VPDPBUSD.BCST  68(BX), Z18, Z8
+	VPDPBUSD.BCST  72(BX), Z18, Z9
+	VPDPBUSD.BCST  76(BX), Z18, Z10
+	VPDPBUSD.BCST  80(BX), Z18, Z11
+	VPDPBUSD.BCST  84(BX), Z18, Z12
+	VPDPBUSD.BCST  88(BX), Z18, Z13
+	VPDPBUSD.BCST  92(BX), Z18, Z14
+	VPDPBUSD.BCST  96(BX), Z18, Z15
+	VPDPBUSD.BCST  100(BX), Z18, Z16
+	VPDPBUSD.BCST  104(BX), Z19, Z4
+	VPDPBUSD.BCST  108(BX), Z19, Z5
+	VPDPBUSD.BCST  112(BX), Z19, Z6
+	VPDPBUSD.BCST  116(BX), Z19, Z7
+	VPDPBUSD.BCST  120(BX), Z19, Z8
+	VPDPBUSD.BCST  124(BX), Z19, Z9
+	VPDPBUSD.BCST  128(BX), Z19, Z10
+	VPDPBUSD.BCST  132(BX), Z19, Z11
+	VPDPBUSD.BCST  136(BX), Z19, Z12
+	VPDPBUSD.BCST  140(BX), Z19, Z13
+	VPDPBUSD.BCST  144(BX), Z19, Z14
+	VPDPBUSD.BCST  148(BX), Z19, Z15
+	VPDPBUSD.BCST  152(BX), Z19, Z16
+	VPDPBUSD.BCST  156(BX), Z17, Z4
+	VPDPBUSD.BCST  160(BX), Z17, Z5
+	VPDPBUSD.BCST  164(BX), Z17, Z6
+	VPDPBUSD.BCST  168(BX), Z17, Z7
+	VPDPBUSD.BCST  172(BX), Z17, Z8
+	VPDPBUSD.BCST  176(BX), Z17, Z9
+	VPDPBUSD.BCST  180(BX), Z17, Z10
+	VPDPBUSD.BCST  184(BX), Z17, Z11
+	VPDPBUSD.BCST  188(BX), Z17, Z12
+	VPDPBUSD.BCST  192(BX), Z17, Z13
+	VPDPBUSD.BCST  196(BX), Z17, Z14
+	VPDPBUSD.BCST  200(BX), Z17, Z15
+	VPDPBUSD.BCST  204(BX), Z17, Z16
+	ADDQ           $0x000000d0, BX
+	DECQ           R9
+	JNZ            loop190
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    52(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z4, Z4
+	VADDPS         Z4, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    56(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    60(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	VMOVUPS        192(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    64(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z18, Z19
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	VMOVUPS        256(AX), Z17
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    68(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z18, Z19
+	VMULPS         Z19, Z8, Z8
+	VADDPS         Z8, Z17, Z17
+	VMOVUPS        Z17, 256(AX)
+	VMOVUPS        320(AX), Z17
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    72(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z18, Z19
+	VMULPS         Z19, Z9, Z9
+	VADDPS         Z9, Z17, Z17
+	VMOVUPS        Z17, 320(AX)
+	VMOVUPS        384(AX), Z17
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    76(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z18, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z17, Z17
+	VMOVUPS        Z17, 384(AX)
+	VMOVUPS        448(AX), Z17
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    80(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z18, Z19
+	VMULPS         Z19, Z11, Z11
+	VADDPS         Z11, Z17, Z17
+	VMOVUPS        Z17, 448(AX)
+	VMOVUPS        512(AX), Z17
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    84(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z18, Z19
+	VMULPS         Z19, Z12, Z12
+	VADDPS         Z12, Z17, Z17
+	VMOVUPS        Z17, 512(AX)
+	VMOVUPS        576(AX), Z17
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    88(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z18, Z19
+	VMULPS         Z19, Z13, Z13
+	VADDPS         Z13, Z17, Z17
+	VMOVUPS        Z17, 576(AX)
+	VMOVUPS        640(AX), Z17
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    92(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z18, Z19
+	VMULPS         Z19, Z14, Z14
+	VADDPS         Z14, Z17, Z17
+	VMOVUPS        Z17, 640(AX)
+	VMOVUPS        704(AX), Z17
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    96(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z18, Z19
+	VMULPS         Z19, Z15, Z15
+	VADDPS         Z15, Z17, Z17
+	VMOVUPS        Z17, 704(AX)
+	VMOVUPS        768(AX), Z17
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    100(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z18, Z18
+	VMULPS         Z18, Z16, Z16
+	VADDPS         Z16, Z17, Z17
+	VMOVUPS        Z17, 768(AX)
+	ADDQ           $0x00000068, CX
+	TESTQ          R8, R8
+	JNZ            group189
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group191:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop192:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         48(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         96(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         128(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z19, Z4
+	VPDPBUSD.BCST  60(BX), Z19, Z5
+	VPDPBUSD.BCST  64(BX), Z19, Z6
+	VPDPBUSD.BCST  68(BX), Z19, Z7
+	VPDPBUSD.BCST  72(BX), Z19, Z8
+	VPDPBUSD.BCST  76(BX), Z19, Z9
+	VPDPBUSD.BCST  80(BX), Z19, Z10
+	VPDPBUSD.BCST  84(BX), Z19, Z11
+	VPDPBUSD.BCST  88(BX), Z19, Z12
+	VPDPBUSD.BCST  92(BX), Z19, Z13
+	VPDPBUSD.BCST  96(BX), Z19, Z14
+	VPDPBUSD.BCST  100(BX), Z19, Z15
+	VPDPBUSD.BCST  104(BX), Z19, Z16
+	VPDPBUSD.BCST  108(BX), Z19, Z17
+	VPDPBUSD.BCST  112(BX), Z20, Z4
+	VPDPBUSD.BCST  116(BX), Z20, Z5
+	VPDPBUSD.BCST  120(BX), Z20, Z6
+	VPDPBUSD.BCST  124(BX), Z20, Z7
+	VPDPBUSD.BCST  128(BX), Z20, Z8
+	VPDPBUSD.BCST  132(BX), Z20, Z9
+	VPDPBUSD.BCST  136(BX), Z20, Z10
+	VPDPBUSD.BCST  140(BX), Z20, Z11
+	VPDPBUSD.BCST  144(BX), Z20, Z12
+	VPDPBUSD.BCST  148(BX), Z20, Z13
+	VPDPBUSD.BCST  152(BX), Z20, Z14
+	VPDPBUSD.BCST  156(BX), Z20, Z15
+	VPDPBUSD.BCST  160(BX), Z20, Z16
+	VPDPBUSD.BCST  164(BX), Z20, Z17
+	VPDPBUSD.BCST  168(BX), Z18, Z4
+	VPDPBUSD.BCST  172(BX), Z18, Z5
+	VPDPBUSD.BCST  176(BX), Z18, Z6
+	VPDPBUSD.BCST  180(BX), Z18, Z7
+	VPDPBUSD.BCST  184(BX), Z18, Z8
+	VPDPBUSD.BCST  188(BX), Z18, Z9
+	VPDPBUSD.BCST  192(BX), Z18, Z10
+	VPDPBUSD.BCST  196(BX), Z18, Z11
+	VPDPBUSD.BCST  200(BX), Z18, Z12
+	VPDPBUSD.BCST  204(BX), Z18, Z13
+	VPDPBUSD.BCST  208(BX), Z18, Z14
+	VPDPBUSD.BCST  212(BX), Z18, Z15
+	VPDPBUSD.BCST  216(BX), Z18, Z16
+	VPDPBUSD.BCST  220(BX), Z18, Z17
+	ADDQ           $0x000000e0, BX
+	DECQ           R9
+	JNZ            loop192
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    56(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    60(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    64(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    68(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    72(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    76(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    80(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z20
+	VMULPS         Z20, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	VMOVUPS        448(AX), Z18
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    84(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z19, Z20
+	VMULPS         Z20, Z11, Z11
+	VADDPS         Z11, Z18, Z18
+	VMOVUPS        Z18, 448(AX)
+	VMOVUPS        512(AX), Z18
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    88(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z19, Z20
+	VMULPS         Z20, Z12, Z12
+	VADDPS         Z12, Z18, Z18
+	VMOVUPS        Z18, 512(AX)
+	VMOVUPS        576(AX), Z18
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    92(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z19, Z20
+	VMULPS         Z20, Z13, Z13
+	VADDPS         Z13, Z18, Z18
+	VMOVUPS        Z18, 576(AX)
+	VMOVUPS        640(AX), Z18
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    96(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z19, Z20
+	VMULPS         Z20, Z14, Z14
+	VADDPS         Z14, Z18, Z18
+	VMOVUPS        Z18, 640(AX)
+	VMOVUPS        704(AX), Z18
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    100(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z19, Z20
+	VMULPS         Z20, Z15, Z15
+	VADDPS         Z15, Z18, Z18
+	VMOVUPS        Z18, 704(AX)
+	VMOVUPS        768(AX), Z18
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    104(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z19, Z20
+	VMULPS         Z20, Z16, Z16
+	VADDPS         Z16, Z18, Z18
+	VMOVUPS        Z18, 768(AX)
+	VMOVUPS        832(AX), Z18
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    108(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z19, Z19
+	VMULPS         Z19, Z17, Z17
+	VADDPS         Z17, Z18, Z18
+	VMOVUPS        Z18, 832(AX)
+	ADDQ           $0x00000070, CX
+	TESTQ          R8, R8
+	JNZ            group191
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group193:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop194:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         48(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         96(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         128(DX), Z1, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPUNPCKLDQ     Z21, Z19, Z20
+	VPUNPCKHDQ     Z21, Z19, Z19
+	VPUNPCKLDQ     Z23, Z22, Z21
+	VPUNPCKHDQ     Z23, Z22, Z23
+	VPUNPCKLQDQ    Z21, Z20, Z22
+	VPUNPCKHQDQ    Z21, Z20, Z20
+	VPUNPCKLQDQ    Z23, Z19, Z21
+	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z22, Z4
+	VPDPBUSD.BCST  4(BX), Z22, Z5
+	VPDPBUSD.BCST  8(BX), Z22, Z6
+	VPDPBUSD.BCST  12(BX), Z22, Z7
+	VPDPBUSD.BCST  16(BX), Z22, Z8
+	VPDPBUSD.BCST  20(BX), Z22, Z9
+	VPDPBUSD.BCST  24(BX), Z22, Z10
+	VPDPBUSD.BCST  28(BX), Z22, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z22, Z16
+	VPDPBUSD.BCST  52(BX), Z22, Z17
+	VPDPBUSD.BCST  56(BX), Z22, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z4
+	VPDPBUSD.BCST  64(BX), Z20, Z5
+	VPDPBUSD.BCST  68(BX), Z20, Z6
+	VPDPBUSD.BCST  72(BX), Z20, Z7
+	VPDPBUSD.BCST  76(BX), Z20, Z8
+	VPDPBUSD.BCST  80(BX), Z20, Z9
+	VPDPBUSD.BCST  84(BX), Z20, Z10
+	VPDPBUSD.BCST  88(BX), Z20, Z11
+	VPDPBUSD.BCST  92(BX), Z20, Z12
+	VPDPBUSD.BCST  96(BX), Z20, Z13
+	VPDPBUSD.BCST  100(BX), Z20, Z14
+	VPDPBUSD.BCST  104(BX), Z20, Z15
+	VPDPBUSD.BCST  108(BX), Z20, Z16
+	VPDPBUSD.BCST  112(BX), Z20, Z17
+	VPDPBUSD.BCST  116(BX), Z20, Z18
+	VPDPBUSD.BCST  120(BX), Z21, Z4
+	VPDPBUSD.BCST  124(BX), Z21, Z5
+	VPDPBUSD.BCST  128(BX), Z21, Z6
+	VPDPBUSD.BCST  132(BX), Z21, Z7
+	VPDPBUSD.BCST  136(BX), Z21, Z8
+	VPDPBUSD.BCST  140(BX), Z21, Z9
+	VPDPBUSD.BCST  144(BX), Z21, Z10
+	VPDPBUSD.BCST  148(BX), Z21, Z11
+	VPDPBUSD.BCST  152(BX), Z21, Z12
+	VPDPBUSD.BCST  156(BX), Z21, Z13
+	VPDPBUSD.BCST  160(BX), Z21, Z14
+	VPDPBUSD.BCST  164(BX), Z21, Z15
+	VPDPBUSD.BCST  168(BX), Z21, Z16
+	VPDPBUSD.BCST  172(BX), Z21, Z17
+	VPDPBUSD.BCST  176(BX), Z21, Z18
+	VPDPBUSD.BCST  180(BX), Z19, Z4
+	VPDPBUSD.BCST  184(BX), Z19, Z5
+	VPDPBUSD.BCST  188(BX), Z19, Z6
+	VPDPBUSD.BCST  192(BX), Z19, Z7
+	VPDPBUSD.BCST  196(BX), Z19, Z8
+	VPDPBUSD.BCST  200(BX), Z19, Z9
+	VPDPBUSD.BCST  204(BX), Z19, Z10
+	VPDPBUSD.BCST  208(BX), Z19, Z11
+	VPDPBUSD.BCST  212(BX), Z19, Z12
+	VPDPBUSD.BCST  216(BX), Z19, Z13
+	VPDPBUSD.BCST  220(BX), Z19, Z14
+	VPDPBUSD.BCST  224(BX), Z19, Z15
+	VPDPBUSD.BCST  228(BX), Z19, Z16
+	VPDPBUSD.BCST  232(BX), Z19, Z17
+	VPDPBUSD.BCST  236(BX), Z19, Z18
+	ADDQ           $0x000000f0, BX
+	DECQ           R9
+	JNZ            loop194
+	VMOVDQU64      avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS      (SI), Z20
+	VPERMPS        Z20, Z19, Z20
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z19
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    60(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z20, Z21
+	VMULPS         Z21, Z4, Z4
+	VADDPS         Z4, Z19, Z19
+	VMOVUPS        Z19, (AX)
+	VMOVUPS        64(AX), Z19
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    64(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z20, Z21
+	VMULPS         Z21, Z5, Z5
+	VADDPS         Z5, Z19, Z19
+	VMOVUPS        Z19, 64(AX)
+	VMOVUPS        128(AX), Z19
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    68(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z20, Z21
+	VMULPS         Z21, Z6, Z6
+	VADDPS         Z6, Z19, Z19
+	VMOVUPS        Z19, 128(AX)
+	VMOVUPS        192(AX), Z19
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    72(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z20, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z19, Z19
+	VMOVUPS        Z19, 192(AX)
+	VMOVUPS        256(AX), Z19
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    76(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z20, Z21
+	VMULPS         Z21, Z8, Z8
+	VADDPS         Z8, Z19, Z19
+	VMOVUPS        Z19, 256(AX)
+	VMOVUPS        320(AX), Z19
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    80(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z20, Z21
+	VMULPS         Z21, Z9, Z9
+	VADDPS         Z9, Z19, Z19
+	VMOVUPS        Z19, 320(AX)
+	VMOVUPS        384(AX), Z19
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    84(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z20, Z21
+	VMULPS         Z21, Z10, Z10
+	VADDPS         Z10, Z19, Z19
+	VMOVUPS        Z19, 384(AX)
+	VMOVUPS        448(AX), Z19
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    88(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z20, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z19, Z19
+	VMOVUPS        Z19, 448(AX)
+	VMOVUPS        512(AX), Z19
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    92(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z20, Z21
+	VMULPS         Z21, Z12, Z12
+	VADDPS         Z12, Z19, Z19
+	VMOVUPS        Z19, 512(AX)
+	VMOVUPS        576(AX), Z19
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    96(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z20, Z21
+	VMULPS         Z21, Z13, Z13
+	VADDPS         Z13, Z19, Z19
+	VMOVUPS        Z19, 576(AX)
+	VMOVUPS        640(AX), Z19
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    100(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z20, Z21
+	VMULPS         Z21, Z14, Z14
+	VADDPS         Z14, Z19, Z19
+	VMOVUPS        Z19, 640(AX)
+	VMOVUPS        704(AX), Z19
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    104(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z20, Z21
+	VMULPS         Z21, Z15, Z15
+	VADDPS         Z15, Z19, Z19
+	VMOVUPS        Z19, 704(AX)
+	VMOVUPS        768(AX), Z19
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    108(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z20, Z21
+	VMULPS         Z21, Z16, Z16
+	VADDPS         Z16, Z19, Z19
+	VMOVUPS        Z19, 768(AX)
+	VMOVUPS        832(AX), Z19
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    112(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z20, Z21
+	VMULPS         Z21, Z17, Z17
+	VADDPS         Z17, Z19, Z19
+	VMOVUPS        Z19, 832(AX)
+	VMOVUPS        896(AX), Z19
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    116(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z20, Z20
+	VMULPS         Z20, Z18, Z18
+	VADDPS         Z18, Z19, Z19
+	VMOVUPS        Z19, 896(AX)
+	ADDQ           $0x00000078, CX
+	TESTQ          R8, R8
+	JNZ            group193
+	VZEROUPPER
+	RET
+
+// func avx512Dot6x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group195:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop196:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop196
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    64(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    68(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    72(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    76(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    80(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    84(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    88(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    92(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z22
+	VMULPS         Z22, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	VMOVUPS        512(AX), Z20
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    96(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z21, Z22
+	VMULPS         Z22, Z12, Z12
+	VADDPS         Z12, Z20, Z20
+	VMOVUPS        Z20, 512(AX)
+	VMOVUPS        576(AX), Z20
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    100(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z21, Z22
+	VMULPS         Z22, Z13, Z13
+	VADDPS         Z13, Z20, Z20
+	VMOVUPS        Z20, 576(AX)
+	VMOVUPS        640(AX), Z20
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    104(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z21, Z22
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z20, Z20
+	VMOVUPS        Z20, 640(AX)
+	VMOVUPS        704(AX), Z20
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    108(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z21, Z22
+	VMULPS         Z22, Z15, Z15
+	VADDPS         Z15, Z20, Z20
+	VMOVUPS        Z20, 704(AX)
+	VMOVUPS        768(AX), Z20
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    112(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z21, Z22
+	VMULPS         Z22, Z16, Z16
+	VADDPS         Z16, Z20, Z20
+	VMOVUPS        Z20, 768(AX)
+	VMOVUPS        832(AX), Z20
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    116(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z21, Z22
+	VMULPS         Z22, Z17, Z17
+	VADDPS         Z17, Z20, Z20
+	VMOVUPS        Z20, 832(AX)
+	VMOVUPS        896(AX), Z20
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    120(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z21, Z22
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z20, Z20
+	VMOVUPS        Z20, 896(AX)
+	VMOVUPS        960(AX), Z20
+	VCVTDQ2PS      Z19, Z19
+	VSUBPS.BCST    124(CX), Z19, Z19
+	VMULPS.BCST    60(CX), Z21, Z21
+	VMULPS         Z21, Z19, Z19
+	VADDPS         Z19, Z20, Z20
+	VMOVUPS        Z20, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R8, R8
+	JNZ            group195
+	VZEROUPPER
+	RET
+
+// func avx512DotExact6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group197:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop198:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop198
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    8(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    4(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R8, R8
+	JNZ            group197
+	VZEROUPPER
+	RET
+
+// func avx512DotExact6x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group199:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop200:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop200
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    16(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    8(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    20(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    12(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group199
+	VZEROUPPER
+	RET
+
+// func avx512DotExact6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group201:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop202:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         48(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         96(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         128(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop202
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z16
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z18
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    24(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    12(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z16, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    28(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    16(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z16, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z17, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    32(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    20(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z16, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z17, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R8, R8
+	JNZ            group201
+	VZEROUPPER
+	RET
+
+// func avx512DotExact6x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group203:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop204:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         48(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         96(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         128(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000c0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop204
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    32(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    16(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    36(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    20(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    40(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    24(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z20, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z21, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    44(CX), Z16, Z16
+	VPSLLD         $0x08, Z19, Z19
+	VPADDD         Z19, Z18, Z18
+	VPSUBD.BCST    28(CX), Z18, Z18
+	VPSRAD         $0x10, Z16, Z17
+	VPADDD         Z17, Z18, Z18
+	VPANDD         Z20, Z16, Z16
+	VCVTDQ2PS      Z16, Z16
+	VCVTDQ2PS      Z18, Z18
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z16, Z16
+	VMULPS.BCST    12(CX), Z21, Z17
+	VMULPS         Z17, Z16, Z16
+	VADDPS         192(AX), Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group203
+	VZEROUPPER
+	RET
+
+// func avx512Spread6(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread6(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z1
+	VMOVDQU64    avx512Shift6<>+0(SB), Z2
+	MOVL         $0x3f3f3f3f, BX
+	VPBROADCASTD BX, Z3
+
+loop205:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         48(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         96(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         128(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000c0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop205
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         w+8(FP), CX
+	MOVQ         acts+16(FP), DX
+	MOVQ         meta+24(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	VMOVDQU64    avx512Lanes<>+0(SB), Z0
+	VMOVUPS      (AX), Z1
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z6
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z7
+	VMOVDQU64    avx512Shift7<>+0(SB), Z8
+	MOVL         $0x7f7f7f7f, R9
+	VPBROADCASTD R9, Z9
+	MOVQ         $0x00000008, R10
+
+group206:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+
+loop207:
+	PREFETCHT1      8192(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      8256(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      8320(CX)
+	PREFETCHT0      2176(CX)
+	PREFETCHT1      8384(CX)
+	PREFETCHT0      2240(CX)
+	VBROADCASTI32X4 (DX), Z10
+	VPERMB          (CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z2
+	VPERMB          56(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z3
+	VPERMB          112(CX), Z6, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z4
+	VPERMB          160(CX), Z7, Z11
+	VPMULTISHIFTQB  Z11, Z8, Z11
+	VPANDD          Z9, Z11, Z11
+	VPDPBUSD        Z10, Z11, Z5
+	ADDQ            $0x000000e0, CX
+	ADDQ            $0x00000010, DX
+	DECQ            R9
+	JNZ             loop207
+	VPUNPCKLDQ      Z3, Z2, Z10
+	VPUNPCKHDQ      Z3, Z2, Z2
+	VPADDD          Z2, Z10, Z10
+	VPUNPCKLDQ      Z5, Z4, Z3
+	VPUNPCKHDQ      Z5, Z4, Z2
+	VPADDD          Z2, Z3, Z3
+	VPUNPCKLQDQ     Z3, Z10, Z2
+	VPUNPCKHQDQ     Z3, Z10, Z3
+	VPADDD          Z3, Z2, Z2
+	VCVTPH2PS       (SI), Z10
+	VPERMPS         Z10, Z0, Z10
+	ADDQ            DI, SI
+	VCVTDQ2PS       Z2, Z2
+	VSUBPS.BCST     4(BX), Z2, Z2
+	VMULPS.BCST     (BX), Z10, Z10
+	VMULPS          Z10, Z2, Z2
+	VADDPS          Z2, Z1, Z1
+	ADDQ            $0x00000008, BX
+	TESTQ           R8, R8
+	JNZ             group206
+	VMOVUPS         Z1, (AX)
+	VZEROUPPER
+	RET
+
+DATA avx512Permute7Skip0<>+0(SB)/8, $0x0706050403020100
+DATA avx512Permute7Skip0<>+8(SB)/8, $0x0e0d0c0b0a090807
+DATA avx512Permute7Skip0<>+16(SB)/8, $0x1514131211100f0e
+DATA avx512Permute7Skip0<>+24(SB)/8, $0x1c1b1a1918171615
+DATA avx512Permute7Skip0<>+32(SB)/8, $0x232221201f1e1d1c
+DATA avx512Permute7Skip0<>+40(SB)/8, $0x2a29282726252423
+DATA avx512Permute7Skip0<>+48(SB)/8, $0x31302f2e2d2c2b2a
+DATA avx512Permute7Skip0<>+56(SB)/8, $0x3837363534333231
+GLOBL avx512Permute7Skip0<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Permute7Skip8<>+0(SB)/8, $0x0f0e0d0c0b0a0908
+DATA avx512Permute7Skip8<>+8(SB)/8, $0x161514131211100f
+DATA avx512Permute7Skip8<>+16(SB)/8, $0x1d1c1b1a19181716
+DATA avx512Permute7Skip8<>+24(SB)/8, $0x24232221201f1e1d
+DATA avx512Permute7Skip8<>+32(SB)/8, $0x2b2a292827262524
+DATA avx512Permute7Skip8<>+40(SB)/8, $0x3231302f2e2d2c2b
+DATA avx512Permute7Skip8<>+48(SB)/8, $0x3938373635343332
+DATA avx512Permute7Skip8<>+56(SB)/8, $0x3f3f3e3d3c3b3a39
+GLOBL avx512Permute7Skip8<>(SB), RODATA|NOPTR, $64
+
+DATA avx512Shift7<>+0(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+8(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+16(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+24(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+32(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+40(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+48(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+56(SB)/8, $0x312a231c150e0700
+GLOBL avx512Shift7<>(SB), RODATA|NOPTR, $64
+
+// func avx512Dot7x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group208:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop209:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z12
+	VPMULTISHIFTQB Z12, Z2, Z12
+	VPANDD         Z3, Z12, Z12
+	VPERMB         56(DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         112(DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         160(DX), Z1, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPUNPCKLDQ     Z14, Z12, Z13
+	VPUNPCKHDQ     Z14, Z12, Z12
+	VPUNPCKLDQ     Z16, Z15, Z14
+	VPUNPCKHDQ     Z16, Z15, Z16
+	VPUNPCKLQDQ    Z14, Z13, Z15
+	VPUNPCKHQDQ    Z14, Z13, Z13
+	VPUNPCKLQDQ    Z16, Z12, Z14
+	VPUNPCKHQDQ    Z16, Z12, Z12
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z15, Z4
+	VPDPBUSD.BCST  4(BX), Z15, Z5
+	VPDPBUSD.BCST  8(BX), Z13, Z6
+	VPDPBUSD.BCST  12(BX), Z13, Z7
+	VPDPBUSD.BCST  16(BX), Z14, Z8
+	VPDPBUSD.BCST  20(BX), Z14, Z9
+	VPDPBUSD.BCST  24(BX), Z12, Z10
+	VPDPBUSD.BCST  28(BX), Z12, Z11
+	ADDQ           $0x00000020, BX
+	DECQ           R9
+	JNZ            loop209
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VPADDD         Z6, Z4, Z4
+	VPADDD         Z7, Z5, Z5
+	VMOVDQU64      avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS      (SI), Z13
+	VPERMPS        Z13, Z12, Z13
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z12
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    8(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z13, Z14
+	VMULPS         Z14, Z4, Z4
+	VADDPS         Z4, Z12, Z12
+	VMOVUPS        Z12, (AX)
+	VMOVUPS        64(AX), Z12
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    12(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z13, Z13
+	VMULPS         Z13, Z5, Z5
+	VADDPS         Z5, Z12, Z12
+	VMOVUPS        Z12, 64(AX)
+	ADDQ           $0x00000010, CX
+	TESTQ          R8, R8
+	JNZ            group208
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group210:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop211:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         56(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         112(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         160(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z16, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z15
+	ADDQ           $0x00000030, BX
+	DECQ           R9
+	JNZ            loop211
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VPADDD         Z7, Z4, Z4
+	VPADDD         Z8, Z5, Z5
+	VPADDD         Z9, Z6, Z6
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    12(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    16(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    20(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group210
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group212:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop213:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop213
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    16(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    20(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    24(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    28(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	ADDQ           $0x00000020, CX
+	TESTQ          R8, R8
+	JNZ            group212
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group214:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop215:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         56(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         112(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         160(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z15, Z9
+	VPDPBUSD.BCST  24(BX), Z15, Z10
+	VPDPBUSD.BCST  28(BX), Z15, Z11
+	VPDPBUSD.BCST  32(BX), Z15, Z12
+	VPDPBUSD.BCST  36(BX), Z15, Z13
+	VPDPBUSD.BCST  40(BX), Z16, Z4
+	VPDPBUSD.BCST  44(BX), Z16, Z5
+	VPDPBUSD.BCST  48(BX), Z16, Z6
+	VPDPBUSD.BCST  52(BX), Z16, Z7
+	VPDPBUSD.BCST  56(BX), Z16, Z8
+	VPDPBUSD.BCST  60(BX), Z14, Z9
+	VPDPBUSD.BCST  64(BX), Z14, Z10
+	VPDPBUSD.BCST  68(BX), Z14, Z11
+	VPDPBUSD.BCST  72(BX), Z14, Z12
+	VPDPBUSD.BCST  76(BX), Z14, Z13
+	ADDQ           $0x00000050, BX
+	DECQ           R9
+	JNZ            loop215
+	VPADDD         Z9, Z4, Z4
+	VPADDD         Z10, Z5, Z5
+	VPADDD         Z11, Z6, Z6
+	VPADDD         Z12, Z7, Z7
+	VPADDD         Z13, Z8, Z8
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    20(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    24(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    28(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    32(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    36(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z15
+	VMULPS         Z15, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	ADDQ           $0x00000028, CX
+	TESTQ          R8, R8
+	JNZ            group214
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group216:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop217:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         56(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         112(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         160(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z17, Z14
+	VPDPBUSD.BCST  44(BX), Z17, Z15
+	VPDPBUSD.BCST  48(BX), Z18, Z4
+	VPDPBUSD.BCST  52(BX), Z18, Z5
+	VPDPBUSD.BCST  56(BX), Z18, Z6
+	VPDPBUSD.BCST  60(BX), Z18, Z7
+	VPDPBUSD.BCST  64(BX), Z18, Z8
+	VPDPBUSD.BCST  68(BX), Z18, Z9
+	VPDPBUSD.BCST  72(BX), Z16, Z10
+	VPDPBUSD.BCST  76(BX), Z16, Z11
+	VPDPBUSD.BCST  80(BX), Z16, Z12
+	VPDPBUSD.BCST  84(BX), Z16, Z13
+	VPDPBUSD.BCST  88(BX), Z16, Z14
+	VPDPBUSD.BCST  92(BX), Z16, Z15
+	ADDQ           $0x00000060, BX
+	DECQ           R9
+	JNZ            loop217
+	VPADDD         Z10, Z4, Z4
+	VPADDD         Z11, Z5, Z5
+	VPADDD         Z12, Z6, Z6
+	VPADDD         Z13, Z7, Z7
+	VPADDD         Z14, Z8, Z8
+	VPADDD         Z15, Z9, Z9
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    24(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    28(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    32(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    36(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    40(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    44(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group216
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group218:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop219:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         56(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         112(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         160(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z19, Z16
+	VPDPBUSD.BCST  52(BX), Z19, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z4
+	VPDPBUSD.BCST  60(BX), Z20, Z5
+	VPDPBUSD.BCST  64(BX), Z20, Z6
+	VPDPBUSD.BCST  68(BX), Z20, Z7
+	VPDPBUSD.BCST  72(BX), Z20, Z8
+	VPDPBUSD.BCST  76(BX), Z20, Z9
+	VPDPBUSD.BCST  80(BX), Z20, Z10
+	VPDPBUSD.BCST  84(BX), Z18, Z11
+	VPDPBUSD.BCST  88(BX), Z18, Z12
+	VPDPBUSD.BCST  92(BX), Z18, Z13
+	VPDPBUSD.BCST  96(BX), Z18, Z14
+	VPDPBUSD.BCST  100(BX), Z18, Z15
+	VPDPBUSD.BCST  104(BX), Z18, Z16
+	VPDPBUSD.BCST  108(BX), Z18, Z17
+	ADDQ           $0x00000070, BX
+	DECQ           R9
+	JNZ            loop219
+	VPADDD         Z11, Z4, Z4
+	VPADDD         Z12, Z5, Z5
+	VPADDD         Z13, Z6, Z6
+	VPADDD         Z14, Z7, Z7
+	VPADDD         Z15, Z8, Z8
+	VPADDD         Z16, Z9, Z9
+	VPADDD         Z17, Z10, Z10
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    28(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    32(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    36(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    40(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    44(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    48(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    52(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	ADDQ           $0x00000038, CX
+	TESTQ          R8, R8
+	JNZ            group218
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group220:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop221:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop221
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    32(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    36(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    40(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    44(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    48(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    52(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    56(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    60(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	ADDQ           $0x00000040, CX
+	TESTQ          R8, R8
+	JNZ            group220
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group222:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop223:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         56(DX), Z0, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPERMB         112(DX), Z0, Z25
+	VPMULTISHIFTQB Z25, Z2, Z25
+	VPANDD         Z3, Z25, Z25
+	VPERMB         160(DX), Z1, Z26
+	VPMULTISHIFTQB Z26, Z2, Z26
+	VPANDD         Z3, Z26, Z26
+	VPUNPCKLDQ     Z24, Z22, Z23
+	VPUNPCKHDQ     Z24, Z22, Z22
+	VPUNPCKLDQ     Z26, Z25, Z24
+	VPUNPCKHDQ     Z26, Z25, Z26
+	VPUNPCKLQDQ    Z24, Z23, Z25
+	VPUNPCKHQDQ    Z24, Z23, Z23
+	VPUNPCKLQDQ    Z26, Z22, Z24
+	VPUNPCKHQDQ    Z26, Z22, Z22
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z25, Z4
+	VPDPBUSD.BCST  4(BX), Z25, Z5
+	VPDPBUSD.BCST  8(BX), Z25, Z6
+	VPDPBUSD.BCST  12(BX), Z25, Z7
+	VPDPBUSD.BCST  16(BX), Z25, Z8
+	VPDPBUSD.BCST  20(BX), Z25, Z9
+	VPDPBUSD.BCST  24(BX), Z25, Z10
+	VPDPBUSD.BCST  28(BX), Z25, Z11
+	VPDPBUSD.BCST  32(BX), Z25, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z23, Z20
+	VPDPBUSD.BCST  68(BX), Z23, Z21
+	VPDPBUSD.BCST  72(BX), Z24, Z4
+	VPDPBUSD.BCST  76(BX), Z24, Z5
+	VPDPBUSD.BCST  80(BX), Z24, Z6
+	VPDPBUSD.BCST  84(BX), Z24, Z7
+	VPDPBUSD.BCST  88(BX), Z24, Z8
+	VPDPBUSD.BCST  92(BX), Z24, Z9
+	VPDPBUSD.BCST  96(BX), Z24, Z10
+	VPDPBUSD.BCST  100(BX), Z24, Z11
+	VPDPBUSD.BCST  104(BX), Z24, Z12
+	VPDPBUSD.BCST  108(BX), Z22, Z13
+	VPDPBUSD.BCST  112(BX), Z22, Z14
+	VPDPBUSD.BCST  116(BX), Z22, Z15
+	VPDPBUSD.BCST  120(BX), Z22, Z16
+	VPDPBUSD.BCST  124(BX), Z22, Z17
+	VPDPBUSD.BCST  128(BX), Z22, Z18
+	VPDPBUSD.BCST  132(BX), Z22, Z19
+	VPDPBUSD.BCST  136(BX), Z22, Z20
+	VPDPBUSD.BCST  140(BX), Z22, Z21
+	ADDQ           $0x00000090, BX
+	DECQ           R9
+	JNZ            loop223
+	VPADDD         Z13, Z4, Z4
+	VPADDD         Z14, Z5, Z5
+	VPADDD         Z15, Z6, Z6
+	VPADDD         Z16, Z7, Z7
+	VPADDD         Z17, Z8, Z8
+	VPADDD         Z18, Z9, Z9
+	VPADDD         Z19, Z10, Z10
+	VPADDD         Z20, Z11, Z11
+	VPADDD         Z21, Z12, Z12
+	VMOVDQU64      avx512Lanes<>+0(SB), Z22
+	VCVTPH2PS      (SI), Z23
+	VPERMPS        Z23, Z22, Z23
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z22
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    36(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z23, Z24
+	VMULPS         Z24, Z4, Z4
+	VADDPS         Z4, Z22, Z22
+	VMOVUPS        Z22, (AX)
+	VMOVUPS        64(AX), Z22
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    40(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z23, Z24
+	VMULPS         Z24, Z5, Z5
+	VADDPS         Z5, Z22, Z22
+	VMOVUPS        Z22, 64(AX)
+	VMOVUPS        128(AX), Z22
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    44(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z23, Z24
+	VMULPS         Z24, Z6, Z6
+	VADDPS         Z6, Z22, Z22
+	VMOVUPS        Z22, 128(AX)
+	VMOVUPS        192(AX), Z22
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    48(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z23, Z24
+	VMULPS         Z24, Z7, Z7
+	VADDPS         Z7, Z22, Z22
+	VMOVUPS        Z22, 192(AX)
+	VMOVUPS        256(AX), Z22
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    52(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z23, Z24
+	VMULPS         Z24, Z8, Z8
+	VADDPS         Z8, Z22, Z22
+	VMOVUPS        Z22, 256(AX)
+	VMOVUPS        320(AX), Z22
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    56(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z23, Z24
+	VMULPS         Z24, Z9, Z9
+	VADDPS         Z9, Z22, Z22
+	VMOVUPS        Z22, 320(AX)
+	VMOVUPS        384(AX), Z22
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    60(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z23, Z24
+	VMULPS         Z24, Z10, Z10
+	VADDPS         Z10, Z22, Z22
+	VMOVUPS        Z22, 384(AX)
+	VMOVUPS        448(AX), Z22
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    64(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z23, Z24
+	VMULPS         Z24, Z11, Z11
+	VADDPS         Z11, Z22, Z22
+	VMOVUPS        Z22, 448(AX)
+	VMOVUPS        512(AX), Z22
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    68(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z23, Z23
+	VMULPS         Z23, Z12, Z12
+	VADDPS         Z12, Z22, Z22
+	VMOVUPS        Z22, 512(AX)
+	ADDQ           $0x00000048, CX
+	TESTQ          R8, R8
+	JNZ            group222
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group224:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop225:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z14
+	VPMULTISHIFTQB Z14, Z2, Z14
+	VPANDD         Z3, Z14, Z14
+	VPERMB         56(DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         112(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         160(DX), Z1, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPUNPCKLDQ     Z16, Z14, Z15
+	VPUNPCKHDQ     Z16, Z14, Z14
+	VPUNPCKLDQ     Z18, Z17, Z16
+	VPUNPCKHDQ     Z18, Z17, Z18
+	VPUNPCKLQDQ    Z16, Z15, Z17
+	VPUNPCKHQDQ    Z16, Z15, Z15
+	VPUNPCKLQDQ    Z18, Z14, Z16
+	VPUNPCKHQDQ    Z18, Z14, Z14
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z17, Z4
+	VPDPBUSD.BCST  4(BX), Z17, Z5
+	VPDPBUSD.BCST  8(BX), Z17, Z6
+	VPDPBUSD.BCST  12(BX), Z17, Z7
+	VPDPBUSD.BCST  16(BX), Z17, Z8
+	VPDPBUSD.BCST  20(BX), Z17, Z9
+	VPDPBUSD.BCST  24(BX), Z17, Z10
+	VPDPBUSD.BCST  28(BX), Z17, Z11
+	VPDPBUSD.BCST  32(BX), Z17, Z12
+	VPDPBUSD.BCST  36(BX), Z17, Z13
+	VPDPBUSD.BCST  40(BX), Z15, Z4
+	VPDPBUSD.BCST  44(BX), Z15, Z5
+	VPDPBUSD.BCST  48(BX), Z15, Z6
+	VPDPBUSD.BCST  52(BX), Z15, Z7
+	VPDPBUSD.BCST  56(BX), Z15, Z8
+	VPDPBUSD.BCST  60(BX), Z15, Z9
+	VPDPBUSD.BCST  64(BX), Z15, Z10
+	VPDPBUSD.BCST  68(BX), Z15, Z11
+	VPDPBUSD.BCST  72(BX), Z15, Z12
+	VPDPBUSD.BCST  76(BX), Z15, Z13
+	VPDPBUSD.BCST  80(BX), Z16, Z4
+	VPDPBUSD.BCST  84(BX), Z16, Z5
+	VPDPBUSD.BCST  88(BX), Z16, Z6
+	VPDPBUSD.BCST  92(BX), Z16, Z7
+	VPDPBUSD.BCST  96(BX), Z16, Z8
+	VPDPBUSD.BCST  100(BX), Z16, Z9
+	VPDPBUSD.BCST  104(BX), Z16, Z10
+	VPDPBUSD.BCST  108(BX), Z16, Z11
+	VPDPBUSD.BCST  112(BX), Z16, Z12
+	VPDPBUSD.BCST  116(BX), Z16, Z13
+	VPDPBUSD.BCST  120(BX), Z14, Z4
+	VPDPBUSD.BCST  124(BX), Z14, Z5
+	VPDPBUSD.BCST  128(BX), Z14, Z6
+	VPDPBUSD.BCST  132(BX), Z14, Z7
+	VPDPBUSD.BCST  136(BX), Z14, Z8
+	VPDPBUSD.BCST  140(BX), Z14, Z9
+	VPDPBUSD.BCST  144(BX), Z14, Z10
+	VPDPBUSD.BCST  148(BX), Z14, Z11
+	VPDPBUSD.BCST  152(BX), Z14, Z12
+	VPDPBUSD.BCST  156(BX), Z14, Z13
+	ADDQ           $0x000000a0, BX
+	DECQ           R9
+	JNZ            loop225
+	VMOVDQU64      avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS      (SI), Z15
+	VPERMPS        Z15, Z14, Z15
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z14
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    40(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z15, Z16
+	VMULPS         Z16, Z4, Z4
+	VADDPS         Z4, Z14, Z14
+	VMOVUPS        Z14, (AX)
+	VMOVUPS        64(AX), Z14
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    44(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z15, Z16
+	VMULPS         Z16, Z5, Z5
+	VADDPS         Z5, Z14, Z14
+	VMOVUPS        Z14, 64(AX)
+	VMOVUPS        128(AX), Z14
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    48(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z15, Z16
+	VMULPS         Z16, Z6, Z6
+	VADDPS         Z6, Z14, Z14
+	VMOVUPS        Z14, 128(AX)
+	VMOVUPS        192(AX), Z14
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    52(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z15, Z16
+	VMULPS         Z16, Z7, Z7
+	VADDPS         Z7, Z14, Z14
+	VMOVUPS        Z14, 192(AX)
+	VMOVUPS        256(AX), Z14
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    56(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z15, Z16
+	VMULPS         Z16, Z8, Z8
+	VADDPS         Z8, Z14, Z14
+	VMOVUPS        Z14, 256(AX)
+	VMOVUPS        320(AX), Z14
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    60(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z15, Z16
+	VMULPS         Z16, Z9, Z9
+	VADDPS         Z9, Z14, Z14
+	VMOVUPS        Z14, 320(AX)
+	VMOVUPS        384(AX), Z14
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    64(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z15, Z16
+	VMULPS         Z16, Z10, Z10
+	VADDPS         Z10, Z14, Z14
+	VMOVUPS        Z14, 384(AX)
+	VMOVUPS        448(AX), Z14
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    68(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z15, Z16
+	VMULPS         Z16, Z11, Z11
+	VADDPS         Z11, Z14, Z14
+	VMOVUPS        Z14, 448(AX)
+	VMOVUPS        512(AX), Z14
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    72(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z15, Z16
+	VMULPS         Z16, Z12, Z12
+	VADDPS         Z12, Z14, Z14
+	VMOVUPS        Z14, 512(AX)
+	VMOVUPS        576(AX), Z14
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    76(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z15, Z15
+	VMULPS         Z15, Z13, Z13
+	VADDPS         Z13, Z14, Z14
+	VMOVUPS        Z14, 576(AX)
+	ADDQ           $0x00000050, CX
+	TESTQ          R8, R8
+	JNZ            group224
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group226:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop227:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z15
+	VPMULTISHIFTQB Z15, Z2, Z15
+	VPANDD         Z3, Z15, Z15
+	VPERMB         56(DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         112(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         160(DX), Z1, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPUNPCKLDQ     Z17, Z15, Z16
+	VPUNPCKHDQ     Z17, Z15, Z15
+	VPUNPCKLDQ     Z19, Z18, Z17
+	VPUNPCKHDQ     Z19, Z18, Z19
+	VPUNPCKLQDQ    Z17, Z16, Z18
+	VPUNPCKHQDQ    Z17, Z16, Z16
+	VPUNPCKLQDQ    Z19, Z15, Z17
+	VPUNPCKHQDQ    Z19, Z15, Z15
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z18, Z4
+	VPDPBUSD.BCST  4(BX), Z18, Z5
+	VPDPBUSD.BCST  8(BX), Z18, Z6
+	VPDPBUSD.BCST  12(BX), Z18, Z7
+	VPDPBUSD.BCST  16(BX), Z18, Z8
+	VPDPBUSD.BCST  20(BX), Z18, Z9
+	VPDPBUSD.BCST  24(BX), Z18, Z10
+	VPDPBUSD.BCST  28(BX), Z18, Z11
+	VPDPBUSD.BCST  32(BX), Z18, Z12
+	VPDPBUSD.BCST  36(BX), Z18, Z13
+	VPDPBUSD.BCST  40(BX), Z18, Z14
+	VPDPBUSD.BCST  44(BX), Z16, Z4
+	VPDPBUSD.BCST  48(BX), Z16, Z5
+	VPDPBUSD.BCST  52(BX), Z16, Z6
+	VPDPBUSD.BCST  56(BX), Z16, Z7
+	VPDPBUSD.BCST  60(BX), Z16, Z8
+	VPDPBUSD.BCST  64(BX), Z16, Z9
+	VPDPBUSD.BCST  68(BX), Z16, Z10
+	VPDPBUSD.BCST  72(BX), Z16, Z11
+	VPDPBUSD.BCST  76(BX), Z16, Z12
+	VPDPBUSD.BCST  80(BX), Z16, Z13
+	VPDPBUSD.BCST  84(BX), Z16, Z14
+	VPDPBUSD.BCST  88(BX), Z17, Z4
+	VPDPBUSD.BCST  92(BX), Z17, Z5
+	VPDPBUSD.BCST  96(BX), Z17, Z6
+	VPDPBUSD.BCST  100(BX), Z17, Z7
+	VPDPBUSD.BCST  104(BX), Z17, Z8
+	VPDPBUSD.BCST  108(BX), Z17, Z9
+	VPDPBUSD.BCST  112(BX), Z17, Z10
+	VPDPBUSD.BCST  116(BX), Z17, Z11
+	VPDPBUSD.BCST  120(BX), Z17, Z12
+	VPDPBUSD.BCST  124(BX), Z17, Z13
+	VPDPBUSD.BCST  128(BX), Z17, Z14
+	VPDPBUSD.BCST  132(BX), Z15, Z4
+	VPDPBUSD.BCST  136(BX), Z15, Z5
+	VPDPBUSD.BCST  140(BX), Z15, Z6
+	VPDPBUSD.BCST  144(BX), Z15, Z7
+	VPDPBUSD.BCST  148(BX), Z15, Z8
+	VPDPBUSD.BCST  152(BX), Z15, Z9
+	VPDPBUSD.BCST  156(BX), Z15, Z10
+	VPDPBUSD.BCST  160(BX), Z15, Z11
+	VPDPBUSD.BCST  164(BX), Z15, Z12
+	VPDPBUSD.BCST  168(BX), Z15, Z13
+	VPDPBUSD.BCST  172(BX), Z15, Z14
+	ADDQ           $0x000000b0, BX
+	DECQ           R9
+	JNZ            loop227
+	VMOVDQU64      avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS      (SI), Z16
+	VPERMPS        Z16, Z15, Z16
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z15
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    44(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z16, Z17
+	VMULPS         Z17, Z4, Z4
+	VADDPS         Z4, Z15, Z15
+	VMOVUPS        Z15, (AX)
+	VMOVUPS        64(AX), Z15
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    48(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z16, Z17
+	VMULPS         Z17, Z5, Z5
+	VADDPS         Z5, Z15, Z15
+	VMOVUPS        Z15, 64(AX)
+	VMOVUPS        128(AX), Z15
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    52(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z16, Z17
+	VMULPS         Z17, Z6, Z6
+	VADDPS         Z6, Z15, Z15
+	VMOVUPS        Z15, 128(AX)
+	VMOVUPS        192(AX), Z15
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    56(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z16, Z17
+	VMULPS         Z17, Z7, Z7
+	VADDPS         Z7, Z15, Z15
+	VMOVUPS        Z15, 192(AX)
+	VMOVUPS        256(AX), Z15
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    60(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z16, Z17
+	VMULPS         Z17, Z8, Z8
+	VADDPS         Z8, Z15, Z15
+	VMOVUPS        Z15, 256(AX)
+	VMOVUPS        320(AX), Z15
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    64(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z16, Z17
+	VMULPS         Z17, Z9, Z9
+	VADDPS         Z9, Z15, Z15
+	VMOVUPS        Z15, 320(AX)
+	VMOVUPS        384(AX), Z15
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    68(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z16, Z17
+	VMULPS         Z17, Z10, Z10
+	VADDPS         Z10, Z15, Z15
+	VMOVUPS        Z15, 384(AX)
+	VMOVUPS        448(AX), Z15
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    72(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z16, Z17
+	VMULPS         Z17, Z11, Z11
+	VADDPS         Z11, Z15, Z15
+	VMOVUPS        Z15, 448(AX)
+	VMOVUPS        512(AX), Z15
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    76(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z16, Z17
+	VMULPS         Z17, Z12, Z12
+	VADDPS         Z12, Z15, Z15
+	VMOVUPS        Z15, 512(AX)
+	VMOVUPS        576(AX), Z15
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    80(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z16, Z17
+	VMULPS         Z17, Z13, Z13
+	VADDPS         Z13, Z15, Z15
+	VMOVUPS        Z15, 576(AX)
+	VMOVUPS        640(AX), Z15
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    84(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z16, Z16
+	VMULPS         Z16, Z14, Z14
+	VADDPS         Z14, Z15, Z15
+	VMOVUPS        Z15, 640(AX)
+	ADDQ           $0x00000058, CX
+	TESTQ          R8, R8
+	JNZ            group226
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group228:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop229:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         56(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         112(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         160(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop229
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z16
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    48(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z18
+	VMULPS         Z18, Z4, Z4
+	VADDPS         Z4, Z16, Z16
+	VMOVUPS        Z16, (AX)
+	VMOVUPS        64(AX), Z16
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    52(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z17, Z18
+	VMULPS         Z18, Z5, Z5
+	VADDPS         Z5, Z16, Z16
+	VMOVUPS        Z16, 64(AX)
+	VMOVUPS        128(AX), Z16
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    56(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z17, Z18
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z16, Z16
+	VMOVUPS        Z16, 128(AX)
+	VMOVUPS        192(AX), Z16
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    60(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z17, Z18
+	VMULPS         Z18, Z7, Z7
+	VADDPS         Z7, Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	VMOVUPS        256(AX), Z16
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    64(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z17, Z18
+	VMULPS         Z18, Z8, Z8
+	VADDPS         Z8, Z16, Z16
+	VMOVUPS        Z16, 256(AX)
+	VMOVUPS        320(AX), Z16
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    68(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z17, Z18
+	VMULPS         Z18, Z9, Z9
+	VADDPS         Z9, Z16, Z16
+	VMOVUPS        Z16, 320(AX)
+	VMOVUPS        384(AX), Z16
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    72(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z17, Z18
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z16, Z16
+	VMOVUPS        Z16, 384(AX)
+	VMOVUPS        448(AX), Z16
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    76(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z17, Z18
+	VMULPS         Z18, Z11, Z11
+	VADDPS         Z11, Z16, Z16
+	VMOVUPS        Z16, 448(AX)
+	VMOVUPS        512(AX), Z16
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    80(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z17, Z18
+	VMULPS         Z18, Z12, Z12
+	VADDPS         Z12, Z16, Z16
+	VMOVUPS        Z16, 512(AX)
+	VMOVUPS        576(AX), Z16
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    84(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z17, Z18
+	VMULPS         Z18, Z13, Z13
+	VADDPS         Z13, Z16, Z16
+	VMOVUPS        Z16, 576(AX)
+	VMOVUPS        640(AX), Z16
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    88(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z17, Z18
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z16, Z16
+	VMOVUPS        Z16, 640(AX)
+	VMOVUPS        704(AX), Z16
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    92(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z17, Z17
+	VMULPS         Z17, Z15, Z15
+	VADDPS         Z15, Z16, Z16
+	VMOVUPS        Z16, 704(AX)
+	ADDQ           $0x00000060, CX
+	TESTQ          R8, R8
+	JNZ            group228
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group230:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop231:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z17
+	VPMULTISHIFTQB Z17, Z2, Z17
+	VPANDD         Z3, Z17, Z17
+	VPERMB         56(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         112(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         160(DX), Z1, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPUNPCKLDQ     Z19, Z17, Z18
+	VPUNPCKHDQ     Z19, Z17, Z17
+	VPUNPCKLDQ     Z21, Z20, Z19
+	VPUNPCKHDQ     Z21, Z20, Z21
+	VPUNPCKLQDQ    Z19, Z18, Z20
+	VPUNPCKHQDQ    Z19, Z18, Z18
+	VPUNPCKLQDQ    Z21, Z17, Z19
+	VPUNPCKHQDQ    Z21, Z17, Z17
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z20, Z4
+	VPDPBUSD.BCST  4(BX), Z20, Z5
+	VPDPBUSD.BCST  8(BX), Z20, Z6
+	VPDPBUSD.BCST  12(BX), Z20, Z7
+	VPDPBUSD.BCST  16(BX), Z20, Z8
+	VPDPBUSD.BCST  20(BX), Z20, Z9
+	VPDPBUSD.BCST  24(BX), Z20, Z10
+	VPDPBUSD.BCST  28(BX), Z20, Z11
+	VPDPBUSD.BCST  32(BX), Z20, Z12
+	VPDPBUSD.BCST  36(BX), Z20, Z13
+	VPDPBUSD.BCST  40(BX), Z20, Z14
+	VPDPBUSD.BCST  44(BX), Z20, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z18, Z4
+	VPDPBUSD.BCST  56(BX), Z18, Z5
+	VPDPBUSD.BCST  60(BX), Z18, Z6
+	VPDPBUSD.BCST  64(BX), Z18, Z7
+	VPDPBUSD.BCST  68(BX), Z18, Z8
+	VPDPBUSD.BCST  72(BX), Z18, Z9
+	VPDPBUSD.BCST  76(BX), Z18, Z10
+	VPDPBUSD.BCST  80(BX), Z18, Z11
+	VPDPBUSD.BCST  84(BX), Z18, Z12
+	VPDPBUSD.BCST  88(BX), Z18, Z13
+	VPDPBUSD.BCST  92(BX), Z18, Z14
+	VPDPBUSD.BCST  96(BX), Z18, Z15
+	VPDPBUSD.BCST  100(BX), Z18, Z16
+	VPDPBUSD.BCST  104(BX), Z19, Z4
+	VPDPBUSD.BCST  108(BX), Z19, Z5
+	VPDPBUSD.BCST  112(BX), Z19, Z6
+	VPDPBUSD.BCST  116(BX), Z19, Z7
+	VPDPBUSD.BCST  120(BX), Z19, Z8
+	VPDPBUSD.BCST  124(BX), Z19, Z9
+	VPDPBUSD.BCST  128(BX), Z19, Z10
+	VPDPBUSD.BCST  132(BX), Z19, Z11
+	VPDPBUSD.BCST  136(BX), Z19, Z12
+	VPDPBUSD.BCST  140(BX), Z19, Z13
+	VPDPBUSD.BCST  144(BX), Z19, Z14
+	VPDPBUSD.BCST  148(BX), Z19, Z15
+	VPDPBUSD.BCST  152(BX), Z19, Z16
+	VPDPBUSD.BCST  156(BX), Z17, Z4
+	VPDPBUSD.BCST  160(BX), Z17, Z5
+	VPDPBUSD.BCST  164(BX), Z17, Z6
+	VPDPBUSD.BCST  168(BX), Z17, Z7
+	VPDPBUSD.BCST  172(BX), Z17, Z8
+	VPDPBUSD.BCST  176(BX), Z17, Z9
+	VPDPBUSD.BCST  180(BX), Z17, Z10
+	VPDPBUSD.BCST  184(BX), Z17, Z11
+	VPDPBUSD.BCST  188(BX), Z17, Z12
+	VPDPBUSD.BCST  192(BX), Z17, Z13
+	VPDPBUSD.BCST  196(BX), Z17, Z14
+	VPDPBUSD.BCST  200(BX), Z17, Z15
+	VPDPBUSD.BCST  204(BX), Z17, Z16
+	ADDQ           $0x000000d0, BX
+	DECQ           R9
+	JNZ            loop231
+	VMOVDQU64      avx512Lanes<>+0(SB), Z17
+	VCVTPH2PS      (SI), Z18
+	VPERMPS        Z18, Z17, Z18
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z17
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    52(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z18, Z19
+	VMULPS         Z19, Z4, Z4
+	VADDPS         Z4, Z17, Z17
+	VMOVUPS        Z17, (AX)
+	VMOVUPS        64(AX), Z17
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    56(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z18, Z19
+	VMULPS         Z19, Z5, Z5
+	VADDPS         Z5, Z17, Z17
+	VMOVUPS        Z17, 64(AX)
+	VMOVUPS        128(AX), Z17
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    60(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z18, Z19
+	VMULPS         Z19, Z6, Z6
+	VADDPS         Z6, Z17, Z17
+	VMOVUPS        Z17, 128(AX)
+	VMOVUPS        192(AX), Z17
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    64(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z18, Z19
+	VMULPS         Z19, Z7, Z7
+	VADDPS         Z7, Z17, Z17
+	VMOVUPS        Z17, 192(AX)
+	VMOVUPS        256(AX), Z17
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    68(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z18, Z19
+	VMULPS         Z19, Z8, Z8
+	VADDPS         Z8, Z17, Z17
+	VMOVUPS        Z17, 256(AX)
+	VMOVUPS        320(AX), Z17
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    72(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z18, Z19
+	VMULPS         Z19, Z9, Z9
+	VADDPS         Z9, Z17, Z17
+	VMOVUPS        Z17, 320(AX)
+	VMOVUPS        384(AX), Z17
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    76(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z18, Z19
+	VMULPS         Z19, Z10, Z10
+	VADDPS         Z10, Z17, Z17
+	VMOVUPS        Z17, 384(AX)
+	VMOVUPS        448(AX), Z17
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    80(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z18, Z19
+	VMULPS         Z19, Z11, Z11
+	VADDPS         Z11, Z17, Z17
+	VMOVUPS        Z17, 448(AX)
+	VMOVUPS        512(AX), Z17
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    84(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z18, Z19
+	VMULPS         Z19, Z12, Z12
+	VADDPS         Z12, Z17, Z17
+	VMOVUPS        Z17, 512(AX)
+	VMOVUPS        576(AX), Z17
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    88(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z18, Z19
+	VMULPS         Z19, Z13, Z13
+	VADDPS         Z13, Z17, Z17
+	VMOVUPS        Z17, 576(AX)
+	VMOVUPS        640(AX), Z17
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    92(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z18, Z19
+	VMULPS         Z19, Z14, Z14
+	VADDPS         Z14, Z17, Z17
+	VMOVUPS        Z17, 640(AX)
+	VMOVUPS        704(AX), Z17
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    96(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z18, Z19
+	VMULPS         Z19, Z15, Z15
+	VADDPS         Z15, Z17, Z17
+	VMOVUPS        Z17, 704(AX)
+	VMOVUPS        768(AX), Z17
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    100(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z18, Z18
+	VMULPS         Z18, Z16, Z16
+	VADDPS         Z16, Z17, Z17
+	VMOVUPS        Z17, 768(AX)
+	ADDQ           $0x00000068, CX
+	TESTQ          R8, R8
+	JNZ            group230
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group232:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop233:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         56(DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         112(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         160(DX), Z1, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPUNPCKLDQ     Z20, Z18, Z19
+	VPUNPCKHDQ     Z20, Z18, Z18
+	VPUNPCKLDQ     Z22, Z21, Z20
+	VPUNPCKHDQ     Z22, Z21, Z22
+	VPUNPCKLQDQ    Z20, Z19, Z21
+	VPUNPCKHQDQ    Z20, Z19, Z19
+	VPUNPCKLQDQ    Z22, Z18, Z20
+	VPUNPCKHQDQ    Z22, Z18, Z18
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z21, Z4
+	VPDPBUSD.BCST  4(BX), Z21, Z5
+	VPDPBUSD.BCST  8(BX), Z21, Z6
+	VPDPBUSD.BCST  12(BX), Z21, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z19, Z4
+	VPDPBUSD.BCST  60(BX), Z19, Z5
+	VPDPBUSD.BCST  64(BX), Z19, Z6
+	VPDPBUSD.BCST  68(BX), Z19, Z7
+	VPDPBUSD.BCST  72(BX), Z19, Z8
+	VPDPBUSD.BCST  76(BX), Z19, Z9
+	VPDPBUSD.BCST  80(BX), Z19, Z10
+	VPDPBUSD.BCST  84(BX), Z19, Z11
+	VPDPBUSD.BCST  88(BX), Z19, Z12
+	VPDPBUSD.BCST  92(BX), Z19, Z13
+	VPDPBUSD.BCST  96(BX), Z19, Z14
+	VPDPBUSD.BCST  100(BX), Z19, Z15
+	VPDPBUSD.BCST  104(BX), Z19, Z16
+	VPDPBUSD.BCST  108(BX), Z19, Z17
+	VPDPBUSD.BCST  112(BX), Z20, Z4
+	VPDPBUSD.BCST  116(BX), Z20, Z5
+	VPDPBUSD.BCST  120(BX), Z20, Z6
+	VPDPBUSD.BCST  124(BX), Z20, Z7
+	VPDPBUSD.BCST  128(BX), Z20, Z8
+	VPDPBUSD.BCST  132(BX), Z20, Z9
+	VPDPBUSD.BCST  136(BX), Z20, Z10
+	VPDPBUSD.BCST  140(BX), Z20, Z11
+	VPDPBUSD.BCST  144(BX), Z20, Z12
+	VPDPBUSD.BCST  148(BX), Z20, Z13
+	VPDPBUSD.BCST  152(BX), Z20, Z14
+	VPDPBUSD.BCST  156(BX), Z20, Z15
+	VPDPBUSD.BCST  160(BX), Z20, Z16
+	VPDPBUSD.BCST  164(BX), Z20, Z17
+	VPDPBUSD.BCST  168(BX), Z18, Z4
+	VPDPBUSD.BCST  172(BX), Z18, Z5
+	VPDPBUSD.BCST  176(BX), Z18, Z6
+	VPDPBUSD.BCST  180(BX), Z18, Z7
+	VPDPBUSD.BCST  184(BX), Z18, Z8
+	VPDPBUSD.BCST  188(BX), Z18, Z9
+	VPDPBUSD.BCST  192(BX), Z18, Z10
+	VPDPBUSD.BCST  196(BX), Z18, Z11
+	VPDPBUSD.BCST  200(BX), Z18, Z12
+	VPDPBUSD.BCST  204(BX), Z18, Z13
+	VPDPBUSD.BCST  208(BX), Z18, Z14
+	VPDPBUSD.BCST  212(BX), Z18, Z15
+	VPDPBUSD.BCST  216(BX), Z18, Z16
+	VPDPBUSD.BCST  220(BX), Z18, Z17
+	ADDQ           $0x000000e0, BX
+	DECQ           R9
+	JNZ            loop233
+	VMOVDQU64      avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS      (SI), Z19
+	VPERMPS        Z19, Z18, Z19
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z18
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    56(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z19, Z20
+	VMULPS         Z20, Z4, Z4
+	VADDPS         Z4, Z18, Z18
+	VMOVUPS        Z18, (AX)
+	VMOVUPS        64(AX), Z18
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    60(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z19, Z20
+	VMULPS         Z20, Z5, Z5
+	VADDPS         Z5, Z18, Z18
+	VMOVUPS        Z18, 64(AX)
+	VMOVUPS        128(AX), Z18
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    64(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z19, Z20
+	VMULPS         Z20, Z6, Z6
+	VADDPS         Z6, Z18, Z18
+	VMOVUPS        Z18, 128(AX)
+	VMOVUPS        192(AX), Z18
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    68(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z19, Z20
+	VMULPS         Z20, Z7, Z7
+	VADDPS         Z7, Z18, Z18
+	VMOVUPS        Z18, 192(AX)
+	VMOVUPS        256(AX), Z18
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    72(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z19, Z20
+	VMULPS         Z20, Z8, Z8
+	VADDPS         Z8, Z18, Z18
+	VMOVUPS        Z18, 256(AX)
+	VMOVUPS        320(AX), Z18
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    76(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z19, Z20
+	VMULPS         Z20, Z9, Z9
+	VADDPS         Z9, Z18, Z18
+	VMOVUPS        Z18, 320(AX)
+	VMOVUPS        384(AX), Z18
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    80(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z19, Z20
+	VMULPS         Z20, Z10, Z10
+	VADDPS         Z10, Z18, Z18
+	VMOVUPS        Z18, 384(AX)
+	VMOVUPS        448(AX), Z18
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    84(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z19, Z20
+	VMULPS         Z20, Z11, Z11
+	VADDPS         Z11, Z18, Z18
+	VMOVUPS        Z18, 448(AX)
+	VMOVUPS        512(AX), Z18
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    88(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z19, Z20
+	VMULPS         Z20, Z12, Z12
+	VADDPS         Z12, Z18, Z18
+	VMOVUPS        Z18, 512(AX)
+	VMOVUPS        576(AX), Z18
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    92(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z19, Z20
+	VMULPS         Z20, Z13, Z13
+	VADDPS         Z13, Z18, Z18
+	VMOVUPS        Z18, 576(AX)
+	VMOVUPS        640(AX), Z18
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    96(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z19, Z20
+	VMULPS         Z20, Z14, Z14
+	VADDPS         Z14, Z18, Z18
+	VMOVUPS        Z18, 640(AX)
+	VMOVUPS        704(AX), Z18
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    100(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z19, Z20
+	VMULPS         Z20, Z15, Z15
+	VADDPS         Z15, Z18, Z18
+	VMOVUPS        Z18, 704(AX)
+	VMOVUPS        768(AX), Z18
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    104(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z19, Z20
+	VMULPS         Z20, Z16, Z16
+	VADDPS         Z16, Z18, Z18
+	VMOVUPS        Z18, 768(AX)
+	VMOVUPS        832(AX), Z18
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    108(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z19, Z19
+	VMULPS         Z19, Z17, Z17
+	VADDPS         Z17, Z18, Z18
+	VMOVUPS        Z18, 832(AX)
+	ADDQ           $0x00000070, CX
+	TESTQ          R8, R8
+	JNZ            group232
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group234:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop235:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         56(DX), Z0, Z21
+	VPMULTISHIFTQB Z21, Z2, Z21
+	VPANDD         Z3, Z21, Z21
+	VPERMB         112(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         160(DX), Z1, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPUNPCKLDQ     Z21, Z19, Z20
+	VPUNPCKHDQ     Z21, Z19, Z19
+	VPUNPCKLDQ     Z23, Z22, Z21
+	VPUNPCKHDQ     Z23, Z22, Z23
+	VPUNPCKLQDQ    Z21, Z20, Z22
+	VPUNPCKHQDQ    Z21, Z20, Z20
+	VPUNPCKLQDQ    Z23, Z19, Z21
+	VPUNPCKHQDQ    Z23, Z19, Z19
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z22, Z4
+	VPDPBUSD.BCST  4(BX), Z22, Z5
+	VPDPBUSD.BCST  8(BX), Z22, Z6
+	VPDPBUSD.BCST  12(BX), Z22, Z7
+	VPDPBUSD.BCST  16(BX), Z22, Z8
+	VPDPBUSD.BCST  20(BX), Z22, Z9
+	VPDPBUSD.BCST  24(BX), Z22, Z10
+	VPDPBUSD.BCST  28(BX), Z22, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z22, Z16
+	VPDPBUSD.BCST  52(BX), Z22, Z17
+	VPDPBUSD.BCST  56(BX), Z22, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z4
+	VPDPBUSD.BCST  64(BX), Z20, Z5
+	VPDPBUSD.BCST  68(BX), Z20, Z6
+	VPDPBUSD.BCST  72(BX), Z20, Z7
+	VPDPBUSD.BCST  76(BX), Z20, Z8
+	VPDPBUSD.BCST  80(BX), Z20, Z9
+	VPDPBUSD.BCST  84(BX), Z20, Z10
+	VPDPBUSD.BCST  88(BX), Z20, Z11
+	VPDPBUSD.BCST  92(BX), Z20, Z12
+	VPDPBUSD.BCST  96(BX), Z20, Z13
+	VPDPBUSD.BCST  100(BX), Z20, Z14
+	VPDPBUSD.BCST  104(BX), Z20, Z15
+	VPDPBUSD.BCST  108(BX), Z20, Z16
+	VPDPBUSD.BCST  112(BX), Z20, Z17
+	VPDPBUSD.BCST  116(BX), Z20, Z18
+	VPDPBUSD.BCST  120(BX), Z21, Z4
+	VPDPBUSD.BCST  124(BX), Z21, Z5
+	VPDPBUSD.BCST  128(BX), Z21, Z6
+	VPDPBUSD.BCST  132(BX), Z21, Z7
+	VPDPBUSD.BCST  136(BX), Z21, Z8
+	VPDPBUSD.BCST  140(BX), Z21, Z9
+	VPDPBUSD.BCST  144(BX), Z21, Z10
+	VPDPBUSD.BCST  148(BX), Z21, Z11
+	VPDPBUSD.BCST  152(BX), Z21, Z12
+	VPDPBUSD.BCST  156(BX), Z21, Z13
+	VPDPBUSD.BCST  160(BX), Z21, Z14
+	VPDPBUSD.BCST  164(BX), Z21, Z15
+	VPDPBUSD.BCST  168(BX), Z21, Z16
+	VPDPBUSD.BCST  172(BX), Z21, Z17
+	VPDPBUSD.BCST  176(BX), Z21, Z18
+	VPDPBUSD.BCST  180(BX), Z19, Z4
+	VPDPBUSD.BCST  184(BX), Z19, Z5
+	VPDPBUSD.BCST  188(BX), Z19, Z6
+	VPDPBUSD.BCST  192(BX), Z19, Z7
+	VPDPBUSD.BCST  196(BX), Z19, Z8
+	VPDPBUSD.BCST  200(BX), Z19, Z9
+	VPDPBUSD.BCST  204(BX), Z19, Z10
+	VPDPBUSD.BCST  208(BX), Z19, Z11
+	VPDPBUSD.BCST  212(BX), Z19, Z12
+	VPDPBUSD.BCST  216(BX), Z19, Z13
+	VPDPBUSD.BCST  220(BX), Z19, Z14
+	VPDPBUSD.BCST  224(BX), Z19, Z15
+	VPDPBUSD.BCST  228(BX), Z19, Z16
+	VPDPBUSD.BCST  232(BX), Z19, Z17
+	VPDPBUSD.BCST  236(BX), Z19, Z18
+	ADDQ           $0x000000f0, BX
+	DECQ           R9
+	JNZ            loop235
+	VMOVDQU64      avx512Lanes<>+0(SB), Z19
+	VCVTPH2PS      (SI), Z20
+	VPERMPS        Z20, Z19, Z20
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z19
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    60(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z20, Z21
+	VMULPS         Z21, Z4, Z4
+	VADDPS         Z4, Z19, Z19
+	VMOVUPS        Z19, (AX)
+	VMOVUPS        64(AX), Z19
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    64(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z20, Z21
+	VMULPS         Z21, Z5, Z5
+	VADDPS         Z5, Z19, Z19
+	VMOVUPS        Z19, 64(AX)
+	VMOVUPS        128(AX), Z19
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    68(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z20, Z21
+	VMULPS         Z21, Z6, Z6
+	VADDPS         Z6, Z19, Z19
+	VMOVUPS        Z19, 128(AX)
+	VMOVUPS        192(AX), Z19
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    72(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z20, Z21
+	VMULPS         Z21, Z7, Z7
+	VADDPS         Z7, Z19, Z19
+	VMOVUPS        Z19, 192(AX)
+	VMOVUPS        256(AX), Z19
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    76(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z20, Z21
+	VMULPS         Z21, Z8, Z8
+	VADDPS         Z8, Z19, Z19
+	VMOVUPS        Z19, 256(AX)
+	VMOVUPS        320(AX), Z19
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    80(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z20, Z21
+	VMULPS         Z21, Z9, Z9
+	VADDPS         Z9, Z19, Z19
+	VMOVUPS        Z19, 320(AX)
+	VMOVUPS        384(AX), Z19
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    84(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z20, Z21
+	VMULPS         Z21, Z10, Z10
+	VADDPS         Z10, Z19, Z19
+	VMOVUPS        Z19, 384(AX)
+	VMOVUPS        448(AX), Z19
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    88(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z20, Z21
+	VMULPS         Z21, Z11, Z11
+	VADDPS         Z11, Z19, Z19
+	VMOVUPS        Z19, 448(AX)
+	VMOVUPS        512(AX), Z19
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    92(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z20, Z21
+	VMULPS         Z21, Z12, Z12
+	VADDPS         Z12, Z19, Z19
+	VMOVUPS        Z19, 512(AX)
+	VMOVUPS        576(AX), Z19
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    96(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z20, Z21
+	VMULPS         Z21, Z13, Z13
+	VADDPS         Z13, Z19, Z19
+	VMOVUPS        Z19, 576(AX)
+	VMOVUPS        640(AX), Z19
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    100(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z20, Z21
+	VMULPS         Z21, Z14, Z14
+	VADDPS         Z14, Z19, Z19
+	VMOVUPS        Z19, 640(AX)
+	VMOVUPS        704(AX), Z19
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    104(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z20, Z21
+	VMULPS         Z21, Z15, Z15
+	VADDPS         Z15, Z19, Z19
+	VMOVUPS        Z19, 704(AX)
+	VMOVUPS        768(AX), Z19
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    108(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z20, Z21
+	VMULPS         Z21, Z16, Z16
+	VADDPS         Z16, Z19, Z19
+	VMOVUPS        Z19, 768(AX)
+	VMOVUPS        832(AX), Z19
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    112(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z20, Z21
+	VMULPS         Z21, Z17, Z17
+	VADDPS         Z17, Z19, Z19
+	VMOVUPS        Z19, 832(AX)
+	VMOVUPS        896(AX), Z19
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    116(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z20, Z20
+	VMULPS         Z20, Z18, Z18
+	VADDPS         Z18, Z19, Z19
+	VMOVUPS        Z19, 896(AX)
+	ADDQ           $0x00000078, CX
+	TESTQ          R8, R8
+	JNZ            group234
+	VZEROUPPER
+	RET
+
+// func avx512Dot7x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group236:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop237:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop237
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	VMOVUPS        (AX), Z20
+	VCVTDQ2PS      Z4, Z4
+	VSUBPS.BCST    64(CX), Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z22
+	VMULPS         Z22, Z4, Z4
+	VADDPS         Z4, Z20, Z20
+	VMOVUPS        Z20, (AX)
+	VMOVUPS        64(AX), Z20
+	VCVTDQ2PS      Z5, Z5
+	VSUBPS.BCST    68(CX), Z5, Z5
+	VMULPS.BCST    4(CX), Z21, Z22
+	VMULPS         Z22, Z5, Z5
+	VADDPS         Z5, Z20, Z20
+	VMOVUPS        Z20, 64(AX)
+	VMOVUPS        128(AX), Z20
+	VCVTDQ2PS      Z6, Z6
+	VSUBPS.BCST    72(CX), Z6, Z6
+	VMULPS.BCST    8(CX), Z21, Z22
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z20, Z20
+	VMOVUPS        Z20, 128(AX)
+	VMOVUPS        192(AX), Z20
+	VCVTDQ2PS      Z7, Z7
+	VSUBPS.BCST    76(CX), Z7, Z7
+	VMULPS.BCST    12(CX), Z21, Z22
+	VMULPS         Z22, Z7, Z7
+	VADDPS         Z7, Z20, Z20
+	VMOVUPS        Z20, 192(AX)
+	VMOVUPS        256(AX), Z20
+	VCVTDQ2PS      Z8, Z8
+	VSUBPS.BCST    80(CX), Z8, Z8
+	VMULPS.BCST    16(CX), Z21, Z22
+	VMULPS         Z22, Z8, Z8
+	VADDPS         Z8, Z20, Z20
+	VMOVUPS        Z20, 256(AX)
+	VMOVUPS        320(AX), Z20
+	VCVTDQ2PS      Z9, Z9
+	VSUBPS.BCST    84(CX), Z9, Z9
+	VMULPS.BCST    20(CX), Z21, Z22
+	VMULPS         Z22, Z9, Z9
+	VADDPS         Z9, Z20, Z20
+	VMOVUPS        Z20, 320(AX)
+	VMOVUPS        384(AX), Z20
+	VCVTDQ2PS      Z10, Z10
+	VSUBPS.BCST    88(CX), Z10, Z10
+	VMULPS.BCST    24(CX), Z21, Z22
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z20, Z20
+	VMOVUPS        Z20, 384(AX)
+	VMOVUPS        448(AX), Z20
+	VCVTDQ2PS      Z11, Z11
+	VSUBPS.BCST    92(CX), Z11, Z11
+	VMULPS.BCST    28(CX), Z21, Z22
+	VMULPS         Z22, Z11, Z11
+	VADDPS         Z11, Z20, Z20
+	VMOVUPS        Z20, 448(AX)
+	VMOVUPS        512(AX), Z20
+	VCVTDQ2PS      Z12, Z12
+	VSUBPS.BCST    96(CX), Z12, Z12
+	VMULPS.BCST    32(CX), Z21, Z22
+	VMULPS         Z22, Z12, Z12
+	VADDPS         Z12, Z20, Z20
+	VMOVUPS        Z20, 512(AX)
+	VMOVUPS        576(AX), Z20
+	VCVTDQ2PS      Z13, Z13
+	VSUBPS.BCST    100(CX), Z13, Z13
+	VMULPS.BCST    36(CX), Z21, Z22
+	VMULPS         Z22, Z13, Z13
+	VADDPS         Z13, Z20, Z20
+	VMOVUPS        Z20, 576(AX)
+	VMOVUPS        640(AX), Z20
+	VCVTDQ2PS      Z14, Z14
+	VSUBPS.BCST    104(CX), Z14, Z14
+	VMULPS.BCST    40(CX), Z21, Z22
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z20, Z20
+	VMOVUPS        Z20, 640(AX)
+	VMOVUPS        704(AX), Z20
+	VCVTDQ2PS      Z15, Z15
+	VSUBPS.BCST    108(CX), Z15, Z15
+	VMULPS.BCST    44(CX), Z21, Z22
+	VMULPS         Z22, Z15, Z15
+	VADDPS         Z15, Z20, Z20
+	VMOVUPS        Z20, 704(AX)
+	VMOVUPS        768(AX), Z20
+	VCVTDQ2PS      Z16, Z16
+	VSUBPS.BCST    112(CX), Z16, Z16
+	VMULPS.BCST    48(CX), Z21, Z22
+	VMULPS         Z22, Z16, Z16
+	VADDPS         Z16, Z20, Z20
+	VMOVUPS        Z20, 768(AX)
+	VMOVUPS        832(AX), Z20
+	VCVTDQ2PS      Z17, Z17
+	VSUBPS.BCST    116(CX), Z17, Z17
+	VMULPS.BCST    52(CX), Z21, Z22
+	VMULPS         Z22, Z17, Z17
+	VADDPS         Z17, Z20, Z20
+	VMOVUPS        Z20, 832(AX)
+	VMOVUPS        896(AX), Z20
+	VCVTDQ2PS      Z18, Z18
+	VSUBPS.BCST    120(CX), Z18, Z18
+	VMULPS.BCST    56(CX), Z21, Z22
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z20, Z20
+	VMOVUPS        Z20, 896(AX)
+	VMOVUPS        960(AX), Z20
+	VCVTDQ2PS      Z19, Z19
+	VSUBPS.BCST    124(CX), Z19, Z19
+	VMULPS.BCST    60(CX), Z21, Z21
+	VMULPS         Z21, Z19, Z19
+	VADDPS         Z19, Z20, Z20
+	VMOVUPS        Z20, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R8, R8
+	JNZ            group236
+	VZEROUPPER
+	RET
+
+// func avx512DotExact7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group238:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop239:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z21, Z8
+	VPDPBUSD.BCST  20(BX), Z21, Z9
+	VPDPBUSD.BCST  24(BX), Z21, Z10
+	VPDPBUSD.BCST  28(BX), Z21, Z11
+	VPDPBUSD.BCST  32(BX), Z22, Z12
+	VPDPBUSD.BCST  36(BX), Z22, Z13
+	VPDPBUSD.BCST  40(BX), Z22, Z14
+	VPDPBUSD.BCST  44(BX), Z22, Z15
+	VPDPBUSD.BCST  48(BX), Z20, Z16
+	VPDPBUSD.BCST  52(BX), Z20, Z17
+	VPDPBUSD.BCST  56(BX), Z20, Z18
+	VPDPBUSD.BCST  60(BX), Z20, Z19
+	ADDQ           $0x00000040, BX
+	DECQ           R9
+	JNZ            loop239
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z8, Z4, Z4
+	VPADDD         Z9, Z5, Z5
+	VPADDD         Z10, Z6, Z6
+	VPADDD         Z11, Z7, Z7
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    8(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    4(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R8, R8
+	JNZ            group238
+	VZEROUPPER
+	RET
+
+// func avx512DotExact7x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group240:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop241:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z21, Z12
+	VPDPBUSD.BCST  36(BX), Z21, Z13
+	VPDPBUSD.BCST  40(BX), Z21, Z14
+	VPDPBUSD.BCST  44(BX), Z21, Z15
+	VPDPBUSD.BCST  48(BX), Z21, Z16
+	VPDPBUSD.BCST  52(BX), Z21, Z17
+	VPDPBUSD.BCST  56(BX), Z21, Z18
+	VPDPBUSD.BCST  60(BX), Z21, Z19
+	VPDPBUSD.BCST  64(BX), Z22, Z4
+	VPDPBUSD.BCST  68(BX), Z22, Z5
+	VPDPBUSD.BCST  72(BX), Z22, Z6
+	VPDPBUSD.BCST  76(BX), Z22, Z7
+	VPDPBUSD.BCST  80(BX), Z22, Z8
+	VPDPBUSD.BCST  84(BX), Z22, Z9
+	VPDPBUSD.BCST  88(BX), Z22, Z10
+	VPDPBUSD.BCST  92(BX), Z22, Z11
+	VPDPBUSD.BCST  96(BX), Z20, Z12
+	VPDPBUSD.BCST  100(BX), Z20, Z13
+	VPDPBUSD.BCST  104(BX), Z20, Z14
+	VPDPBUSD.BCST  108(BX), Z20, Z15
+	VPDPBUSD.BCST  112(BX), Z20, Z16
+	VPDPBUSD.BCST  116(BX), Z20, Z17
+	VPDPBUSD.BCST  120(BX), Z20, Z18
+	VPDPBUSD.BCST  124(BX), Z20, Z19
+	ADDQ           $0x00000080, BX
+	DECQ           R9
+	JNZ            loop241
+	VPADDD         Z12, Z4, Z4
+	VPADDD         Z13, Z5, Z5
+	VPADDD         Z14, Z6, Z6
+	VPADDD         Z15, Z7, Z7
+	VPADDD         Z16, Z8, Z8
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    16(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    8(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    20(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    12(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R8, R8
+	JNZ            group240
+	VZEROUPPER
+	RET
+
+// func avx512DotExact7x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group242:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop243:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z16
+	VPMULTISHIFTQB Z16, Z2, Z16
+	VPANDD         Z3, Z16, Z16
+	VPERMB         56(DX), Z0, Z18
+	VPMULTISHIFTQB Z18, Z2, Z18
+	VPANDD         Z3, Z18, Z18
+	VPERMB         112(DX), Z0, Z19
+	VPMULTISHIFTQB Z19, Z2, Z19
+	VPANDD         Z3, Z19, Z19
+	VPERMB         160(DX), Z1, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPUNPCKLDQ     Z18, Z16, Z17
+	VPUNPCKHDQ     Z18, Z16, Z16
+	VPUNPCKLDQ     Z20, Z19, Z18
+	VPUNPCKHDQ     Z20, Z19, Z20
+	VPUNPCKLQDQ    Z18, Z17, Z19
+	VPUNPCKHQDQ    Z18, Z17, Z17
+	VPUNPCKLQDQ    Z20, Z16, Z18
+	VPUNPCKHQDQ    Z20, Z16, Z16
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z19, Z4
+	VPDPBUSD.BCST  4(BX), Z19, Z5
+	VPDPBUSD.BCST  8(BX), Z19, Z6
+	VPDPBUSD.BCST  12(BX), Z19, Z7
+	VPDPBUSD.BCST  16(BX), Z19, Z8
+	VPDPBUSD.BCST  20(BX), Z19, Z9
+	VPDPBUSD.BCST  24(BX), Z19, Z10
+	VPDPBUSD.BCST  28(BX), Z19, Z11
+	VPDPBUSD.BCST  32(BX), Z19, Z12
+	VPDPBUSD.BCST  36(BX), Z19, Z13
+	VPDPBUSD.BCST  40(BX), Z19, Z14
+	VPDPBUSD.BCST  44(BX), Z19, Z15
+	VPDPBUSD.BCST  48(BX), Z17, Z4
+	VPDPBUSD.BCST  52(BX), Z17, Z5
+	VPDPBUSD.BCST  56(BX), Z17, Z6
+	VPDPBUSD.BCST  60(BX), Z17, Z7
+	VPDPBUSD.BCST  64(BX), Z17, Z8
+	VPDPBUSD.BCST  68(BX), Z17, Z9
+	VPDPBUSD.BCST  72(BX), Z17, Z10
+	VPDPBUSD.BCST  76(BX), Z17, Z11
+	VPDPBUSD.BCST  80(BX), Z17, Z12
+	VPDPBUSD.BCST  84(BX), Z17, Z13
+	VPDPBUSD.BCST  88(BX), Z17, Z14
+	VPDPBUSD.BCST  92(BX), Z17, Z15
+	VPDPBUSD.BCST  96(BX), Z18, Z4
+	VPDPBUSD.BCST  100(BX), Z18, Z5
+	VPDPBUSD.BCST  104(BX), Z18, Z6
+	VPDPBUSD.BCST  108(BX), Z18, Z7
+	VPDPBUSD.BCST  112(BX), Z18, Z8
+	VPDPBUSD.BCST  116(BX), Z18, Z9
+	VPDPBUSD.BCST  120(BX), Z18, Z10
+	VPDPBUSD.BCST  124(BX), Z18, Z11
+	VPDPBUSD.BCST  128(BX), Z18, Z12
+	VPDPBUSD.BCST  132(BX), Z18, Z13
+	VPDPBUSD.BCST  136(BX), Z18, Z14
+	VPDPBUSD.BCST  140(BX), Z18, Z15
+	VPDPBUSD.BCST  144(BX), Z16, Z4
+	VPDPBUSD.BCST  148(BX), Z16, Z5
+	VPDPBUSD.BCST  152(BX), Z16, Z6
+	VPDPBUSD.BCST  156(BX), Z16, Z7
+	VPDPBUSD.BCST  160(BX), Z16, Z8
+	VPDPBUSD.BCST  164(BX), Z16, Z9
+	VPDPBUSD.BCST  168(BX), Z16, Z10
+	VPDPBUSD.BCST  172(BX), Z16, Z11
+	VPDPBUSD.BCST  176(BX), Z16, Z12
+	VPDPBUSD.BCST  180(BX), Z16, Z13
+	VPDPBUSD.BCST  184(BX), Z16, Z14
+	VPDPBUSD.BCST  188(BX), Z16, Z15
+	ADDQ           $0x000000c0, BX
+	DECQ           R9
+	JNZ            loop243
+	VMOVDQU64      avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS      (SI), Z17
+	VPERMPS        Z17, Z16, Z17
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z16
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z18
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    24(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    12(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z16, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z18, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z17, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    28(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    16(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z16, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z18, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z17, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    32(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    20(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z16, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z18, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z17, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R8, R8
+	JNZ            group242
+	VZEROUPPER
+	RET
+
+// func avx512DotExact7x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-64
+	MOVQ         y+0(FP), AX
+	MOVQ         meta+24(FP), CX
+	MOVQ         w+8(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+	MOVQ         acts+16(FP), BX
+	MOVQ         steps+32(FP), SI
+	MOVQ         stride+40(FP), DI
+	MOVQ         tiles+48(FP), R8
+	MOVQ         $0x00000008, R10
+
+group244:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop245:
+	PREFETCHT1     8192(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     8256(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     8320(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     8384(DX)
+	PREFETCHT0     2240(DX)
+	VPERMB         (DX), Z0, Z20
+	VPMULTISHIFTQB Z20, Z2, Z20
+	VPANDD         Z3, Z20, Z20
+	VPERMB         56(DX), Z0, Z22
+	VPMULTISHIFTQB Z22, Z2, Z22
+	VPANDD         Z3, Z22, Z22
+	VPERMB         112(DX), Z0, Z23
+	VPMULTISHIFTQB Z23, Z2, Z23
+	VPANDD         Z3, Z23, Z23
+	VPERMB         160(DX), Z1, Z24
+	VPMULTISHIFTQB Z24, Z2, Z24
+	VPANDD         Z3, Z24, Z24
+	VPUNPCKLDQ     Z22, Z20, Z21
+	VPUNPCKHDQ     Z22, Z20, Z20
+	VPUNPCKLDQ     Z24, Z23, Z22
+	VPUNPCKHDQ     Z24, Z23, Z24
+	VPUNPCKLQDQ    Z22, Z21, Z23
+	VPUNPCKHQDQ    Z22, Z21, Z21
+	VPUNPCKLQDQ    Z24, Z20, Z22
+	VPUNPCKHQDQ    Z24, Z20, Z20
+	ADDQ           $0x000000e0, DX
+	VPDPBUSD.BCST  (BX), Z23, Z4
+	VPDPBUSD.BCST  4(BX), Z23, Z5
+	VPDPBUSD.BCST  8(BX), Z23, Z6
+	VPDPBUSD.BCST  12(BX), Z23, Z7
+	VPDPBUSD.BCST  16(BX), Z23, Z8
+	VPDPBUSD.BCST  20(BX), Z23, Z9
+	VPDPBUSD.BCST  24(BX), Z23, Z10
+	VPDPBUSD.BCST  28(BX), Z23, Z11
+	VPDPBUSD.BCST  32(BX), Z23, Z12
+	VPDPBUSD.BCST  36(BX), Z23, Z13
+	VPDPBUSD.BCST  40(BX), Z23, Z14
+	VPDPBUSD.BCST  44(BX), Z23, Z15
+	VPDPBUSD.BCST  48(BX), Z23, Z16
+	VPDPBUSD.BCST  52(BX), Z23, Z17
+	VPDPBUSD.BCST  56(BX), Z23, Z18
+	VPDPBUSD.BCST  60(BX), Z23, Z19
+	VPDPBUSD.BCST  64(BX), Z21, Z4
+	VPDPBUSD.BCST  68(BX), Z21, Z5
+	VPDPBUSD.BCST  72(BX), Z21, Z6
+	VPDPBUSD.BCST  76(BX), Z21, Z7
+	VPDPBUSD.BCST  80(BX), Z21, Z8
+	VPDPBUSD.BCST  84(BX), Z21, Z9
+	VPDPBUSD.BCST  88(BX), Z21, Z10
+	VPDPBUSD.BCST  92(BX), Z21, Z11
+	VPDPBUSD.BCST  96(BX), Z21, Z12
+	VPDPBUSD.BCST  100(BX), Z21, Z13
+	VPDPBUSD.BCST  104(BX), Z21, Z14
+	VPDPBUSD.BCST  108(BX), Z21, Z15
+	VPDPBUSD.BCST  112(BX), Z21, Z16
+	VPDPBUSD.BCST  116(BX), Z21, Z17
+	VPDPBUSD.BCST  120(BX), Z21, Z18
+	VPDPBUSD.BCST  124(BX), Z21, Z19
+	VPDPBUSD.BCST  128(BX), Z22, Z4
+	VPDPBUSD.BCST  132(BX), Z22, Z5
+	VPDPBUSD.BCST  136(BX), Z22, Z6
+	VPDPBUSD.BCST  140(BX), Z22, Z7
+	VPDPBUSD.BCST  144(BX), Z22, Z8
+	VPDPBUSD.BCST  148(BX), Z22, Z9
+	VPDPBUSD.BCST  152(BX), Z22, Z10
+	VPDPBUSD.BCST  156(BX), Z22, Z11
+	VPDPBUSD.BCST  160(BX), Z22, Z12
+	VPDPBUSD.BCST  164(BX), Z22, Z13
+	VPDPBUSD.BCST  168(BX), Z22, Z14
+	VPDPBUSD.BCST  172(BX), Z22, Z15
+	VPDPBUSD.BCST  176(BX), Z22, Z16
+	VPDPBUSD.BCST  180(BX), Z22, Z17
+	VPDPBUSD.BCST  184(BX), Z22, Z18
+	VPDPBUSD.BCST  188(BX), Z22, Z19
+	VPDPBUSD.BCST  192(BX), Z20, Z4
+	VPDPBUSD.BCST  196(BX), Z20, Z5
+	VPDPBUSD.BCST  200(BX), Z20, Z6
+	VPDPBUSD.BCST  204(BX), Z20, Z7
+	VPDPBUSD.BCST  208(BX), Z20, Z8
+	VPDPBUSD.BCST  212(BX), Z20, Z9
+	VPDPBUSD.BCST  216(BX), Z20, Z10
+	VPDPBUSD.BCST  220(BX), Z20, Z11
+	VPDPBUSD.BCST  224(BX), Z20, Z12
+	VPDPBUSD.BCST  228(BX), Z20, Z13
+	VPDPBUSD.BCST  232(BX), Z20, Z14
+	VPDPBUSD.BCST  236(BX), Z20, Z15
+	VPDPBUSD.BCST  240(BX), Z20, Z16
+	VPDPBUSD.BCST  244(BX), Z20, Z17
+	VPDPBUSD.BCST  248(BX), Z20, Z18
+	VPDPBUSD.BCST  252(BX), Z20, Z19
+	ADDQ           $0x00000100, BX
+	DECQ           R9
+	JNZ            loop245
+	VMOVDQU64      avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS      (SI), Z21
+	VPERMPS        Z21, Z20, Z21
+	ADDQ           DI, SI
+	MOVL           $0x0000ffff, R9
+	VPBROADCASTD   R9, Z20
+	MOVL           $0x47800000, R9
+	VPBROADCASTD   R9, Z22
+	VPSLLD         $0x08, Z5, Z5
+	VPADDD         Z5, Z4, Z4
+	VPSUBD.BCST    32(CX), Z4, Z4
+	VPSLLD         $0x08, Z7, Z7
+	VPADDD         Z7, Z6, Z6
+	VPSUBD.BCST    16(CX), Z6, Z6
+	VPSRAD         $0x10, Z4, Z5
+	VPADDD         Z5, Z6, Z6
+	VPANDD         Z20, Z4, Z4
+	VCVTDQ2PS      Z4, Z4
+	VCVTDQ2PS      Z6, Z6
+	VMULPS         Z22, Z6, Z6
+	VADDPS         Z6, Z4, Z4
+	VMULPS.BCST    (CX), Z21, Z5
+	VMULPS         Z5, Z4, Z4
+	VADDPS         (AX), Z4, Z4
+	VMOVUPS        Z4, (AX)
+	VPSLLD         $0x08, Z9, Z9
+	VPADDD         Z9, Z8, Z8
+	VPSUBD.BCST    36(CX), Z8, Z8
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    20(CX), Z10, Z10
+	VPSRAD         $0x10, Z8, Z9
+	VPADDD         Z9, Z10, Z10
+	VPANDD         Z20, Z8, Z8
+	VCVTDQ2PS      Z8, Z8
+	VCVTDQ2PS      Z10, Z10
+	VMULPS         Z22, Z10, Z10
+	VADDPS         Z10, Z8, Z8
+	VMULPS.BCST    4(CX), Z21, Z9
+	VMULPS         Z9, Z8, Z8
+	VADDPS         64(AX), Z8, Z8
+	VMOVUPS        Z8, 64(AX)
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    40(CX), Z12, Z12
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    24(CX), Z14, Z14
+	VPSRAD         $0x10, Z12, Z13
+	VPADDD         Z13, Z14, Z14
+	VPANDD         Z20, Z12, Z12
+	VCVTDQ2PS      Z12, Z12
+	VCVTDQ2PS      Z14, Z14
+	VMULPS         Z22, Z14, Z14
+	VADDPS         Z14, Z12, Z12
+	VMULPS.BCST    8(CX), Z21, Z13
+	VMULPS         Z13, Z12, Z12
+	VADDPS         128(AX), Z12, Z12
+	VMOVUPS        Z12, 128(AX)
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    44(CX), Z16, Z16
+	VPSLLD         $0x08, Z19, Z19
+	VPADDD         Z19, Z18, Z18
+	VPSUBD.BCST    28(CX), Z18, Z18
+	VPSRAD         $0x10, Z16, Z17
+	VPADDD         Z17, Z18, Z18
+	VPANDD         Z20, Z16, Z16
+	VCVTDQ2PS      Z16, Z16
+	VCVTDQ2PS      Z18, Z18
+	VMULPS         Z22, Z18, Z18
+	VADDPS         Z18, Z16, Z16
+	VMULPS.BCST    12(CX), Z21, Z17
+	VMULPS         Z17, Z16, Z16
+	VADDPS         192(AX), Z16, Z16
+	VMOVUPS        Z16, 192(AX)
+	ADDQ           $0x00000030, CX
+	TESTQ          R8, R8
+	JNZ            group244
+	VZEROUPPER
+	RET
+
+// func avx512Spread7(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, AVX512VBMI, MMX+
+TEXT ·avx512Spread7(SB), NOSPLIT, $0-24
+	MOVQ         panel+0(FP), AX
+	MOVQ         indices+8(FP), CX
+	MOVQ         tiles+16(FP), DX
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z0
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z1
+	VMOVDQU64    avx512Shift7<>+0(SB), Z2
+	MOVL         $0x7f7f7f7f, BX
+	VPBROADCASTD BX, Z3
+
+loop246:
+	PREFETCHT1     8192(CX)
+	PREFETCHT0     2048(CX)
+	PREFETCHT1     8256(CX)
+	PREFETCHT0     2112(CX)
+	PREFETCHT1     8320(CX)
+	PREFETCHT0     2176(CX)
+	PREFETCHT1     8384(CX)
+	PREFETCHT0     2240(CX)
+	VPERMB         (CX), Z0, Z4
+	VPMULTISHIFTQB Z4, Z2, Z4
+	VPANDD         Z3, Z4, Z4
+	VPERMB         56(CX), Z0, Z6
+	VPMULTISHIFTQB Z6, Z2, Z6
+	VPANDD         Z3, Z6, Z6
+	VPERMB         112(CX), Z0, Z7
+	VPMULTISHIFTQB Z7, Z2, Z7
+	VPANDD         Z3, Z7, Z7
+	VPERMB         160(CX), Z1, Z8
+	VPMULTISHIFTQB Z8, Z2, Z8
+	VPANDD         Z3, Z8, Z8
+	VPUNPCKLDQ     Z6, Z4, Z5
+	VPUNPCKHDQ     Z6, Z4, Z4
+	VPUNPCKLDQ     Z8, Z7, Z6
+	VPUNPCKHDQ     Z8, Z7, Z8
+	VPUNPCKLQDQ    Z6, Z5, Z7
+	VPUNPCKHQDQ    Z6, Z5, Z5
+	VPUNPCKLQDQ    Z8, Z4, Z6
+	VPUNPCKHQDQ    Z8, Z4, Z4
+	ADDQ           $0x000000e0, CX
+	VMOVDQU64      Z7, (AX)
+	VMOVDQU64      Z5, 64(AX)
+	VMOVDQU64      Z6, 128(AX)
+	VMOVDQU64      Z4, 192(AX)
+	ADDQ           $0x00000100, AX
+	DECQ           DX
+	JNZ            loop246
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x1(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      w+8(FP), CX
+	MOVQ      acts+16(FP), DX
+	MOVQ      meta+24(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	VMOVDQU64 avx512Lanes<>+0(SB), Z0
+	VMOVUPS   (AX), Z1
+	MOVQ      $0x00000008, R10
+
+group247:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+
+loop248:
+	PREFETCHT1      8192(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT1      8256(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT1      8320(CX)
+	PREFETCHT0      2176(CX)
+	PREFETCHT1      8384(CX)
+	PREFETCHT0      2240(CX)
+	VBROADCASTI32X4 (DX), Z6
+	VMOVDQU64       (CX), Z7
+	VPDPBUSD        Z6, Z7, Z2
+	VMOVDQU64       64(CX), Z7
+	VPDPBUSD        Z6, Z7, Z3
+	VMOVDQU64       128(CX), Z7
+	VPDPBUSD        Z6, Z7, Z4
+	VMOVDQU64       192(CX), Z7
+	VPDPBUSD        Z6, Z7, Z5
+	ADDQ            $0x00000100, CX
+	ADDQ            $0x00000010, DX
+	DECQ            R9
+	JNZ             loop248
+	VPUNPCKLDQ      Z3, Z2, Z6
+	VPUNPCKHDQ      Z3, Z2, Z2
+	VPADDD          Z2, Z6, Z6
+	VPUNPCKLDQ      Z5, Z4, Z3
+	VPUNPCKHDQ      Z5, Z4, Z2
+	VPADDD          Z2, Z3, Z3
+	VPUNPCKLQDQ     Z3, Z6, Z2
+	VPUNPCKHQDQ     Z3, Z6, Z3
+	VPADDD          Z3, Z2, Z2
+	VCVTPH2PS       (SI), Z6
+	VPERMPS         Z6, Z0, Z6
+	ADDQ            DI, SI
+	VCVTDQ2PS       Z2, Z2
+	VSUBPS.BCST     4(BX), Z2, Z2
+	VMULPS.BCST     (BX), Z6, Z6
+	VMULPS          Z6, Z2, Z2
+	VADDPS          Z2, Z1, Z1
+	ADDQ            $0x00000008, BX
+	TESTQ           R8, R8
+	JNZ             group247
+	VMOVUPS         Z1, (AX)
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group249:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+loop250:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z8
+	VMOVDQU64     64(DX), Z10
+	VMOVDQU64     128(DX), Z11
+	VMOVDQU64     192(DX), Z12
+	VPUNPCKLDQ    Z10, Z8, Z9
+	VPUNPCKHDQ    Z10, Z8, Z8
+	VPUNPCKLDQ    Z12, Z11, Z10
+	VPUNPCKHDQ    Z12, Z11, Z12
+	VPUNPCKLQDQ   Z10, Z9, Z11
+	VPUNPCKHQDQ   Z10, Z9, Z9
+	VPUNPCKLQDQ   Z12, Z8, Z10
+	VPUNPCKHQDQ   Z12, Z8, Z8
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z11, Z0
+	VPDPBUSD.BCST 4(BX), Z11, Z1
+	VPDPBUSD.BCST 8(BX), Z9, Z2
+	VPDPBUSD.BCST 12(BX), Z9, Z3
+	VPDPBUSD.BCST 16(BX), Z10, Z4
+	VPDPBUSD.BCST 20(BX), Z10, Z5
+	VPDPBUSD.BCST 24(BX), Z8, Z6
+	VPDPBUSD.BCST 28(BX), Z8, Z7
+	ADDQ          $0x00000020, BX
+	DECQ          R9
+	JNZ           loop250
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z3, Z1, Z1
+	VMOVDQU64     avx512Lanes<>+0(SB), Z8
+	VCVTPH2PS     (SI), Z9
+	VPERMPS       Z9, Z8, Z9
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z8
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   8(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z9, Z10
+	VMULPS        Z10, Z0, Z0
+	VADDPS        Z0, Z8, Z8
+	VMOVUPS       Z8, (AX)
+	VMOVUPS       64(AX), Z8
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   12(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z9, Z9
+	VMULPS        Z9, Z1, Z1
+	VADDPS        Z1, Z8, Z8
+	VMOVUPS       Z8, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R8, R8
+	JNZ           group249
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group251:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop252:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPUNPCKLDQ    Z14, Z12, Z13
+	VPUNPCKHDQ    Z14, Z12, Z12
+	VPUNPCKLDQ    Z16, Z15, Z14
+	VPUNPCKHDQ    Z16, Z15, Z16
+	VPUNPCKLQDQ   Z14, Z13, Z15
+	VPUNPCKHQDQ   Z14, Z13, Z13
+	VPUNPCKLQDQ   Z16, Z12, Z14
+	VPUNPCKHQDQ   Z16, Z12, Z12
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z13, Z5
+	VPDPBUSD.BCST 24(BX), Z14, Z6
+	VPDPBUSD.BCST 28(BX), Z14, Z7
+	VPDPBUSD.BCST 32(BX), Z14, Z8
+	VPDPBUSD.BCST 36(BX), Z12, Z9
+	VPDPBUSD.BCST 40(BX), Z12, Z10
+	VPDPBUSD.BCST 44(BX), Z12, Z11
+	ADDQ          $0x00000030, BX
+	DECQ          R9
+	JNZ           loop252
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z3, Z0, Z0
+	VPADDD        Z4, Z1, Z1
+	VPADDD        Z5, Z2, Z2
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   12(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   16(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   20(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group251
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group253:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop254:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z18, Z8
+	VPDPBUSD.BCST 36(BX), Z18, Z9
+	VPDPBUSD.BCST 40(BX), Z18, Z10
+	VPDPBUSD.BCST 44(BX), Z18, Z11
+	VPDPBUSD.BCST 48(BX), Z16, Z12
+	VPDPBUSD.BCST 52(BX), Z16, Z13
+	VPDPBUSD.BCST 56(BX), Z16, Z14
+	VPDPBUSD.BCST 60(BX), Z16, Z15
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop254
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   16(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   20(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   24(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   28(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R8, R8
+	JNZ           group253
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group255:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop256:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	VPUNPCKLDQ    Z12, Z10, Z11
+	VPUNPCKHDQ    Z12, Z10, Z10
+	VPUNPCKLDQ    Z14, Z13, Z12
+	VPUNPCKHDQ    Z14, Z13, Z14
+	VPUNPCKLQDQ   Z12, Z11, Z13
+	VPUNPCKHQDQ   Z12, Z11, Z11
+	VPUNPCKLQDQ   Z14, Z10, Z12
+	VPUNPCKHQDQ   Z14, Z10, Z10
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z11, Z5
+	VPDPBUSD.BCST 24(BX), Z11, Z6
+	VPDPBUSD.BCST 28(BX), Z11, Z7
+	VPDPBUSD.BCST 32(BX), Z11, Z8
+	VPDPBUSD.BCST 36(BX), Z11, Z9
+	VPDPBUSD.BCST 40(BX), Z12, Z0
+	VPDPBUSD.BCST 44(BX), Z12, Z1
+	VPDPBUSD.BCST 48(BX), Z12, Z2
+	VPDPBUSD.BCST 52(BX), Z12, Z3
+	VPDPBUSD.BCST 56(BX), Z12, Z4
+	VPDPBUSD.BCST 60(BX), Z10, Z5
+	VPDPBUSD.BCST 64(BX), Z10, Z6
+	VPDPBUSD.BCST 68(BX), Z10, Z7
+	VPDPBUSD.BCST 72(BX), Z10, Z8
+	VPDPBUSD.BCST 76(BX), Z10, Z9
+	ADDQ          $0x00000050, BX
+	DECQ          R9
+	JNZ           loop256
+	VPADDD        Z5, Z0, Z0
+	VPADDD        Z6, Z1, Z1
+	VPADDD        Z7, Z2, Z2
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (SI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   20(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   24(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   28(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   32(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   36(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z11
+	VMULPS        Z11, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R8, R8
+	JNZ           group255
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group257:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop258:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPUNPCKLDQ    Z14, Z12, Z13
+	VPUNPCKHDQ    Z14, Z12, Z12
+	VPUNPCKLDQ    Z16, Z15, Z14
+	VPUNPCKHDQ    Z16, Z15, Z16
+	VPUNPCKLQDQ   Z14, Z13, Z15
+	VPUNPCKHQDQ   Z14, Z13, Z13
+	VPUNPCKLQDQ   Z16, Z12, Z14
+	VPUNPCKHQDQ   Z16, Z12, Z12
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z15, Z3
+	VPDPBUSD.BCST 16(BX), Z15, Z4
+	VPDPBUSD.BCST 20(BX), Z15, Z5
+	VPDPBUSD.BCST 24(BX), Z13, Z6
+	VPDPBUSD.BCST 28(BX), Z13, Z7
+	VPDPBUSD.BCST 32(BX), Z13, Z8
+	VPDPBUSD.BCST 36(BX), Z13, Z9
+	VPDPBUSD.BCST 40(BX), Z13, Z10
+	VPDPBUSD.BCST 44(BX), Z13, Z11
+	VPDPBUSD.BCST 48(BX), Z14, Z0
+	VPDPBUSD.BCST 52(BX), Z14, Z1
+	VPDPBUSD.BCST 56(BX), Z14, Z2
+	VPDPBUSD.BCST 60(BX), Z14, Z3
+	VPDPBUSD.BCST 64(BX), Z14, Z4
+	VPDPBUSD.BCST 68(BX), Z14, Z5
+	VPDPBUSD.BCST 72(BX), Z12, Z6
+	VPDPBUSD.BCST 76(BX), Z12, Z7
+	VPDPBUSD.BCST 80(BX), Z12, Z8
+	VPDPBUSD.BCST 84(BX), Z12, Z9
+	VPDPBUSD.BCST 88(BX), Z12, Z10
+	VPDPBUSD.BCST 92(BX), Z12, Z11
+	ADDQ          $0x00000060, BX
+	DECQ          R9
+	JNZ           loop258
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   24(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   28(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   32(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   36(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   40(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   44(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group257
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group259:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop260:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	VPUNPCKLDQ    Z16, Z14, Z15
+	VPUNPCKHDQ    Z16, Z14, Z14
+	VPUNPCKLDQ    Z18, Z17, Z16
+	VPUNPCKHDQ    Z18, Z17, Z18
+	VPUNPCKLQDQ   Z16, Z15, Z17
+	VPUNPCKHQDQ   Z16, Z15, Z15
+	VPUNPCKLQDQ   Z18, Z14, Z16
+	VPUNPCKHQDQ   Z18, Z14, Z14
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z15, Z7
+	VPDPBUSD.BCST 32(BX), Z15, Z8
+	VPDPBUSD.BCST 36(BX), Z15, Z9
+	VPDPBUSD.BCST 40(BX), Z15, Z10
+	VPDPBUSD.BCST 44(BX), Z15, Z11
+	VPDPBUSD.BCST 48(BX), Z15, Z12
+	VPDPBUSD.BCST 52(BX), Z15, Z13
+	VPDPBUSD.BCST 56(BX), Z16, Z0
+	VPDPBUSD.BCST 60(BX), Z16, Z1
+	VPDPBUSD.BCST 64(BX), Z16, Z2
+	VPDPBUSD.BCST 68(BX), Z16, Z3
+	VPDPBUSD.BCST 72(BX), Z16, Z4
+	VPDPBUSD.BCST 76(BX), Z16, Z5
+	VPDPBUSD.BCST 80(BX), Z16, Z6
+	VPDPBUSD.BCST 84(BX), Z14, Z7
+	VPDPBUSD.BCST 88(BX), Z14, Z8
+	VPDPBUSD.BCST 92(BX), Z14, Z9
+	VPDPBUSD.BCST 96(BX), Z14, Z10
+	VPDPBUSD.BCST 100(BX), Z14, Z11
+	VPDPBUSD.BCST 104(BX), Z14, Z12
+	VPDPBUSD.BCST 108(BX), Z14, Z13
+	ADDQ          $0x00000070, BX
+	DECQ          R9
+	JNZ           loop260
+	VPADDD        Z7, Z0, Z0
+	VPADDD        Z8, Z1, Z1
+	VPADDD        Z9, Z2, Z2
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   28(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   32(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   36(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   40(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   44(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   48(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   52(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R8, R8
+	JNZ           group259
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group261:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop262:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z19, Z4
+	VPDPBUSD.BCST 20(BX), Z19, Z5
+	VPDPBUSD.BCST 24(BX), Z19, Z6
+	VPDPBUSD.BCST 28(BX), Z19, Z7
+	VPDPBUSD.BCST 32(BX), Z17, Z8
+	VPDPBUSD.BCST 36(BX), Z17, Z9
+	VPDPBUSD.BCST 40(BX), Z17, Z10
+	VPDPBUSD.BCST 44(BX), Z17, Z11
+	VPDPBUSD.BCST 48(BX), Z17, Z12
+	VPDPBUSD.BCST 52(BX), Z17, Z13
+	VPDPBUSD.BCST 56(BX), Z17, Z14
+	VPDPBUSD.BCST 60(BX), Z17, Z15
+	VPDPBUSD.BCST 64(BX), Z18, Z0
+	VPDPBUSD.BCST 68(BX), Z18, Z1
+	VPDPBUSD.BCST 72(BX), Z18, Z2
+	VPDPBUSD.BCST 76(BX), Z18, Z3
+	VPDPBUSD.BCST 80(BX), Z18, Z4
+	VPDPBUSD.BCST 84(BX), Z18, Z5
+	VPDPBUSD.BCST 88(BX), Z18, Z6
+	VPDPBUSD.BCST 92(BX), Z18, Z7
+	VPDPBUSD.BCST 96(BX), Z16, Z8
+	VPDPBUSD.BCST 100(BX), Z16, Z9
+	VPDPBUSD.BCST 104(BX), Z16, Z10
+	VPDPBUSD.BCST 108(BX), Z16, Z11
+	VPDPBUSD.BCST 112(BX), Z16, Z12
+	VPDPBUSD.BCST 116(BX), Z16, Z13
+	VPDPBUSD.BCST 120(BX), Z16, Z14
+	VPDPBUSD.BCST 124(BX), Z16, Z15
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop262
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   32(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   36(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   40(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   44(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   48(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   52(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   56(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   60(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R8, R8
+	JNZ           group261
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group263:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop264:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z18
+	VMOVDQU64     64(DX), Z20
+	VMOVDQU64     128(DX), Z21
+	VMOVDQU64     192(DX), Z22
+	VPUNPCKLDQ    Z20, Z18, Z19
+	VPUNPCKHDQ    Z20, Z18, Z18
+	VPUNPCKLDQ    Z22, Z21, Z20
+	VPUNPCKHDQ    Z22, Z21, Z22
+	VPUNPCKLQDQ   Z20, Z19, Z21
+	VPUNPCKHQDQ   Z20, Z19, Z19
+	VPUNPCKLQDQ   Z22, Z18, Z20
+	VPUNPCKHQDQ   Z22, Z18, Z18
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z21, Z0
+	VPDPBUSD.BCST 4(BX), Z21, Z1
+	VPDPBUSD.BCST 8(BX), Z21, Z2
+	VPDPBUSD.BCST 12(BX), Z21, Z3
+	VPDPBUSD.BCST 16(BX), Z21, Z4
+	VPDPBUSD.BCST 20(BX), Z21, Z5
+	VPDPBUSD.BCST 24(BX), Z21, Z6
+	VPDPBUSD.BCST 28(BX), Z21, Z7
+	VPDPBUSD.BCST 32(BX), Z21, Z8
+	VPDPBUSD.BCST 36(BX), Z19, Z9
+	VPDPBUSD.BCST 40(BX), Z19, Z10
+	VPDPBUSD.BCST 44(BX), Z19, Z11
+	VPDPBUSD.BCST 48(BX), Z19, Z12
+	VPDPBUSD.BCST 52(BX), Z19, Z13
+	VPDPBUSD.BCST 56(BX), Z19, Z14
+	VPDPBUSD.BCST 60(BX), Z19, Z15
+	VPDPBUSD.BCST 64(BX), Z19, Z16
+	VPDPBUSD.BCST 68(BX), Z19, Z17
+	VPDPBUSD.BCST 72(BX), Z20, Z0
+	VPDPBUSD.BCST 76(BX), Z20, Z1
+	VPDPBUSD.BCST 80(BX), Z20, Z2
+	VPDPBUSD.BCST 84(BX), Z20, Z3
+	VPDPBUSD.BCST 88(BX), Z20, Z4
+	VPDPBUSD.BCST 92(BX), Z20, Z5
+	VPDPBUSD.BCST 96(BX), Z20, Z6
+	VPDPBUSD.BCST 100(BX), Z20, Z7
+	VPDPBUSD.BCST 104(BX), Z20, Z8
+	VPDPBUSD.BCST 108(BX), Z18, Z9
+	VPDPBUSD.BCST 112(BX), Z18, Z10
+	VPDPBUSD.BCST 116(BX), Z18, Z11
+	VPDPBUSD.BCST 120(BX), Z18, Z12
+	VPDPBUSD.BCST 124(BX), Z18, Z13
+	VPDPBUSD.BCST 128(BX), Z18, Z14
+	VPDPBUSD.BCST 132(BX), Z18, Z15
+	VPDPBUSD.BCST 136(BX), Z18, Z16
+	VPDPBUSD.BCST 140(BX), Z18, Z17
+	ADDQ          $0x00000090, BX
+	DECQ          R9
+	JNZ           loop264
+	VPADDD        Z9, Z0, Z0
+	VPADDD        Z10, Z1, Z1
+	VPADDD        Z11, Z2, Z2
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (SI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   36(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z0, Z0
+	VADDPS        Z0, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   40(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z1, Z1
+	VADDPS        Z1, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   44(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   48(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   52(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   56(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   60(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   64(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	VMOVUPS       512(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   68(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z19, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R8, R8
+	JNZ           group263
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group265:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop266:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	VPUNPCKLDQ    Z12, Z10, Z11
+	VPUNPCKHDQ    Z12, Z10, Z10
+	VPUNPCKLDQ    Z14, Z13, Z12
+	VPUNPCKHDQ    Z14, Z13, Z14
+	VPUNPCKLQDQ   Z12, Z11, Z13
+	VPUNPCKHQDQ   Z12, Z11, Z11
+	VPUNPCKLQDQ   Z14, Z10, Z12
+	VPUNPCKHQDQ   Z14, Z10, Z10
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z13, Z5
+	VPDPBUSD.BCST 24(BX), Z13, Z6
+	VPDPBUSD.BCST 28(BX), Z13, Z7
+	VPDPBUSD.BCST 32(BX), Z13, Z8
+	VPDPBUSD.BCST 36(BX), Z13, Z9
+	VPDPBUSD.BCST 40(BX), Z11, Z0
+	VPDPBUSD.BCST 44(BX), Z11, Z1
+	VPDPBUSD.BCST 48(BX), Z11, Z2
+	VPDPBUSD.BCST 52(BX), Z11, Z3
+	VPDPBUSD.BCST 56(BX), Z11, Z4
+	VPDPBUSD.BCST 60(BX), Z11, Z5
+	VPDPBUSD.BCST 64(BX), Z11, Z6
+	VPDPBUSD.BCST 68(BX), Z11, Z7
+	VPDPBUSD.BCST 72(BX), Z11, Z8
+	VPDPBUSD.BCST 76(BX), Z11, Z9
+	VPDPBUSD.BCST 80(BX), Z12, Z0
+	VPDPBUSD.BCST 84(BX), Z12, Z1
+	VPDPBUSD.BCST 88(BX), Z12, Z2
+	VPDPBUSD.BCST 92(BX), Z12, Z3
+	VPDPBUSD.BCST 96(BX), Z12, Z4
+	VPDPBUSD.BCST 100(BX), Z12, Z5
+	VPDPBUSD.BCST 104(BX), Z12, Z6
+	VPDPBUSD.BCST 108(BX), Z12, Z7
+	VPDPBUSD.BCST 112(BX), Z12, Z8
+	VPDPBUSD.BCST 116(BX), Z12, Z9
+	VPDPBUSD.BCST 120(BX), Z10, Z0
+	VPDPBUSD.BCST 124(BX), Z10, Z1
+	VPDPBUSD.BCST 128(BX), Z10, Z2
+	VPDPBUSD.BCST 132(BX), Z10, Z3
+	VPDPBUSD.BCST 136(BX), Z10, Z4
+	VPDPBUSD.BCST 140(BX), Z10, Z5
+	VPDPBUSD.BCST 144(BX), Z10, Z6
+	VPDPBUSD.BCST 148(BX), Z10, Z7
+	VPDPBUSD.BCST 152(BX), Z10, Z8
+	VPDPBUSD.BCST 156(BX), Z10, Z9
+	ADDQ          $0x000000a0, BX
+	DECQ          R9
+	JNZ           loop266
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (SI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   40(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   44(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   48(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   52(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   56(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z12
+	VMULPS        Z12, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	VMOVUPS       320(AX), Z10
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   60(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z11, Z12
+	VMULPS        Z12, Z5, Z5
+	VADDPS        Z5, Z10, Z10
+	VMOVUPS       Z10, 320(AX)
+	VMOVUPS       384(AX), Z10
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   64(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z11, Z12
+	VMULPS        Z12, Z6, Z6
+	VADDPS        Z6, Z10, Z10
+	VMOVUPS       Z10, 384(AX)
+	VMOVUPS       448(AX), Z10
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   68(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z11, Z12
+	VMULPS        Z12, Z7, Z7
+	VADDPS        Z7, Z10, Z10
+	VMOVUPS       Z10, 448(AX)
+	VMOVUPS       512(AX), Z10
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   72(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z11, Z12
+	VMULPS        Z12, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VMOVUPS       Z10, 512(AX)
+	VMOVUPS       576(AX), Z10
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   76(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z11, Z11
+	VMULPS        Z11, Z9, Z9
+	VADDPS        Z9, Z10, Z10
+	VMOVUPS       Z10, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R8, R8
+	JNZ           group265
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group267:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+
+loop268:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z11
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	VPUNPCKLDQ    Z13, Z11, Z12
+	VPUNPCKHDQ    Z13, Z11, Z11
+	VPUNPCKLDQ    Z15, Z14, Z13
+	VPUNPCKHDQ    Z15, Z14, Z15
+	VPUNPCKLQDQ   Z13, Z12, Z14
+	VPUNPCKHQDQ   Z13, Z12, Z12
+	VPUNPCKLQDQ   Z15, Z11, Z13
+	VPUNPCKHQDQ   Z15, Z11, Z11
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z14, Z0
+	VPDPBUSD.BCST 4(BX), Z14, Z1
+	VPDPBUSD.BCST 8(BX), Z14, Z2
+	VPDPBUSD.BCST 12(BX), Z14, Z3
+	VPDPBUSD.BCST 16(BX), Z14, Z4
+	VPDPBUSD.BCST 20(BX), Z14, Z5
+	VPDPBUSD.BCST 24(BX), Z14, Z6
+	VPDPBUSD.BCST 28(BX), Z14, Z7
+	VPDPBUSD.BCST 32(BX), Z14, Z8
+	VPDPBUSD.BCST 36(BX), Z14, Z9
+	VPDPBUSD.BCST 40(BX), Z14, Z10
+	VPDPBUSD.BCST 44(BX), Z12, Z0
+	VPDPBUSD.BCST 48(BX), Z12, Z1
+	VPDPBUSD.BCST 52(BX), Z12, Z2
+	VPDPBUSD.BCST 56(BX), Z12, Z3
+	VPDPBUSD.BCST 60(BX), Z12, Z4
+	VPDPBUSD.BCST 64(BX), Z12, Z5
+	VPDPBUSD.BCST 68(BX), Z12, Z6
+	VPDPBUSD.BCST 72(BX), Z12, Z7
+	VPDPBUSD.BCST 76(BX), Z12, Z8
+	VPDPBUSD.BCST 80(BX), Z12, Z9
+	VPDPBUSD.BCST 84(BX), Z12, Z10
+	VPDPBUSD.BCST 88(BX), Z13, Z0
+	VPDPBUSD.BCST 92(BX), Z13, Z1
+	VPDPBUSD.BCST 96(BX), Z13, Z2
+	VPDPBUSD.BCST 100(BX), Z13, Z3
+	VPDPBUSD.BCST 104(BX), Z13, Z4
+	VPDPBUSD.BCST 108(BX), Z13, Z5
+	VPDPBUSD.BCST 112(BX), Z13, Z6
+	VPDPBUSD.BCST 116(BX), Z13, Z7
+	VPDPBUSD.BCST 120(BX), Z13, Z8
+	VPDPBUSD.BCST 124(BX), Z13, Z9
+	VPDPBUSD.BCST 128(BX), Z13, Z10
+	VPDPBUSD.BCST 132(BX), Z11, Z0
+	VPDPBUSD.BCST 136(BX), Z11, Z1
+	VPDPBUSD.BCST 140(BX), Z11, Z2
+	VPDPBUSD.BCST 144(BX), Z11, Z3
+	VPDPBUSD.BCST 148(BX), Z11, Z4
+	VPDPBUSD.BCST 152(BX), Z11, Z5
+	VPDPBUSD.BCST 156(BX), Z11, Z6
+	VPDPBUSD.BCST 160(BX), Z11, Z7
+	VPDPBUSD.BCST 164(BX), Z11, Z8
+	VPDPBUSD.BCST 168(BX), Z11, Z9
+	VPDPBUSD.BCST 172(BX), Z11, Z10
+	ADDQ          $0x000000b0, BX
+	DECQ          R9
+	JNZ           loop268
+	VMOVDQU64     avx512Lanes<>+0(SB), Z11
+	VCVTPH2PS     (SI), Z12
+	VPERMPS       Z12, Z11, Z12
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z11
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   44(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z12, Z13
+	VMULPS        Z13, Z0, Z0
+	VADDPS        Z0, Z11, Z11
+	VMOVUPS       Z11, (AX)
+	VMOVUPS       64(AX), Z11
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   48(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z12, Z13
+	VMULPS        Z13, Z1, Z1
+	VADDPS        Z1, Z11, Z11
+	VMOVUPS       Z11, 64(AX)
+	VMOVUPS       128(AX), Z11
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   52(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z12, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z11, Z11
+	VMOVUPS       Z11, 128(AX)
+	VMOVUPS       192(AX), Z11
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   56(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z12, Z13
+	VMULPS        Z13, Z3, Z3
+	VADDPS        Z3, Z11, Z11
+	VMOVUPS       Z11, 192(AX)
+	VMOVUPS       256(AX), Z11
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   60(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z12, Z13
+	VMULPS        Z13, Z4, Z4
+	VADDPS        Z4, Z11, Z11
+	VMOVUPS       Z11, 256(AX)
+	VMOVUPS       320(AX), Z11
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   64(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z12, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z11, Z11
+	VMOVUPS       Z11, 320(AX)
+	VMOVUPS       384(AX), Z11
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   68(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z12, Z13
+	VMULPS        Z13, Z6, Z6
+	VADDPS        Z6, Z11, Z11
+	VMOVUPS       Z11, 384(AX)
+	VMOVUPS       448(AX), Z11
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   72(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z12, Z13
+	VMULPS        Z13, Z7, Z7
+	VADDPS        Z7, Z11, Z11
+	VMOVUPS       Z11, 448(AX)
+	VMOVUPS       512(AX), Z11
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   76(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z12, Z13
+	VMULPS        Z13, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VMOVUPS       Z11, 512(AX)
+	VMOVUPS       576(AX), Z11
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   80(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z12, Z13
+	VMULPS        Z13, Z9, Z9
+	VADDPS        Z9, Z11, Z11
+	VMOVUPS       Z11, 576(AX)
+	VMOVUPS       640(AX), Z11
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   84(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z12, Z12
+	VMULPS        Z12, Z10, Z10
+	VADDPS        Z10, Z11, Z11
+	VMOVUPS       Z11, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R8, R8
+	JNZ           group267
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group269:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop270:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPUNPCKLDQ    Z14, Z12, Z13
+	VPUNPCKHDQ    Z14, Z12, Z12
+	VPUNPCKLDQ    Z16, Z15, Z14
+	VPUNPCKHDQ    Z16, Z15, Z16
+	VPUNPCKLQDQ   Z14, Z13, Z15
+	VPUNPCKHQDQ   Z14, Z13, Z13
+	VPUNPCKLQDQ   Z16, Z12, Z14
+	VPUNPCKHQDQ   Z16, Z12, Z12
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z15, Z3
+	VPDPBUSD.BCST 16(BX), Z15, Z4
+	VPDPBUSD.BCST 20(BX), Z15, Z5
+	VPDPBUSD.BCST 24(BX), Z15, Z6
+	VPDPBUSD.BCST 28(BX), Z15, Z7
+	VPDPBUSD.BCST 32(BX), Z15, Z8
+	VPDPBUSD.BCST 36(BX), Z15, Z9
+	VPDPBUSD.BCST 40(BX), Z15, Z10
+	VPDPBUSD.BCST 44(BX), Z15, Z11
+	VPDPBUSD.BCST 48(BX), Z13, Z0
+	VPDPBUSD.BCST 52(BX), Z13, Z1
+	VPDPBUSD.BCST 56(BX), Z13, Z2
+	VPDPBUSD.BCST 60(BX), Z13, Z3
+	VPDPBUSD.BCST 64(BX), Z13, Z4
+	VPDPBUSD.BCST 68(BX), Z13, Z5
+	VPDPBUSD.BCST 72(BX), Z13, Z6
+	VPDPBUSD.BCST 76(BX), Z13, Z7
+	VPDPBUSD.BCST 80(BX), Z13, Z8
+	VPDPBUSD.BCST 84(BX), Z13, Z9
+	VPDPBUSD.BCST 88(BX), Z13, Z10
+	VPDPBUSD.BCST 92(BX), Z13, Z11
+	VPDPBUSD.BCST 96(BX), Z14, Z0
+	VPDPBUSD.BCST 100(BX), Z14, Z1
+	VPDPBUSD.BCST 104(BX), Z14, Z2
+	VPDPBUSD.BCST 108(BX), Z14, Z3
+	VPDPBUSD.BCST 112(BX), Z14, Z4
+	VPDPBUSD.BCST 116(BX), Z14, Z5
+	VPDPBUSD.BCST 120(BX), Z14, Z6
+	VPDPBUSD.BCST 124(BX), Z14, Z7
+	VPDPBUSD.BCST 128(BX), Z14, Z8
+	VPDPBUSD.BCST 132(BX), Z14, Z9
+	VPDPBUSD.BCST 136(BX), Z14, Z10
+	VPDPBUSD.BCST 140(BX), Z14, Z11
+	VPDPBUSD.BCST 144(BX), Z12, Z0
+	VPDPBUSD.BCST 148(BX), Z12, Z1
+	VPDPBUSD.BCST 152(BX), Z12, Z2
+	VPDPBUSD.BCST 156(BX), Z12, Z3
+	VPDPBUSD.BCST 160(BX), Z12, Z4
+	VPDPBUSD.BCST 164(BX), Z12, Z5
+	VPDPBUSD.BCST 168(BX), Z12, Z6
+	VPDPBUSD.BCST 172(BX), Z12, Z7
+	VPDPBUSD.BCST 176(BX), Z12, Z8
+	VPDPBUSD.BCST 180(BX), Z12, Z9
+	VPDPBUSD.BCST 184(BX), Z12, Z10
+	VPDPBUSD.BCST 188(BX), Z12, Z11
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop270
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   48(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   52(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   56(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   60(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   64(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   68(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z14
+	VMULPS        Z14, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	VMOVUPS       384(AX), Z12
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   72(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z13, Z14
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z12, Z12
+	VMOVUPS       Z12, 384(AX)
+	VMOVUPS       448(AX), Z12
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   76(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z13, Z14
+	VMULPS        Z14, Z7, Z7
+	VADDPS        Z7, Z12, Z12
+	VMOVUPS       Z12, 448(AX)
+	VMOVUPS       512(AX), Z12
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   80(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z13, Z14
+	VMULPS        Z14, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VMOVUPS       Z12, 512(AX)
+	VMOVUPS       576(AX), Z12
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   84(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z13, Z14
+	VMULPS        Z14, Z9, Z9
+	VADDPS        Z9, Z12, Z12
+	VMOVUPS       Z12, 576(AX)
+	VMOVUPS       640(AX), Z12
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   88(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z13, Z14
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z12, Z12
+	VMOVUPS       Z12, 640(AX)
+	VMOVUPS       704(AX), Z12
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   92(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z13, Z13
+	VMULPS        Z13, Z11, Z11
+	VADDPS        Z11, Z12, Z12
+	VMOVUPS       Z12, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R8, R8
+	JNZ           group269
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group271:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop272:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	VPUNPCKLDQ    Z15, Z13, Z14
+	VPUNPCKHDQ    Z15, Z13, Z13
+	VPUNPCKLDQ    Z17, Z16, Z15
+	VPUNPCKHDQ    Z17, Z16, Z17
+	VPUNPCKLQDQ   Z15, Z14, Z16
+	VPUNPCKHQDQ   Z15, Z14, Z14
+	VPUNPCKLQDQ   Z17, Z13, Z15
+	VPUNPCKHQDQ   Z17, Z13, Z13
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z16, Z0
+	VPDPBUSD.BCST 4(BX), Z16, Z1
+	VPDPBUSD.BCST 8(BX), Z16, Z2
+	VPDPBUSD.BCST 12(BX), Z16, Z3
+	VPDPBUSD.BCST 16(BX), Z16, Z4
+	VPDPBUSD.BCST 20(BX), Z16, Z5
+	VPDPBUSD.BCST 24(BX), Z16, Z6
+	VPDPBUSD.BCST 28(BX), Z16, Z7
+	VPDPBUSD.BCST 32(BX), Z16, Z8
+	VPDPBUSD.BCST 36(BX), Z16, Z9
+	VPDPBUSD.BCST 40(BX), Z16, Z10
+	VPDPBUSD.BCST 44(BX), Z16, Z11
+	VPDPBUSD.BCST 48(BX), Z16, Z12
+	VPDPBUSD.BCST 52(BX), Z14, Z0
+	VPDPBUSD.BCST 56(BX), Z14, Z1
+	VPDPBUSD.BCST 60(BX), Z14, Z2
+	VPDPBUSD.BCST 64(BX), Z14, Z3
+	VPDPBUSD.BCST 68(BX), Z14, Z4
+	VPDPBUSD.BCST 72(BX), Z14, Z5
+	VPDPBUSD.BCST 76(BX), Z14, Z6
+	VPDPBUSD.BCST 80(BX), Z14, Z7
+	VPDPBUSD.BCST 84(BX), Z14, Z8
+	VPDPBUSD.BCST 88(BX), Z14, Z9
+	VPDPBUSD.BCST 92(BX), Z14, Z10
+	VPDPBUSD.BCST 96(BX), Z14, Z11
+	VPDPBUSD.BCST 100(BX), Z14, Z12
+	VPDPBUSD.BCST 104(BX), Z15, Z0
+	VPDPBUSD.BCST 108(BX), Z15, Z1
+	VPDPBUSD.BCST 112(BX), Z15, Z2
+	VPDPBUSD.BCST 116(BX), Z15, Z3
+	VPDPBUSD.BCST 120(BX), Z15, Z4
+	VPDPBUSD.BCST 124(BX), Z15, Z5
+	VPDPBUSD.BCST 128(BX), Z15, Z6
+	VPDPBUSD.BCST 132(BX), Z15, Z7
+	VPDPBUSD.BCST 136(BX), Z15, Z8
+	VPDPBUSD.BCST 140(BX), Z15, Z9
+	VPDPBUSD.BCST 144(BX), Z15, Z10
+	VPDPBUSD.BCST 148(BX), Z15, Z11
+	VPDPBUSD.BCST 152(BX), Z15, Z12
+	VPDPBUSD.BCST 156(BX), Z13, Z0
+	VPDPBUSD.BCST 160(BX), Z13, Z1
+	VPDPBUSD.BCST 164(BX), Z13, Z2
+	VPDPBUSD.BCST 168(BX), Z13, Z3
+	VPDPBUSD.BCST 172(BX), Z13, Z4
+	VPDPBUSD.BCST 176(BX), Z13, Z5
+	VPDPBUSD.BCST 180(BX), Z13, Z6
+	VPDPBUSD.BCST 184(BX), Z13, Z7
+	VPDPBUSD.BCST 188(BX), Z13, Z8
+	VPDPBUSD.BCST 192(BX), Z13, Z9
+	VPDPBUSD.BCST 196(BX), Z13, Z10
+	VPDPBUSD.BCST 200(BX), Z13, Z11
+	VPDPBUSD.BCST 204(BX), Z13, Z12
+	ADDQ          $0x000000d0, BX
+	DECQ          R9
+	JNZ           loop272
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (SI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   52(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z0, Z0
+	VADDPS        Z0, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   56(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z1, Z1
+	VADDPS        Z1, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   60(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z2, Z2
+	VADDPS        Z2, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   64(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   68(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	VMOVUPS       320(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   72(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 320(AX)
+	VMOVUPS       384(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   76(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 384(AX)
+	VMOVUPS       448(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   80(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z14, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 448(AX)
+	VMOVUPS       512(AX), Z13
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   84(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z14, Z15
+	VMULPS        Z15, Z8, Z8
+	VADDPS        Z8, Z13, Z13
+	VMOVUPS       Z13, 512(AX)
+	VMOVUPS       576(AX), Z13
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   88(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z14, Z15
+	VMULPS        Z15, Z9, Z9
+	VADDPS        Z9, Z13, Z13
+	VMOVUPS       Z13, 576(AX)
+	VMOVUPS       640(AX), Z13
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   92(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z14, Z15
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z13, Z13
+	VMOVUPS       Z13, 640(AX)
+	VMOVUPS       704(AX), Z13
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   96(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z14, Z15
+	VMULPS        Z15, Z11, Z11
+	VADDPS        Z11, Z13, Z13
+	VMOVUPS       Z13, 704(AX)
+	VMOVUPS       768(AX), Z13
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   100(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z14, Z14
+	VMULPS        Z14, Z12, Z12
+	VADDPS        Z12, Z13, Z13
+	VMOVUPS       Z13, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R8, R8
+	JNZ           group271
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group273:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop274:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	VPUNPCKLDQ    Z16, Z14, Z15
+	VPUNPCKHDQ    Z16, Z14, Z14
+	VPUNPCKLDQ    Z18, Z17, Z16
+	VPUNPCKHDQ    Z18, Z17, Z18
+	VPUNPCKLQDQ   Z16, Z15, Z17
+	VPUNPCKHQDQ   Z16, Z15, Z15
+	VPUNPCKLQDQ   Z18, Z14, Z16
+	VPUNPCKHQDQ   Z18, Z14, Z14
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z17, Z8
+	VPDPBUSD.BCST 36(BX), Z17, Z9
+	VPDPBUSD.BCST 40(BX), Z17, Z10
+	VPDPBUSD.BCST 44(BX), Z17, Z11
+	VPDPBUSD.BCST 48(BX), Z17, Z12
+	VPDPBUSD.BCST 52(BX), Z17, Z13
+	VPDPBUSD.BCST 56(BX), Z15, Z0
+	VPDPBUSD.BCST 60(BX), Z15, Z1
+	VPDPBUSD.BCST 64(BX), Z15, Z2
+	VPDPBUSD.BCST 68(BX), Z15, Z3
+	VPDPBUSD.BCST 72(BX), Z15, Z4
+	VPDPBUSD.BCST 76(BX), Z15, Z5
+	VPDPBUSD.BCST 80(BX), Z15, Z6
+	VPDPBUSD.BCST 84(BX), Z15, Z7
+	VPDPBUSD.BCST 88(BX), Z15, Z8
+	VPDPBUSD.BCST 92(BX), Z15, Z9
+	VPDPBUSD.BCST 96(BX), Z15, Z10
+	VPDPBUSD.BCST 100(BX), Z15, Z11
+	VPDPBUSD.BCST 104(BX), Z15, Z12
+	VPDPBUSD.BCST 108(BX), Z15, Z13
+	VPDPBUSD.BCST 112(BX), Z16, Z0
+	VPDPBUSD.BCST 116(BX), Z16, Z1
+	VPDPBUSD.BCST 120(BX), Z16, Z2
+	VPDPBUSD.BCST 124(BX), Z16, Z3
+	VPDPBUSD.BCST 128(BX), Z16, Z4
+	VPDPBUSD.BCST 132(BX), Z16, Z5
+	VPDPBUSD.BCST 136(BX), Z16, Z6
+	VPDPBUSD.BCST 140(BX), Z16, Z7
+	VPDPBUSD.BCST 144(BX), Z16, Z8
+	VPDPBUSD.BCST 148(BX), Z16, Z9
+	VPDPBUSD.BCST 152(BX), Z16, Z10
+	VPDPBUSD.BCST 156(BX), Z16, Z11
+	VPDPBUSD.BCST 160(BX), Z16, Z12
+	VPDPBUSD.BCST 164(BX), Z16, Z13
+	VPDPBUSD.BCST 168(BX), Z14, Z0
+	VPDPBUSD.BCST 172(BX), Z14, Z1
+	VPDPBUSD.BCST 176(BX), Z14, Z2
+	VPDPBUSD.BCST 180(BX), Z14, Z3
+	VPDPBUSD.BCST 184(BX), Z14, Z4
+	VPDPBUSD.BCST 188(BX), Z14, Z5
+	VPDPBUSD.BCST 192(BX), Z14, Z6
+	VPDPBUSD.BCST 196(BX), Z14, Z7
+	VPDPBUSD.BCST 200(BX), Z14, Z8
+	VPDPBUSD.BCST 204(BX), Z14, Z9
+	VPDPBUSD.BCST 208(BX), Z14, Z10
+	VPDPBUSD.BCST 212(BX), Z14, Z11
+	VPDPBUSD.BCST 216(BX), Z14, Z12
+	VPDPBUSD.BCST 220(BX), Z14, Z13
+	ADDQ          $0x000000e0, BX
+	DECQ          R9
+	JNZ           loop274
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (SI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   56(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   60(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   64(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   68(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   72(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   76(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   80(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	VMOVUPS       448(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   84(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z15, Z16
+	VMULPS        Z16, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 448(AX)
+	VMOVUPS       512(AX), Z14
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   88(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z15, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z14, Z14
+	VMOVUPS       Z14, 512(AX)
+	VMOVUPS       576(AX), Z14
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   92(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z15, Z16
+	VMULPS        Z16, Z9, Z9
+	VADDPS        Z9, Z14, Z14
+	VMOVUPS       Z14, 576(AX)
+	VMOVUPS       640(AX), Z14
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   96(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z15, Z16
+	VMULPS        Z16, Z10, Z10
+	VADDPS        Z10, Z14, Z14
+	VMOVUPS       Z14, 640(AX)
+	VMOVUPS       704(AX), Z14
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   100(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z15, Z16
+	VMULPS        Z16, Z11, Z11
+	VADDPS        Z11, Z14, Z14
+	VMOVUPS       Z14, 704(AX)
+	VMOVUPS       768(AX), Z14
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   104(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z15, Z16
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z14, Z14
+	VMOVUPS       Z14, 768(AX)
+	VMOVUPS       832(AX), Z14
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   108(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z15, Z15
+	VMULPS        Z15, Z13, Z13
+	VADDPS        Z13, Z14, Z14
+	VMOVUPS       Z14, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R8, R8
+	JNZ           group273
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group275:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop276:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z15
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	VPUNPCKLDQ    Z17, Z15, Z16
+	VPUNPCKHDQ    Z17, Z15, Z15
+	VPUNPCKLDQ    Z19, Z18, Z17
+	VPUNPCKHDQ    Z19, Z18, Z19
+	VPUNPCKLQDQ   Z17, Z16, Z18
+	VPUNPCKHQDQ   Z17, Z16, Z16
+	VPUNPCKLQDQ   Z19, Z15, Z17
+	VPUNPCKHQDQ   Z19, Z15, Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z18, Z0
+	VPDPBUSD.BCST 4(BX), Z18, Z1
+	VPDPBUSD.BCST 8(BX), Z18, Z2
+	VPDPBUSD.BCST 12(BX), Z18, Z3
+	VPDPBUSD.BCST 16(BX), Z18, Z4
+	VPDPBUSD.BCST 20(BX), Z18, Z5
+	VPDPBUSD.BCST 24(BX), Z18, Z6
+	VPDPBUSD.BCST 28(BX), Z18, Z7
+	VPDPBUSD.BCST 32(BX), Z18, Z8
+	VPDPBUSD.BCST 36(BX), Z18, Z9
+	VPDPBUSD.BCST 40(BX), Z18, Z10
+	VPDPBUSD.BCST 44(BX), Z18, Z11
+	VPDPBUSD.BCST 48(BX), Z18, Z12
+	VPDPBUSD.BCST 52(BX), Z18, Z13
+	VPDPBUSD.BCST 56(BX), Z18, Z14
+	VPDPBUSD.BCST 60(BX), Z16, Z0
+	VPDPBUSD.BCST 64(BX), Z16, Z1
+	VPDPBUSD.BCST 68(BX), Z16, Z2
+	VPDPBUSD.BCST 72(BX), Z16, Z3
+	VPDPBUSD.BCST 76(BX), Z16, Z4
+	VPDPBUSD.BCST 80(BX), Z16, Z5
+	VPDPBUSD.BCST 84(BX), Z16, Z6
+	VPDPBUSD.BCST 88(BX), Z16, Z7
+	VPDPBUSD.BCST 92(BX), Z16, Z8
+	VPDPBUSD.BCST 96(BX), Z16, Z9
+	VPDPBUSD.BCST 100(BX), Z16, Z10
+	VPDPBUSD.BCST 104(BX), Z16, Z11
+	VPDPBUSD.BCST 108(BX), Z16, Z12
+	VPDPBUSD.BCST 112(BX), Z16, Z13
+	VPDPBUSD.BCST 116(BX), Z16, Z14
+	VPDPBUSD.BCST 120(BX), Z17, Z0
+	VPDPBUSD.BCST 124(BX), Z17, Z1
+	VPDPBUSD.BCST 128(BX), Z17, Z2
+	VPDPBUSD.BCST 132(BX), Z17, Z3
+	VPDPBUSD.BCST 136(BX), Z17, Z4
+	VPDPBUSD.BCST 140(BX), Z17, Z5
+	VPDPBUSD.BCST 144(BX), Z17, Z6
+	VPDPBUSD.BCST 148(BX), Z17, Z7
+	VPDPBUSD.BCST 152(BX), Z17, Z8
+	VPDPBUSD.BCST 156(BX), Z17, Z9
+	VPDPBUSD.BCST 160(BX), Z17, Z10
+	VPDPBUSD.BCST 164(BX), Z17, Z11
+	VPDPBUSD.BCST 168(BX), Z17, Z12
+	VPDPBUSD.BCST 172(BX), Z17, Z13
+	VPDPBUSD.BCST 176(BX), Z17, Z14
+	VPDPBUSD.BCST 180(BX), Z15, Z0
+	VPDPBUSD.BCST 184(BX), Z15, Z1
+	VPDPBUSD.BCST 188(BX), Z15, Z2
+	VPDPBUSD.BCST 192(BX), Z15, Z3
+	VPDPBUSD.BCST 196(BX), Z15, Z4
+	VPDPBUSD.BCST 200(BX), Z15, Z5
+	VPDPBUSD.BCST 204(BX), Z15, Z6
+	VPDPBUSD.BCST 208(BX), Z15, Z7
+	VPDPBUSD.BCST 212(BX), Z15, Z8
+	VPDPBUSD.BCST 216(BX), Z15, Z9
+	VPDPBUSD.BCST 220(BX), Z15, Z10
+	VPDPBUSD.BCST 224(BX), Z15, Z11
+	VPDPBUSD.BCST 228(BX), Z15, Z12
+	VPDPBUSD.BCST 232(BX), Z15, Z13
+	VPDPBUSD.BCST 236(BX), Z15, Z14
+	ADDQ          $0x000000f0, BX
+	DECQ          R9
+	JNZ           loop276
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (SI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   60(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z0, Z0
+	VADDPS        Z0, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   64(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z1, Z1
+	VADDPS        Z1, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   68(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z2, Z2
+	VADDPS        Z2, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   72(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   76(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   80(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	VMOVUPS       384(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   84(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 384(AX)
+	VMOVUPS       448(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   88(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 448(AX)
+	VMOVUPS       512(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   92(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z16, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 512(AX)
+	VMOVUPS       576(AX), Z15
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   96(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z16, Z17
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z15, Z15
+	VMOVUPS       Z15, 576(AX)
+	VMOVUPS       640(AX), Z15
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   100(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z16, Z17
+	VMULPS        Z17, Z10, Z10
+	VADDPS        Z10, Z15, Z15
+	VMOVUPS       Z15, 640(AX)
+	VMOVUPS       704(AX), Z15
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   104(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z16, Z17
+	VMULPS        Z17, Z11, Z11
+	VADDPS        Z11, Z15, Z15
+	VMOVUPS       Z15, 704(AX)
+	VMOVUPS       768(AX), Z15
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   108(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z16, Z17
+	VMULPS        Z17, Z12, Z12
+	VADDPS        Z12, Z15, Z15
+	VMOVUPS       Z15, 768(AX)
+	VMOVUPS       832(AX), Z15
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   112(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z16, Z17
+	VMULPS        Z17, Z13, Z13
+	VADDPS        Z13, Z15, Z15
+	VMOVUPS       Z15, 832(AX)
+	VMOVUPS       896(AX), Z15
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   116(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z16, Z16
+	VMULPS        Z16, Z14, Z14
+	VADDPS        Z14, Z15, Z15
+	VMOVUPS       Z15, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R8, R8
+	JNZ           group275
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group277:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop278:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z19, Z4
+	VPDPBUSD.BCST 20(BX), Z19, Z5
+	VPDPBUSD.BCST 24(BX), Z19, Z6
+	VPDPBUSD.BCST 28(BX), Z19, Z7
+	VPDPBUSD.BCST 32(BX), Z19, Z8
+	VPDPBUSD.BCST 36(BX), Z19, Z9
+	VPDPBUSD.BCST 40(BX), Z19, Z10
+	VPDPBUSD.BCST 44(BX), Z19, Z11
+	VPDPBUSD.BCST 48(BX), Z19, Z12
+	VPDPBUSD.BCST 52(BX), Z19, Z13
+	VPDPBUSD.BCST 56(BX), Z19, Z14
+	VPDPBUSD.BCST 60(BX), Z19, Z15
+	VPDPBUSD.BCST 64(BX), Z17, Z0
+	VPDPBUSD.BCST 68(BX), Z17, Z1
+	VPDPBUSD.BCST 72(BX), Z17, Z2
+	VPDPBUSD.BCST 76(BX), Z17, Z3
+	VPDPBUSD.BCST 80(BX), Z17, Z4
+	VPDPBUSD.BCST 84(BX), Z17, Z5
+	VPDPBUSD.BCST 88(BX), Z17, Z6
+	VPDPBUSD.BCST 92(BX), Z17, Z7
+	VPDPBUSD.BCST 96(BX), Z17, Z8
+	VPDPBUSD.BCST 100(BX), Z17, Z9
+	VPDPBUSD.BCST 104(BX), Z17, Z10
+	VPDPBUSD.BCST 108(BX), Z17, Z11
+	VPDPBUSD.BCST 112(BX), Z17, Z12
+	VPDPBUSD.BCST 116(BX), Z17, Z13
+	VPDPBUSD.BCST 120(BX), Z17, Z14
+	VPDPBUSD.BCST 124(BX), Z17, Z15
+	VPDPBUSD.BCST 128(BX), Z18, Z0
+	VPDPBUSD.BCST 132(BX), Z18, Z1
+	VPDPBUSD.BCST 136(BX), Z18, Z2
+	VPDPBUSD.BCST 140(BX), Z18, Z3
+	VPDPBUSD.BCST 144(BX), Z18, Z4
+	VPDPBUSD.BCST 148(BX), Z18, Z5
+	VPDPBUSD.BCST 152(BX), Z18, Z6
+	VPDPBUSD.BCST 156(BX), Z18, Z7
+	VPDPBUSD.BCST 160(BX), Z18, Z8
+	VPDPBUSD.BCST 164(BX), Z18, Z9
+	VPDPBUSD.BCST 168(BX), Z18, Z10
+	VPDPBUSD.BCST 172(BX), Z18, Z11
+	VPDPBUSD.BCST 176(BX), Z18, Z12
+	VPDPBUSD.BCST 180(BX), Z18, Z13
+	VPDPBUSD.BCST 184(BX), Z18, Z14
+	VPDPBUSD.BCST 188(BX), Z18, Z15
+	VPDPBUSD.BCST 192(BX), Z16, Z0
+	VPDPBUSD.BCST 196(BX), Z16, Z1
+	VPDPBUSD.BCST 200(BX), Z16, Z2
+	VPDPBUSD.BCST 204(BX), Z16, Z3
+	VPDPBUSD.BCST 208(BX), Z16, Z4
+	VPDPBUSD.BCST 212(BX), Z16, Z5
+	VPDPBUSD.BCST 216(BX), Z16, Z6
+	VPDPBUSD.BCST 220(BX), Z16, Z7
+	VPDPBUSD.BCST 224(BX), Z16, Z8
+	VPDPBUSD.BCST 228(BX), Z16, Z9
+	VPDPBUSD.BCST 232(BX), Z16, Z10
+	VPDPBUSD.BCST 236(BX), Z16, Z11
+	VPDPBUSD.BCST 240(BX), Z16, Z12
+	VPDPBUSD.BCST 244(BX), Z16, Z13
+	VPDPBUSD.BCST 248(BX), Z16, Z14
+	VPDPBUSD.BCST 252(BX), Z16, Z15
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop278
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   64(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   68(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   72(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   76(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   80(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   84(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   88(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   92(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	VMOVUPS       512(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   96(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z17, Z18
+	VMULPS        Z18, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 512(AX)
+	VMOVUPS       576(AX), Z16
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   100(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z17, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z16, Z16
+	VMOVUPS       Z16, 576(AX)
+	VMOVUPS       640(AX), Z16
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   104(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z17, Z18
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z16, Z16
+	VMOVUPS       Z16, 640(AX)
+	VMOVUPS       704(AX), Z16
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   108(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z17, Z18
+	VMULPS        Z18, Z11, Z11
+	VADDPS        Z11, Z16, Z16
+	VMOVUPS       Z16, 704(AX)
+	VMOVUPS       768(AX), Z16
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   112(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z17, Z18
+	VMULPS        Z18, Z12, Z12
+	VADDPS        Z12, Z16, Z16
+	VMOVUPS       Z16, 768(AX)
+	VMOVUPS       832(AX), Z16
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   116(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z17, Z18
+	VMULPS        Z18, Z13, Z13
+	VADDPS        Z13, Z16, Z16
+	VMOVUPS       Z16, 832(AX)
+	VMOVUPS       896(AX), Z16
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   120(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z17, Z18
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z16, Z16
+	VMOVUPS       Z16, 896(AX)
+	VMOVUPS       960(AX), Z16
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   124(CX), Z15, Z15
+	VMULPS.BCST   60(CX), Z17, Z17
+	VMULPS        Z17, Z15, Z15
+	VADDPS        Z15, Z16, Z16
+	VMOVUPS       Z16, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R8, R8
+	JNZ           group277
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group279:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop280:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z18, Z8
+	VPDPBUSD.BCST 36(BX), Z18, Z9
+	VPDPBUSD.BCST 40(BX), Z18, Z10
+	VPDPBUSD.BCST 44(BX), Z18, Z11
+	VPDPBUSD.BCST 48(BX), Z16, Z12
+	VPDPBUSD.BCST 52(BX), Z16, Z13
+	VPDPBUSD.BCST 56(BX), Z16, Z14
+	VPDPBUSD.BCST 60(BX), Z16, Z15
+	ADDQ          $0x00000040, BX
+	DECQ          R9
+	JNZ           loop280
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z16
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   8(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   4(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R8, R8
+	JNZ           group279
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group281:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop282:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z19, Z4
+	VPDPBUSD.BCST 20(BX), Z19, Z5
+	VPDPBUSD.BCST 24(BX), Z19, Z6
+	VPDPBUSD.BCST 28(BX), Z19, Z7
+	VPDPBUSD.BCST 32(BX), Z17, Z8
+	VPDPBUSD.BCST 36(BX), Z17, Z9
+	VPDPBUSD.BCST 40(BX), Z17, Z10
+	VPDPBUSD.BCST 44(BX), Z17, Z11
+	VPDPBUSD.BCST 48(BX), Z17, Z12
+	VPDPBUSD.BCST 52(BX), Z17, Z13
+	VPDPBUSD.BCST 56(BX), Z17, Z14
+	VPDPBUSD.BCST 60(BX), Z17, Z15
+	VPDPBUSD.BCST 64(BX), Z18, Z0
+	VPDPBUSD.BCST 68(BX), Z18, Z1
+	VPDPBUSD.BCST 72(BX), Z18, Z2
+	VPDPBUSD.BCST 76(BX), Z18, Z3
+	VPDPBUSD.BCST 80(BX), Z18, Z4
+	VPDPBUSD.BCST 84(BX), Z18, Z5
+	VPDPBUSD.BCST 88(BX), Z18, Z6
+	VPDPBUSD.BCST 92(BX), Z18, Z7
+	VPDPBUSD.BCST 96(BX), Z16, Z8
+	VPDPBUSD.BCST 100(BX), Z16, Z9
+	VPDPBUSD.BCST 104(BX), Z16, Z10
+	VPDPBUSD.BCST 108(BX), Z16, Z11
+	VPDPBUSD.BCST 112(BX), Z16, Z12
+	VPDPBUSD.BCST 116(BX), Z16, Z13
+	VPDPBUSD.BCST 120(BX), Z16, Z14
+	VPDPBUSD.BCST 124(BX), Z16, Z15
+	ADDQ          $0x00000080, BX
+	DECQ          R9
+	JNZ           loop282
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z16
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   16(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   8(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   20(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   12(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group281
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group283:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop284:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPUNPCKLDQ    Z14, Z12, Z13
+	VPUNPCKHDQ    Z14, Z12, Z12
+	VPUNPCKLDQ    Z16, Z15, Z14
+	VPUNPCKHDQ    Z16, Z15, Z16
+	VPUNPCKLQDQ   Z14, Z13, Z15
+	VPUNPCKHQDQ   Z14, Z13, Z13
+	VPUNPCKLQDQ   Z16, Z12, Z14
+	VPUNPCKHQDQ   Z16, Z12, Z12
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z15, Z3
+	VPDPBUSD.BCST 16(BX), Z15, Z4
+	VPDPBUSD.BCST 20(BX), Z15, Z5
+	VPDPBUSD.BCST 24(BX), Z15, Z6
+	VPDPBUSD.BCST 28(BX), Z15, Z7
+	VPDPBUSD.BCST 32(BX), Z15, Z8
+	VPDPBUSD.BCST 36(BX), Z15, Z9
+	VPDPBUSD.BCST 40(BX), Z15, Z10
+	VPDPBUSD.BCST 44(BX), Z15, Z11
+	VPDPBUSD.BCST 48(BX), Z13, Z0
+	VPDPBUSD.BCST 52(BX), Z13, Z1
+	VPDPBUSD.BCST 56(BX), Z13, Z2
+	VPDPBUSD.BCST 60(BX), Z13, Z3
+	VPDPBUSD.BCST 64(BX), Z13, Z4
+	VPDPBUSD.BCST 68(BX), Z13, Z5
+	VPDPBUSD.BCST 72(BX), Z13, Z6
+	VPDPBUSD.BCST 76(BX), Z13, Z7
+	VPDPBUSD.BCST 80(BX), Z13, Z8
+	VPDPBUSD.BCST 84(BX), Z13, Z9
+	VPDPBUSD.BCST 88(BX), Z13, Z10
+	VPDPBUSD.BCST 92(BX), Z13, Z11
+	VPDPBUSD.BCST 96(BX), Z14, Z0
+	VPDPBUSD.BCST 100(BX), Z14, Z1
+	VPDPBUSD.BCST 104(BX), Z14, Z2
+	VPDPBUSD.BCST 108(BX), Z14, Z3
+	VPDPBUSD.BCST 112(BX), Z14, Z4
+	VPDPBUSD.BCST 116(BX), Z14, Z5
+	VPDPBUSD.BCST 120(BX), Z14, Z6
+	VPDPBUSD.BCST 124(BX), Z14, Z7
+	VPDPBUSD.BCST 128(BX), Z14, Z8
+	VPDPBUSD.BCST 132(BX), Z14, Z9
+	VPDPBUSD.BCST 136(BX), Z14, Z10
+	VPDPBUSD.BCST 140(BX), Z14, Z11
+	VPDPBUSD.BCST 144(BX), Z12, Z0
+	VPDPBUSD.BCST 148(BX), Z12, Z1
+	VPDPBUSD.BCST 152(BX), Z12, Z2
+	VPDPBUSD.BCST 156(BX), Z12, Z3
+	VPDPBUSD.BCST 160(BX), Z12, Z4
+	VPDPBUSD.BCST 164(BX), Z12, Z5
+	VPDPBUSD.BCST 168(BX), Z12, Z6
+	VPDPBUSD.BCST 172(BX), Z12, Z7
+	VPDPBUSD.BCST 176(BX), Z12, Z8
+	VPDPBUSD.BCST 180(BX), Z12, Z9
+	VPDPBUSD.BCST 184(BX), Z12, Z10
+	VPDPBUSD.BCST 188(BX), Z12, Z11
+	ADDQ          $0x000000c0, BX
+	DECQ          R9
+	JNZ           loop284
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (SI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z12
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z14
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   24(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   12(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z12, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   28(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   16(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z12, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z13, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   32(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   20(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z12, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z13, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R8, R8
+	JNZ           group283
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ acts+16(FP), BX
+	MOVQ steps+32(FP), SI
+	MOVQ stride+40(FP), DI
+	MOVQ tiles+48(FP), R8
+	MOVQ $0x00000008, R10
+
+group285:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop286:
+	PREFETCHT1    8192(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT1    8256(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT1    8320(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT1    8384(DX)
+	PREFETCHT0    2240(DX)
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPUNPCKLDQ    Z18, Z16, Z17
+	VPUNPCKHDQ    Z18, Z16, Z16
+	VPUNPCKLDQ    Z20, Z19, Z18
+	VPUNPCKHDQ    Z20, Z19, Z20
+	VPUNPCKLQDQ   Z18, Z17, Z19
+	VPUNPCKHQDQ   Z18, Z17, Z17
+	VPUNPCKLQDQ   Z20, Z16, Z18
+	VPUNPCKHQDQ   Z20, Z16, Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z19, Z4
+	VPDPBUSD.BCST 20(BX), Z19, Z5
+	VPDPBUSD.BCST 24(BX), Z19, Z6
+	VPDPBUSD.BCST 28(BX), Z19, Z7
+	VPDPBUSD.BCST 32(BX), Z19, Z8
+	VPDPBUSD.BCST 36(BX), Z19, Z9
+	VPDPBUSD.BCST 40(BX), Z19, Z10
+	VPDPBUSD.BCST 44(BX), Z19, Z11
+	VPDPBUSD.BCST 48(BX), Z19, Z12
+	VPDPBUSD.BCST 52(BX), Z19, Z13
+	VPDPBUSD.BCST 56(BX), Z19, Z14
+	VPDPBUSD.BCST 60(BX), Z19, Z15
+	VPDPBUSD.BCST 64(BX), Z17, Z0
+	VPDPBUSD.BCST 68(BX), Z17, Z1
+	VPDPBUSD.BCST 72(BX), Z17, Z2
+	VPDPBUSD.BCST 76(BX), Z17, Z3
+	VPDPBUSD.BCST 80(BX), Z17, Z4
+	VPDPBUSD.BCST 84(BX), Z17, Z5
+	VPDPBUSD.BCST 88(BX), Z17, Z6
+	VPDPBUSD.BCST 92(BX), Z17, Z7
+	VPDPBUSD.BCST 96(BX), Z17, Z8
+	VPDPBUSD.BCST 100(BX), Z17, Z9
+	VPDPBUSD.BCST 104(BX), Z17, Z10
+	VPDPBUSD.BCST 108(BX), Z17, Z11
+	VPDPBUSD.BCST 112(BX), Z17, Z12
+	VPDPBUSD.BCST 116(BX), Z17, Z13
+	VPDPBUSD.BCST 120(BX), Z17, Z14
+	VPDPBUSD.BCST 124(BX), Z17, Z15
+	VPDPBUSD.BCST 128(BX), Z18, Z0
+	VPDPBUSD.BCST 132(BX), Z18, Z1
+	VPDPBUSD.BCST 136(BX), Z18, Z2
+	VPDPBUSD.BCST 140(BX), Z18, Z3
+	VPDPBUSD.BCST 144(BX), Z18, Z4
+	VPDPBUSD.BCST 148(BX), Z18, Z5
+	VPDPBUSD.BCST 152(BX), Z18, Z6
+	VPDPBUSD.BCST 156(BX), Z18, Z7
+	VPDPBUSD.BCST 160(BX), Z18, Z8
+	VPDPBUSD.BCST 164(BX), Z18, Z9
+	VPDPBUSD.BCST 168(BX), Z18, Z10
+	VPDPBUSD.BCST 172(BX), Z18, Z11
+	VPDPBUSD.BCST 176(BX), Z18, Z12
+	VPDPBUSD.BCST 180(BX), Z18, Z13
+	VPDPBUSD.BCST 184(BX), Z18, Z14
+	VPDPBUSD.BCST 188(BX), Z18, Z15
+	VPDPBUSD.BCST 192(BX), Z16, Z0
+	VPDPBUSD.BCST 196(BX), Z16, Z1
+	VPDPBUSD.BCST 200(BX), Z16, Z2
+	VPDPBUSD.BCST 204(BX), Z16, Z3
+	VPDPBUSD.BCST 208(BX), Z16, Z4
+	VPDPBUSD.BCST 212(BX), Z16, Z5
+	VPDPBUSD.BCST 216(BX), Z16, Z6
+	VPDPBUSD.BCST 220(BX), Z16, Z7
+	VPDPBUSD.BCST 224(BX), Z16, Z8
+	VPDPBUSD.BCST 228(BX), Z16, Z9
+	VPDPBUSD.BCST 232(BX), Z16, Z10
+	VPDPBUSD.BCST 236(BX), Z16, Z11
+	VPDPBUSD.BCST 240(BX), Z16, Z12
+	VPDPBUSD.BCST 244(BX), Z16, Z13
+	VPDPBUSD.BCST 248(BX), Z16, Z14
+	VPDPBUSD.BCST 252(BX), Z16, Z15
+	ADDQ          $0x00000100, BX
+	DECQ          R9
+	JNZ           loop286
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (SI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z16
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   32(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   16(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   36(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   20(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   40(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   24(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z16, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z17, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   44(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   28(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z16, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z17, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group285
+	VZEROUPPER
+	RET
+
+// func avx512Spread8(panel *byte, indices *byte, tiles int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·avx512Spread8(SB), NOSPLIT, $0-24
+	MOVQ panel+0(FP), AX
+	MOVQ indices+8(FP), CX
+	MOVQ tiles+16(FP), DX
+
+loop287:
+	PREFETCHT1  8192(CX)
+	PREFETCHT0  2048(CX)
+	PREFETCHT1  8256(CX)
+	PREFETCHT0  2112(CX)
+	PREFETCHT1  8320(CX)
+	PREFETCHT0  2176(CX)
+	PREFETCHT1  8384(CX)
+	PREFETCHT0  2240(CX)
+	VMOVDQU64   (CX), Z0
+	VMOVDQU64   64(CX), Z2
+	VMOVDQU64   128(CX), Z3
+	VMOVDQU64   192(CX), Z4
+	VPUNPCKLDQ  Z2, Z0, Z1
+	VPUNPCKHDQ  Z2, Z0, Z0
+	VPUNPCKLDQ  Z4, Z3, Z2
+	VPUNPCKHDQ  Z4, Z3, Z4
+	VPUNPCKLQDQ Z2, Z1, Z3
+	VPUNPCKHQDQ Z2, Z1, Z1
+	VPUNPCKLQDQ Z4, Z0, Z2
+	VPUNPCKHQDQ Z4, Z0, Z0
+	ADDQ        $0x00000100, CX
+	VMOVDQU64   Z3, (AX)
+	VMOVDQU64   Z1, 64(AX)
+	VMOVDQU64   Z2, 128(AX)
+	VMOVDQU64   Z0, 192(AX)
+	ADDQ        $0x00000100, AX
+	DECQ        DX
+	JNZ         loop287
+	VZEROUPPER
+	RET
+
+// func avx512Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group288:
+	MOVQ    R9, R10
 	CMPQ    R10, R11
 	CMOVQGT R11, R10
-	SUBQ    R10, R8
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+loop289:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z8
+	VMOVDQU64     64(DX), Z9
+	VMOVDQU64     128(DX), Z10
+	VMOVDQU64     192(DX), Z11
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z8, Z0
+	VPDPBUSD.BCST 4(SI), Z8, Z1
+	VPDPBUSD.BCST 8(SI), Z9, Z2
+	VPDPBUSD.BCST 12(SI), Z9, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z10, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	ADDQ          $0x00000020, SI
+	DECQ          R10
+	JNZ           loop289
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z3, Z1, Z1
+	VMOVDQU64     avx512Lanes<>+0(SB), Z8
+	VCVTPH2PS     (DI), Z9
+	VPERMPS       Z9, Z8, Z9
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z8
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   8(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z9, Z10
+	VMULPS        Z10, Z0, Z0
+	VADDPS        Z0, Z8, Z8
+	VMOVUPS       Z8, (AX)
+	VMOVUPS       64(AX), Z8
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   12(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z9, Z9
+	VMULPS        Z9, Z1, Z1
+	VADDPS        Z1, Z8, Z8
+	VMOVUPS       Z8, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R9, R9
+	JNZ           group288
+	VZEROUPPER
+	RET
+
+// func avx512Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group290:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop291:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z13, Z3
+	VPDPBUSD.BCST 16(SI), Z13, Z4
+	VPDPBUSD.BCST 20(SI), Z13, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z14, Z7
+	VPDPBUSD.BCST 32(SI), Z14, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	ADDQ          $0x00000030, SI
+	DECQ          R10
+	JNZ           loop291
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z3, Z0, Z0
+	VPADDD        Z4, Z1, Z1
+	VPADDD        Z5, Z2, Z2
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   12(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   16(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   20(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R9, R9
+	JNZ           group290
+	VZEROUPPER
+	RET
+
+// func avx512Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group292:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop293:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z17, Z4
+	VPDPBUSD.BCST 20(SI), Z17, Z5
+	VPDPBUSD.BCST 24(SI), Z17, Z6
+	VPDPBUSD.BCST 28(SI), Z17, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z18, Z9
+	VPDPBUSD.BCST 40(SI), Z18, Z10
+	VPDPBUSD.BCST 44(SI), Z18, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	ADDQ          $0x00000040, SI
+	DECQ          R10
+	JNZ           loop293
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   16(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   20(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   24(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   28(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R9, R9
+	JNZ           group292
+	VZEROUPPER
+	RET
+
+// func avx512Multiply5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group294:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop295:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z11
+	VMOVDQU64     128(DX), Z12
+	VMOVDQU64     192(DX), Z13
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z10, Z0
+	VPDPBUSD.BCST 4(SI), Z10, Z1
+	VPDPBUSD.BCST 8(SI), Z10, Z2
+	VPDPBUSD.BCST 12(SI), Z10, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z11, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	VPDPBUSD.BCST 32(SI), Z11, Z8
+	VPDPBUSD.BCST 36(SI), Z11, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z0
+	VPDPBUSD.BCST 44(SI), Z12, Z1
+	VPDPBUSD.BCST 48(SI), Z12, Z2
+	VPDPBUSD.BCST 52(SI), Z12, Z3
+	VPDPBUSD.BCST 56(SI), Z12, Z4
+	VPDPBUSD.BCST 60(SI), Z13, Z5
+	VPDPBUSD.BCST 64(SI), Z13, Z6
+	VPDPBUSD.BCST 68(SI), Z13, Z7
+	VPDPBUSD.BCST 72(SI), Z13, Z8
+	VPDPBUSD.BCST 76(SI), Z13, Z9
+	ADDQ          $0x00000050, SI
+	DECQ          R10
+	JNZ           loop295
+	VPADDD        Z5, Z0, Z0
+	VPADDD        Z6, Z1, Z1
+	VPADDD        Z7, Z2, Z2
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (DI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   20(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   24(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   28(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   32(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   36(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z11
+	VMULPS        Z11, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R9, R9
+	JNZ           group294
+	VZEROUPPER
+	RET
+
+// func avx512Multiply6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group296:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop297:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z13, Z6
+	VPDPBUSD.BCST 28(SI), Z13, Z7
+	VPDPBUSD.BCST 32(SI), Z13, Z8
+	VPDPBUSD.BCST 36(SI), Z13, Z9
+	VPDPBUSD.BCST 40(SI), Z13, Z10
+	VPDPBUSD.BCST 44(SI), Z13, Z11
+	VPDPBUSD.BCST 48(SI), Z14, Z0
+	VPDPBUSD.BCST 52(SI), Z14, Z1
+	VPDPBUSD.BCST 56(SI), Z14, Z2
+	VPDPBUSD.BCST 60(SI), Z14, Z3
+	VPDPBUSD.BCST 64(SI), Z14, Z4
+	VPDPBUSD.BCST 68(SI), Z14, Z5
+	VPDPBUSD.BCST 72(SI), Z15, Z6
+	VPDPBUSD.BCST 76(SI), Z15, Z7
+	VPDPBUSD.BCST 80(SI), Z15, Z8
+	VPDPBUSD.BCST 84(SI), Z15, Z9
+	VPDPBUSD.BCST 88(SI), Z15, Z10
+	VPDPBUSD.BCST 92(SI), Z15, Z11
+	ADDQ          $0x00000060, SI
+	DECQ          R10
+	JNZ           loop297
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   24(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   28(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   32(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   36(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   40(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   44(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R9, R9
+	JNZ           group296
+	VZEROUPPER
+	RET
+
+// func avx512Multiply7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group298:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop299:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z14, Z0
+	VPDPBUSD.BCST 4(SI), Z14, Z1
+	VPDPBUSD.BCST 8(SI), Z14, Z2
+	VPDPBUSD.BCST 12(SI), Z14, Z3
+	VPDPBUSD.BCST 16(SI), Z14, Z4
+	VPDPBUSD.BCST 20(SI), Z14, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z15, Z7
+	VPDPBUSD.BCST 32(SI), Z15, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	VPDPBUSD.BCST 48(SI), Z15, Z12
+	VPDPBUSD.BCST 52(SI), Z15, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z0
+	VPDPBUSD.BCST 60(SI), Z16, Z1
+	VPDPBUSD.BCST 64(SI), Z16, Z2
+	VPDPBUSD.BCST 68(SI), Z16, Z3
+	VPDPBUSD.BCST 72(SI), Z16, Z4
+	VPDPBUSD.BCST 76(SI), Z16, Z5
+	VPDPBUSD.BCST 80(SI), Z16, Z6
+	VPDPBUSD.BCST 84(SI), Z17, Z7
+	VPDPBUSD.BCST 88(SI), Z17, Z8
+	VPDPBUSD.BCST 92(SI), Z17, Z9
+	VPDPBUSD.BCST 96(SI), Z17, Z10
+	VPDPBUSD.BCST 100(SI), Z17, Z11
+	VPDPBUSD.BCST 104(SI), Z17, Z12
+	VPDPBUSD.BCST 108(SI), Z17, Z13
+	ADDQ          $0x00000070, SI
+	DECQ          R10
+	JNZ           loop299
+	VPADDD        Z7, Z0, Z0
+	VPADDD        Z8, Z1, Z1
+	VPADDD        Z9, Z2, Z2
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (DI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   28(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   32(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   36(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   40(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   44(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   48(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   52(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R9, R9
+	JNZ           group298
+	VZEROUPPER
+	RET
+
+// func avx512Multiply8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group300:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop301:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z17, Z8
+	VPDPBUSD.BCST 36(SI), Z17, Z9
+	VPDPBUSD.BCST 40(SI), Z17, Z10
+	VPDPBUSD.BCST 44(SI), Z17, Z11
+	VPDPBUSD.BCST 48(SI), Z17, Z12
+	VPDPBUSD.BCST 52(SI), Z17, Z13
+	VPDPBUSD.BCST 56(SI), Z17, Z14
+	VPDPBUSD.BCST 60(SI), Z17, Z15
+	VPDPBUSD.BCST 64(SI), Z18, Z0
+	VPDPBUSD.BCST 68(SI), Z18, Z1
+	VPDPBUSD.BCST 72(SI), Z18, Z2
+	VPDPBUSD.BCST 76(SI), Z18, Z3
+	VPDPBUSD.BCST 80(SI), Z18, Z4
+	VPDPBUSD.BCST 84(SI), Z18, Z5
+	VPDPBUSD.BCST 88(SI), Z18, Z6
+	VPDPBUSD.BCST 92(SI), Z18, Z7
+	VPDPBUSD.BCST 96(SI), Z19, Z8
+	VPDPBUSD.BCST 100(SI), Z19, Z9
+	VPDPBUSD.BCST 104(SI), Z19, Z10
+	VPDPBUSD.BCST 108(SI), Z19, Z11
+	VPDPBUSD.BCST 112(SI), Z19, Z12
+	VPDPBUSD.BCST 116(SI), Z19, Z13
+	VPDPBUSD.BCST 120(SI), Z19, Z14
+	VPDPBUSD.BCST 124(SI), Z19, Z15
+	ADDQ          $0x00000080, SI
+	DECQ          R10
+	JNZ           loop301
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   32(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   36(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   40(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   44(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   48(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   52(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   56(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   60(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R9, R9
+	JNZ           group300
+	VZEROUPPER
+	RET
+
+// func avx512Multiply9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group302:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop303:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z18
+	VMOVDQU64     64(DX), Z19
+	VMOVDQU64     128(DX), Z20
+	VMOVDQU64     192(DX), Z21
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z18, Z0
+	VPDPBUSD.BCST 4(SI), Z18, Z1
+	VPDPBUSD.BCST 8(SI), Z18, Z2
+	VPDPBUSD.BCST 12(SI), Z18, Z3
+	VPDPBUSD.BCST 16(SI), Z18, Z4
+	VPDPBUSD.BCST 20(SI), Z18, Z5
+	VPDPBUSD.BCST 24(SI), Z18, Z6
+	VPDPBUSD.BCST 28(SI), Z18, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z19, Z9
+	VPDPBUSD.BCST 40(SI), Z19, Z10
+	VPDPBUSD.BCST 44(SI), Z19, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	VPDPBUSD.BCST 64(SI), Z19, Z16
+	VPDPBUSD.BCST 68(SI), Z19, Z17
+	VPDPBUSD.BCST 72(SI), Z20, Z0
+	VPDPBUSD.BCST 76(SI), Z20, Z1
+	VPDPBUSD.BCST 80(SI), Z20, Z2
+	VPDPBUSD.BCST 84(SI), Z20, Z3
+	VPDPBUSD.BCST 88(SI), Z20, Z4
+	VPDPBUSD.BCST 92(SI), Z20, Z5
+	VPDPBUSD.BCST 96(SI), Z20, Z6
+	VPDPBUSD.BCST 100(SI), Z20, Z7
+	VPDPBUSD.BCST 104(SI), Z20, Z8
+	VPDPBUSD.BCST 108(SI), Z21, Z9
+	VPDPBUSD.BCST 112(SI), Z21, Z10
+	VPDPBUSD.BCST 116(SI), Z21, Z11
+	VPDPBUSD.BCST 120(SI), Z21, Z12
+	VPDPBUSD.BCST 124(SI), Z21, Z13
+	VPDPBUSD.BCST 128(SI), Z21, Z14
+	VPDPBUSD.BCST 132(SI), Z21, Z15
+	VPDPBUSD.BCST 136(SI), Z21, Z16
+	VPDPBUSD.BCST 140(SI), Z21, Z17
+	ADDQ          $0x00000090, SI
+	DECQ          R10
+	JNZ           loop303
+	VPADDD        Z9, Z0, Z0
+	VPADDD        Z10, Z1, Z1
+	VPADDD        Z11, Z2, Z2
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VMOVDQU64     avx512Lanes<>+0(SB), Z18
+	VCVTPH2PS     (DI), Z19
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z18
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   36(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z19, Z20
+	VMULPS        Z20, Z0, Z0
+	VADDPS        Z0, Z18, Z18
+	VMOVUPS       Z18, (AX)
+	VMOVUPS       64(AX), Z18
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   40(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z19, Z20
+	VMULPS        Z20, Z1, Z1
+	VADDPS        Z1, Z18, Z18
+	VMOVUPS       Z18, 64(AX)
+	VMOVUPS       128(AX), Z18
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   44(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z19, Z20
+	VMULPS        Z20, Z2, Z2
+	VADDPS        Z2, Z18, Z18
+	VMOVUPS       Z18, 128(AX)
+	VMOVUPS       192(AX), Z18
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   48(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z19, Z20
+	VMULPS        Z20, Z3, Z3
+	VADDPS        Z3, Z18, Z18
+	VMOVUPS       Z18, 192(AX)
+	VMOVUPS       256(AX), Z18
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   52(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z19, Z20
+	VMULPS        Z20, Z4, Z4
+	VADDPS        Z4, Z18, Z18
+	VMOVUPS       Z18, 256(AX)
+	VMOVUPS       320(AX), Z18
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   56(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z19, Z20
+	VMULPS        Z20, Z5, Z5
+	VADDPS        Z5, Z18, Z18
+	VMOVUPS       Z18, 320(AX)
+	VMOVUPS       384(AX), Z18
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   60(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z19, Z20
+	VMULPS        Z20, Z6, Z6
+	VADDPS        Z6, Z18, Z18
+	VMOVUPS       Z18, 384(AX)
+	VMOVUPS       448(AX), Z18
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   64(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z19, Z20
+	VMULPS        Z20, Z7, Z7
+	VADDPS        Z7, Z18, Z18
+	VMOVUPS       Z18, 448(AX)
+	VMOVUPS       512(AX), Z18
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   68(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z19, Z19
+	VMULPS        Z19, Z8, Z8
+	VADDPS        Z8, Z18, Z18
+	VMOVUPS       Z18, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R9, R9
+	JNZ           group302
+	VZEROUPPER
+	RET
+
+// func avx512Multiply10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group304:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop305:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z10
+	VMOVDQU64     64(DX), Z11
+	VMOVDQU64     128(DX), Z12
+	VMOVDQU64     192(DX), Z13
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z10, Z0
+	VPDPBUSD.BCST 4(SI), Z10, Z1
+	VPDPBUSD.BCST 8(SI), Z10, Z2
+	VPDPBUSD.BCST 12(SI), Z10, Z3
+	VPDPBUSD.BCST 16(SI), Z10, Z4
+	VPDPBUSD.BCST 20(SI), Z10, Z5
+	VPDPBUSD.BCST 24(SI), Z10, Z6
+	VPDPBUSD.BCST 28(SI), Z10, Z7
+	VPDPBUSD.BCST 32(SI), Z10, Z8
+	VPDPBUSD.BCST 36(SI), Z10, Z9
+	VPDPBUSD.BCST 40(SI), Z11, Z0
+	VPDPBUSD.BCST 44(SI), Z11, Z1
+	VPDPBUSD.BCST 48(SI), Z11, Z2
+	VPDPBUSD.BCST 52(SI), Z11, Z3
+	VPDPBUSD.BCST 56(SI), Z11, Z4
+	VPDPBUSD.BCST 60(SI), Z11, Z5
+	VPDPBUSD.BCST 64(SI), Z11, Z6
+	VPDPBUSD.BCST 68(SI), Z11, Z7
+	VPDPBUSD.BCST 72(SI), Z11, Z8
+	VPDPBUSD.BCST 76(SI), Z11, Z9
+	VPDPBUSD.BCST 80(SI), Z12, Z0
+	VPDPBUSD.BCST 84(SI), Z12, Z1
+	VPDPBUSD.BCST 88(SI), Z12, Z2
+	VPDPBUSD.BCST 92(SI), Z12, Z3
+	VPDPBUSD.BCST 96(SI), Z12, Z4
+	VPDPBUSD.BCST 100(SI), Z12, Z5
+	VPDPBUSD.BCST 104(SI), Z12, Z6
+	VPDPBUSD.BCST 108(SI), Z12, Z7
+	VPDPBUSD.BCST 112(SI), Z12, Z8
+	VPDPBUSD.BCST 116(SI), Z12, Z9
+	VPDPBUSD.BCST 120(SI), Z13, Z0
+	VPDPBUSD.BCST 124(SI), Z13, Z1
+	VPDPBUSD.BCST 128(SI), Z13, Z2
+	VPDPBUSD.BCST 132(SI), Z13, Z3
+	VPDPBUSD.BCST 136(SI), Z13, Z4
+	VPDPBUSD.BCST 140(SI), Z13, Z5
+	VPDPBUSD.BCST 144(SI), Z13, Z6
+	VPDPBUSD.BCST 148(SI), Z13, Z7
+	VPDPBUSD.BCST 152(SI), Z13, Z8
+	VPDPBUSD.BCST 156(SI), Z13, Z9
+	ADDQ          $0x000000a0, SI
+	DECQ          R10
+	JNZ           loop305
+	VMOVDQU64     avx512Lanes<>+0(SB), Z10
+	VCVTPH2PS     (DI), Z11
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z10
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   40(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VMULPS        Z12, Z0, Z0
+	VADDPS        Z0, Z10, Z10
+	VMOVUPS       Z10, (AX)
+	VMOVUPS       64(AX), Z10
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   44(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VMULPS        Z12, Z1, Z1
+	VADDPS        Z1, Z10, Z10
+	VMOVUPS       Z10, 64(AX)
+	VMOVUPS       128(AX), Z10
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   48(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VMULPS        Z12, Z2, Z2
+	VADDPS        Z2, Z10, Z10
+	VMOVUPS       Z10, 128(AX)
+	VMOVUPS       192(AX), Z10
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   52(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VMULPS        Z12, Z3, Z3
+	VADDPS        Z3, Z10, Z10
+	VMOVUPS       Z10, 192(AX)
+	VMOVUPS       256(AX), Z10
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   56(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z12
+	VMULPS        Z12, Z4, Z4
+	VADDPS        Z4, Z10, Z10
+	VMOVUPS       Z10, 256(AX)
+	VMOVUPS       320(AX), Z10
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   60(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z11, Z12
+	VMULPS        Z12, Z5, Z5
+	VADDPS        Z5, Z10, Z10
+	VMOVUPS       Z10, 320(AX)
+	VMOVUPS       384(AX), Z10
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   64(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z11, Z12
+	VMULPS        Z12, Z6, Z6
+	VADDPS        Z6, Z10, Z10
+	VMOVUPS       Z10, 384(AX)
+	VMOVUPS       448(AX), Z10
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   68(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z11, Z12
+	VMULPS        Z12, Z7, Z7
+	VADDPS        Z7, Z10, Z10
+	VMOVUPS       Z10, 448(AX)
+	VMOVUPS       512(AX), Z10
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   72(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z11, Z12
+	VMULPS        Z12, Z8, Z8
+	VADDPS        Z8, Z10, Z10
+	VMOVUPS       Z10, 512(AX)
+	VMOVUPS       576(AX), Z10
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   76(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z11, Z11
+	VMULPS        Z11, Z9, Z9
+	VADDPS        Z9, Z10, Z10
+	VMOVUPS       Z10, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R9, R9
+	JNZ           group304
+	VZEROUPPER
+	RET
+
+// func avx512Multiply11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group306:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+
+loop307:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z11
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z11, Z0
+	VPDPBUSD.BCST 4(SI), Z11, Z1
+	VPDPBUSD.BCST 8(SI), Z11, Z2
+	VPDPBUSD.BCST 12(SI), Z11, Z3
+	VPDPBUSD.BCST 16(SI), Z11, Z4
+	VPDPBUSD.BCST 20(SI), Z11, Z5
+	VPDPBUSD.BCST 24(SI), Z11, Z6
+	VPDPBUSD.BCST 28(SI), Z11, Z7
+	VPDPBUSD.BCST 32(SI), Z11, Z8
+	VPDPBUSD.BCST 36(SI), Z11, Z9
+	VPDPBUSD.BCST 40(SI), Z11, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z0
+	VPDPBUSD.BCST 48(SI), Z12, Z1
+	VPDPBUSD.BCST 52(SI), Z12, Z2
+	VPDPBUSD.BCST 56(SI), Z12, Z3
+	VPDPBUSD.BCST 60(SI), Z12, Z4
+	VPDPBUSD.BCST 64(SI), Z12, Z5
+	VPDPBUSD.BCST 68(SI), Z12, Z6
+	VPDPBUSD.BCST 72(SI), Z12, Z7
+	VPDPBUSD.BCST 76(SI), Z12, Z8
+	VPDPBUSD.BCST 80(SI), Z12, Z9
+	VPDPBUSD.BCST 84(SI), Z12, Z10
+	VPDPBUSD.BCST 88(SI), Z13, Z0
+	VPDPBUSD.BCST 92(SI), Z13, Z1
+	VPDPBUSD.BCST 96(SI), Z13, Z2
+	VPDPBUSD.BCST 100(SI), Z13, Z3
+	VPDPBUSD.BCST 104(SI), Z13, Z4
+	VPDPBUSD.BCST 108(SI), Z13, Z5
+	VPDPBUSD.BCST 112(SI), Z13, Z6
+	VPDPBUSD.BCST 116(SI), Z13, Z7
+	VPDPBUSD.BCST 120(SI), Z13, Z8
+	VPDPBUSD.BCST 124(SI), Z13, Z9
+	VPDPBUSD.BCST 128(SI), Z13, Z10
+	VPDPBUSD.BCST 132(SI), Z14, Z0
+	VPDPBUSD.BCST 136(SI), Z14, Z1
+	VPDPBUSD.BCST 140(SI), Z14, Z2
+	VPDPBUSD.BCST 144(SI), Z14, Z3
+	VPDPBUSD.BCST 148(SI), Z14, Z4
+	VPDPBUSD.BCST 152(SI), Z14, Z5
+	VPDPBUSD.BCST 156(SI), Z14, Z6
+	VPDPBUSD.BCST 160(SI), Z14, Z7
+	VPDPBUSD.BCST 164(SI), Z14, Z8
+	VPDPBUSD.BCST 168(SI), Z14, Z9
+	VPDPBUSD.BCST 172(SI), Z14, Z10
+	ADDQ          $0x000000b0, SI
+	DECQ          R10
+	JNZ           loop307
+	VMOVDQU64     avx512Lanes<>+0(SB), Z11
+	VCVTPH2PS     (DI), Z12
+	VPERMPS       Z12, Z11, Z12
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z11
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   44(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z12, Z13
+	VMULPS        Z13, Z0, Z0
+	VADDPS        Z0, Z11, Z11
+	VMOVUPS       Z11, (AX)
+	VMOVUPS       64(AX), Z11
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   48(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z12, Z13
+	VMULPS        Z13, Z1, Z1
+	VADDPS        Z1, Z11, Z11
+	VMOVUPS       Z11, 64(AX)
+	VMOVUPS       128(AX), Z11
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   52(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z12, Z13
+	VMULPS        Z13, Z2, Z2
+	VADDPS        Z2, Z11, Z11
+	VMOVUPS       Z11, 128(AX)
+	VMOVUPS       192(AX), Z11
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   56(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z12, Z13
+	VMULPS        Z13, Z3, Z3
+	VADDPS        Z3, Z11, Z11
+	VMOVUPS       Z11, 192(AX)
+	VMOVUPS       256(AX), Z11
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   60(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z12, Z13
+	VMULPS        Z13, Z4, Z4
+	VADDPS        Z4, Z11, Z11
+	VMOVUPS       Z11, 256(AX)
+	VMOVUPS       320(AX), Z11
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   64(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z12, Z13
+	VMULPS        Z13, Z5, Z5
+	VADDPS        Z5, Z11, Z11
+	VMOVUPS       Z11, 320(AX)
+	VMOVUPS       384(AX), Z11
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   68(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z12, Z13
+	VMULPS        Z13, Z6, Z6
+	VADDPS        Z6, Z11, Z11
+	VMOVUPS       Z11, 384(AX)
+	VMOVUPS       448(AX), Z11
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   72(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z12, Z13
+	VMULPS        Z13, Z7, Z7
+	VADDPS        Z7, Z11, Z11
+	VMOVUPS       Z11, 448(AX)
+	VMOVUPS       512(AX), Z11
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   76(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z12, Z13
+	VMULPS        Z13, Z8, Z8
+	VADDPS        Z8, Z11, Z11
+	VMOVUPS       Z11, 512(AX)
+	VMOVUPS       576(AX), Z11
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   80(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z12, Z13
+	VMULPS        Z13, Z9, Z9
+	VADDPS        Z9, Z11, Z11
+	VMOVUPS       Z11, 576(AX)
+	VMOVUPS       640(AX), Z11
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   84(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z12, Z12
+	VMULPS        Z12, Z10, Z10
+	VADDPS        Z10, Z11, Z11
+	VMOVUPS       Z11, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R9, R9
+	JNZ           group306
+	VZEROUPPER
+	RET
+
+// func avx512Multiply12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group308:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop309:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z12, Z6
+	VPDPBUSD.BCST 28(SI), Z12, Z7
+	VPDPBUSD.BCST 32(SI), Z12, Z8
+	VPDPBUSD.BCST 36(SI), Z12, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z0
+	VPDPBUSD.BCST 52(SI), Z13, Z1
+	VPDPBUSD.BCST 56(SI), Z13, Z2
+	VPDPBUSD.BCST 60(SI), Z13, Z3
+	VPDPBUSD.BCST 64(SI), Z13, Z4
+	VPDPBUSD.BCST 68(SI), Z13, Z5
+	VPDPBUSD.BCST 72(SI), Z13, Z6
+	VPDPBUSD.BCST 76(SI), Z13, Z7
+	VPDPBUSD.BCST 80(SI), Z13, Z8
+	VPDPBUSD.BCST 84(SI), Z13, Z9
+	VPDPBUSD.BCST 88(SI), Z13, Z10
+	VPDPBUSD.BCST 92(SI), Z13, Z11
+	VPDPBUSD.BCST 96(SI), Z14, Z0
+	VPDPBUSD.BCST 100(SI), Z14, Z1
+	VPDPBUSD.BCST 104(SI), Z14, Z2
+	VPDPBUSD.BCST 108(SI), Z14, Z3
+	VPDPBUSD.BCST 112(SI), Z14, Z4
+	VPDPBUSD.BCST 116(SI), Z14, Z5
+	VPDPBUSD.BCST 120(SI), Z14, Z6
+	VPDPBUSD.BCST 124(SI), Z14, Z7
+	VPDPBUSD.BCST 128(SI), Z14, Z8
+	VPDPBUSD.BCST 132(SI), Z14, Z9
+	VPDPBUSD.BCST 136(SI), Z14, Z10
+	VPDPBUSD.BCST 140(SI), Z14, Z11
+	VPDPBUSD.BCST 144(SI), Z15, Z0
+	VPDPBUSD.BCST 148(SI), Z15, Z1
+	VPDPBUSD.BCST 152(SI), Z15, Z2
+	VPDPBUSD.BCST 156(SI), Z15, Z3
+	VPDPBUSD.BCST 160(SI), Z15, Z4
+	VPDPBUSD.BCST 164(SI), Z15, Z5
+	VPDPBUSD.BCST 168(SI), Z15, Z6
+	VPDPBUSD.BCST 172(SI), Z15, Z7
+	VPDPBUSD.BCST 176(SI), Z15, Z8
+	VPDPBUSD.BCST 180(SI), Z15, Z9
+	VPDPBUSD.BCST 184(SI), Z15, Z10
+	VPDPBUSD.BCST 188(SI), Z15, Z11
+	ADDQ          $0x000000c0, SI
+	DECQ          R10
+	JNZ           loop309
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z12
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   48(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VMULPS        Z14, Z0, Z0
+	VADDPS        Z0, Z12, Z12
+	VMOVUPS       Z12, (AX)
+	VMOVUPS       64(AX), Z12
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   52(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VMULPS        Z14, Z1, Z1
+	VADDPS        Z1, Z12, Z12
+	VMOVUPS       Z12, 64(AX)
+	VMOVUPS       128(AX), Z12
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   56(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z12, Z12
+	VMOVUPS       Z12, 128(AX)
+	VMOVUPS       192(AX), Z12
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   60(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VMULPS        Z14, Z3, Z3
+	VADDPS        Z3, Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VMOVUPS       256(AX), Z12
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   64(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VMULPS        Z14, Z4, Z4
+	VADDPS        Z4, Z12, Z12
+	VMOVUPS       Z12, 256(AX)
+	VMOVUPS       320(AX), Z12
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   68(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z14
+	VMULPS        Z14, Z5, Z5
+	VADDPS        Z5, Z12, Z12
+	VMOVUPS       Z12, 320(AX)
+	VMOVUPS       384(AX), Z12
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   72(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z13, Z14
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z12, Z12
+	VMOVUPS       Z12, 384(AX)
+	VMOVUPS       448(AX), Z12
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   76(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z13, Z14
+	VMULPS        Z14, Z7, Z7
+	VADDPS        Z7, Z12, Z12
+	VMOVUPS       Z12, 448(AX)
+	VMOVUPS       512(AX), Z12
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   80(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z13, Z14
+	VMULPS        Z14, Z8, Z8
+	VADDPS        Z8, Z12, Z12
+	VMOVUPS       Z12, 512(AX)
+	VMOVUPS       576(AX), Z12
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   84(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z13, Z14
+	VMULPS        Z14, Z9, Z9
+	VADDPS        Z9, Z12, Z12
+	VMOVUPS       Z12, 576(AX)
+	VMOVUPS       640(AX), Z12
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   88(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z13, Z14
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z12, Z12
+	VMOVUPS       Z12, 640(AX)
+	VMOVUPS       704(AX), Z12
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   92(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z13, Z13
+	VMULPS        Z13, Z11, Z11
+	VADDPS        Z11, Z12, Z12
+	VMOVUPS       Z12, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R9, R9
+	JNZ           group308
+	VZEROUPPER
+	RET
+
+// func avx512Multiply13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group310:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop311:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z13, Z0
+	VPDPBUSD.BCST 4(SI), Z13, Z1
+	VPDPBUSD.BCST 8(SI), Z13, Z2
+	VPDPBUSD.BCST 12(SI), Z13, Z3
+	VPDPBUSD.BCST 16(SI), Z13, Z4
+	VPDPBUSD.BCST 20(SI), Z13, Z5
+	VPDPBUSD.BCST 24(SI), Z13, Z6
+	VPDPBUSD.BCST 28(SI), Z13, Z7
+	VPDPBUSD.BCST 32(SI), Z13, Z8
+	VPDPBUSD.BCST 36(SI), Z13, Z9
+	VPDPBUSD.BCST 40(SI), Z13, Z10
+	VPDPBUSD.BCST 44(SI), Z13, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z12
+	VPDPBUSD.BCST 52(SI), Z14, Z0
+	VPDPBUSD.BCST 56(SI), Z14, Z1
+	VPDPBUSD.BCST 60(SI), Z14, Z2
+	VPDPBUSD.BCST 64(SI), Z14, Z3
+	VPDPBUSD.BCST 68(SI), Z14, Z4
+	VPDPBUSD.BCST 72(SI), Z14, Z5
+	VPDPBUSD.BCST 76(SI), Z14, Z6
+	VPDPBUSD.BCST 80(SI), Z14, Z7
+	VPDPBUSD.BCST 84(SI), Z14, Z8
+	VPDPBUSD.BCST 88(SI), Z14, Z9
+	VPDPBUSD.BCST 92(SI), Z14, Z10
+	VPDPBUSD.BCST 96(SI), Z14, Z11
+	VPDPBUSD.BCST 100(SI), Z14, Z12
+	VPDPBUSD.BCST 104(SI), Z15, Z0
+	VPDPBUSD.BCST 108(SI), Z15, Z1
+	VPDPBUSD.BCST 112(SI), Z15, Z2
+	VPDPBUSD.BCST 116(SI), Z15, Z3
+	VPDPBUSD.BCST 120(SI), Z15, Z4
+	VPDPBUSD.BCST 124(SI), Z15, Z5
+	VPDPBUSD.BCST 128(SI), Z15, Z6
+	VPDPBUSD.BCST 132(SI), Z15, Z7
+	VPDPBUSD.BCST 136(SI), Z15, Z8
+	VPDPBUSD.BCST 140(SI), Z15, Z9
+	VPDPBUSD.BCST 144(SI), Z15, Z10
+	VPDPBUSD.BCST 148(SI), Z15, Z11
+	VPDPBUSD.BCST 152(SI), Z15, Z12
+	VPDPBUSD.BCST 156(SI), Z16, Z0
+	VPDPBUSD.BCST 160(SI), Z16, Z1
+	VPDPBUSD.BCST 164(SI), Z16, Z2
+	VPDPBUSD.BCST 168(SI), Z16, Z3
+	VPDPBUSD.BCST 172(SI), Z16, Z4
+	VPDPBUSD.BCST 176(SI), Z16, Z5
+	VPDPBUSD.BCST 180(SI), Z16, Z6
+	VPDPBUSD.BCST 184(SI), Z16, Z7
+	VPDPBUSD.BCST 188(SI), Z16, Z8
+	VPDPBUSD.BCST 192(SI), Z16, Z9
+	VPDPBUSD.BCST 196(SI), Z16, Z10
+	VPDPBUSD.BCST 200(SI), Z16, Z11
+	VPDPBUSD.BCST 204(SI), Z16, Z12
+	ADDQ          $0x000000d0, SI
+	DECQ          R10
+	JNZ           loop311
+	VMOVDQU64     avx512Lanes<>+0(SB), Z13
+	VCVTPH2PS     (DI), Z14
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z13
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   52(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z14, Z15
+	VMULPS        Z15, Z0, Z0
+	VADDPS        Z0, Z13, Z13
+	VMOVUPS       Z13, (AX)
+	VMOVUPS       64(AX), Z13
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   56(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z14, Z15
+	VMULPS        Z15, Z1, Z1
+	VADDPS        Z1, Z13, Z13
+	VMOVUPS       Z13, 64(AX)
+	VMOVUPS       128(AX), Z13
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   60(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z14, Z15
+	VMULPS        Z15, Z2, Z2
+	VADDPS        Z2, Z13, Z13
+	VMOVUPS       Z13, 128(AX)
+	VMOVUPS       192(AX), Z13
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   64(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z14, Z15
+	VMULPS        Z15, Z3, Z3
+	VADDPS        Z3, Z13, Z13
+	VMOVUPS       Z13, 192(AX)
+	VMOVUPS       256(AX), Z13
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   68(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z14, Z15
+	VMULPS        Z15, Z4, Z4
+	VADDPS        Z4, Z13, Z13
+	VMOVUPS       Z13, 256(AX)
+	VMOVUPS       320(AX), Z13
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   72(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z14, Z15
+	VMULPS        Z15, Z5, Z5
+	VADDPS        Z5, Z13, Z13
+	VMOVUPS       Z13, 320(AX)
+	VMOVUPS       384(AX), Z13
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   76(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z14, Z15
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z13, Z13
+	VMOVUPS       Z13, 384(AX)
+	VMOVUPS       448(AX), Z13
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   80(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z14, Z15
+	VMULPS        Z15, Z7, Z7
+	VADDPS        Z7, Z13, Z13
+	VMOVUPS       Z13, 448(AX)
+	VMOVUPS       512(AX), Z13
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   84(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z14, Z15
+	VMULPS        Z15, Z8, Z8
+	VADDPS        Z8, Z13, Z13
+	VMOVUPS       Z13, 512(AX)
+	VMOVUPS       576(AX), Z13
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   88(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z14, Z15
+	VMULPS        Z15, Z9, Z9
+	VADDPS        Z9, Z13, Z13
+	VMOVUPS       Z13, 576(AX)
+	VMOVUPS       640(AX), Z13
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   92(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z14, Z15
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z13, Z13
+	VMOVUPS       Z13, 640(AX)
+	VMOVUPS       704(AX), Z13
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   96(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z14, Z15
+	VMULPS        Z15, Z11, Z11
+	VADDPS        Z11, Z13, Z13
+	VMOVUPS       Z13, 704(AX)
+	VMOVUPS       768(AX), Z13
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   100(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z14, Z14
+	VMULPS        Z14, Z12, Z12
+	VADDPS        Z12, Z13, Z13
+	VMOVUPS       Z13, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R9, R9
+	JNZ           group310
+	VZEROUPPER
+	RET
+
+// func avx512Multiply14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group312:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop313:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z14, Z0
+	VPDPBUSD.BCST 4(SI), Z14, Z1
+	VPDPBUSD.BCST 8(SI), Z14, Z2
+	VPDPBUSD.BCST 12(SI), Z14, Z3
+	VPDPBUSD.BCST 16(SI), Z14, Z4
+	VPDPBUSD.BCST 20(SI), Z14, Z5
+	VPDPBUSD.BCST 24(SI), Z14, Z6
+	VPDPBUSD.BCST 28(SI), Z14, Z7
+	VPDPBUSD.BCST 32(SI), Z14, Z8
+	VPDPBUSD.BCST 36(SI), Z14, Z9
+	VPDPBUSD.BCST 40(SI), Z14, Z10
+	VPDPBUSD.BCST 44(SI), Z14, Z11
+	VPDPBUSD.BCST 48(SI), Z14, Z12
+	VPDPBUSD.BCST 52(SI), Z14, Z13
+	VPDPBUSD.BCST 56(SI), Z15, Z0
+	VPDPBUSD.BCST 60(SI), Z15, Z1
+	VPDPBUSD.BCST 64(SI), Z15, Z2
+	VPDPBUSD.BCST 68(SI), Z15, Z3
+	VPDPBUSD.BCST 72(SI), Z15, Z4
+	VPDPBUSD.BCST 76(SI), Z15, Z5
+	VPDPBUSD.BCST 80(SI), Z15, Z6
+	VPDPBUSD.BCST 84(SI), Z15, Z7
+	VPDPBUSD.BCST 88(SI), Z15, Z8
+	VPDPBUSD.BCST 92(SI), Z15, Z9
+	VPDPBUSD.BCST 96(SI), Z15, Z10
+	VPDPBUSD.BCST 100(SI), Z15, Z11
+	VPDPBUSD.BCST 104(SI), Z15, Z12
+	VPDPBUSD.BCST 108(SI), Z15, Z13
+	VPDPBUSD.BCST 112(SI), Z16, Z0
+	VPDPBUSD.BCST 116(SI), Z16, Z1
+	VPDPBUSD.BCST 120(SI), Z16, Z2
+	VPDPBUSD.BCST 124(SI), Z16, Z3
+	VPDPBUSD.BCST 128(SI), Z16, Z4
+	VPDPBUSD.BCST 132(SI), Z16, Z5
+	VPDPBUSD.BCST 136(SI), Z16, Z6
+	VPDPBUSD.BCST 140(SI), Z16, Z7
+	VPDPBUSD.BCST 144(SI), Z16, Z8
+	VPDPBUSD.BCST 148(SI), Z16, Z9
+	VPDPBUSD.BCST 152(SI), Z16, Z10
+	VPDPBUSD.BCST 156(SI), Z16, Z11
+	VPDPBUSD.BCST 160(SI), Z16, Z12
+	VPDPBUSD.BCST 164(SI), Z16, Z13
+	VPDPBUSD.BCST 168(SI), Z17, Z0
+	VPDPBUSD.BCST 172(SI), Z17, Z1
+	VPDPBUSD.BCST 176(SI), Z17, Z2
+	VPDPBUSD.BCST 180(SI), Z17, Z3
+	VPDPBUSD.BCST 184(SI), Z17, Z4
+	VPDPBUSD.BCST 188(SI), Z17, Z5
+	VPDPBUSD.BCST 192(SI), Z17, Z6
+	VPDPBUSD.BCST 196(SI), Z17, Z7
+	VPDPBUSD.BCST 200(SI), Z17, Z8
+	VPDPBUSD.BCST 204(SI), Z17, Z9
+	VPDPBUSD.BCST 208(SI), Z17, Z10
+	VPDPBUSD.BCST 212(SI), Z17, Z11
+	VPDPBUSD.BCST 216(SI), Z17, Z12
+	VPDPBUSD.BCST 220(SI), Z17, Z13
+	ADDQ          $0x000000e0, SI
+	DECQ          R10
+	JNZ           loop313
+	VMOVDQU64     avx512Lanes<>+0(SB), Z14
+	VCVTPH2PS     (DI), Z15
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z14
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   56(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VMULPS        Z16, Z0, Z0
+	VADDPS        Z0, Z14, Z14
+	VMOVUPS       Z14, (AX)
+	VMOVUPS       64(AX), Z14
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   60(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VMULPS        Z16, Z1, Z1
+	VADDPS        Z1, Z14, Z14
+	VMOVUPS       Z14, 64(AX)
+	VMOVUPS       128(AX), Z14
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   64(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VMULPS        Z16, Z2, Z2
+	VADDPS        Z2, Z14, Z14
+	VMOVUPS       Z14, 128(AX)
+	VMOVUPS       192(AX), Z14
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   68(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VMULPS        Z16, Z3, Z3
+	VADDPS        Z3, Z14, Z14
+	VMOVUPS       Z14, 192(AX)
+	VMOVUPS       256(AX), Z14
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   72(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VMULPS        Z16, Z4, Z4
+	VADDPS        Z4, Z14, Z14
+	VMOVUPS       Z14, 256(AX)
+	VMOVUPS       320(AX), Z14
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   76(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VMULPS        Z16, Z5, Z5
+	VADDPS        Z5, Z14, Z14
+	VMOVUPS       Z14, 320(AX)
+	VMOVUPS       384(AX), Z14
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   80(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z16
+	VMULPS        Z16, Z6, Z6
+	VADDPS        Z6, Z14, Z14
+	VMOVUPS       Z14, 384(AX)
+	VMOVUPS       448(AX), Z14
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   84(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z15, Z16
+	VMULPS        Z16, Z7, Z7
+	VADDPS        Z7, Z14, Z14
+	VMOVUPS       Z14, 448(AX)
+	VMOVUPS       512(AX), Z14
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   88(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z15, Z16
+	VMULPS        Z16, Z8, Z8
+	VADDPS        Z8, Z14, Z14
+	VMOVUPS       Z14, 512(AX)
+	VMOVUPS       576(AX), Z14
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   92(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z15, Z16
+	VMULPS        Z16, Z9, Z9
+	VADDPS        Z9, Z14, Z14
+	VMOVUPS       Z14, 576(AX)
+	VMOVUPS       640(AX), Z14
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   96(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z15, Z16
+	VMULPS        Z16, Z10, Z10
+	VADDPS        Z10, Z14, Z14
+	VMOVUPS       Z14, 640(AX)
+	VMOVUPS       704(AX), Z14
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   100(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z15, Z16
+	VMULPS        Z16, Z11, Z11
+	VADDPS        Z11, Z14, Z14
+	VMOVUPS       Z14, 704(AX)
+	VMOVUPS       768(AX), Z14
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   104(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z15, Z16
+	VMULPS        Z16, Z12, Z12
+	VADDPS        Z12, Z14, Z14
+	VMOVUPS       Z14, 768(AX)
+	VMOVUPS       832(AX), Z14
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   108(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z15, Z15
+	VMULPS        Z15, Z13, Z13
+	VADDPS        Z13, Z14, Z14
+	VMOVUPS       Z14, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R9, R9
+	JNZ           group312
+	VZEROUPPER
+	RET
+
+// func avx512Multiply15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group314:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop315:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z15
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z15, Z0
+	VPDPBUSD.BCST 4(SI), Z15, Z1
+	VPDPBUSD.BCST 8(SI), Z15, Z2
+	VPDPBUSD.BCST 12(SI), Z15, Z3
+	VPDPBUSD.BCST 16(SI), Z15, Z4
+	VPDPBUSD.BCST 20(SI), Z15, Z5
+	VPDPBUSD.BCST 24(SI), Z15, Z6
+	VPDPBUSD.BCST 28(SI), Z15, Z7
+	VPDPBUSD.BCST 32(SI), Z15, Z8
+	VPDPBUSD.BCST 36(SI), Z15, Z9
+	VPDPBUSD.BCST 40(SI), Z15, Z10
+	VPDPBUSD.BCST 44(SI), Z15, Z11
+	VPDPBUSD.BCST 48(SI), Z15, Z12
+	VPDPBUSD.BCST 52(SI), Z15, Z13
+	VPDPBUSD.BCST 56(SI), Z15, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z0
+	VPDPBUSD.BCST 64(SI), Z16, Z1
+	VPDPBUSD.BCST 68(SI), Z16, Z2
+	VPDPBUSD.BCST 72(SI), Z16, Z3
+	VPDPBUSD.BCST 76(SI), Z16, Z4
+	VPDPBUSD.BCST 80(SI), Z16, Z5
+	VPDPBUSD.BCST 84(SI), Z16, Z6
+	VPDPBUSD.BCST 88(SI), Z16, Z7
+	VPDPBUSD.BCST 92(SI), Z16, Z8
+	VPDPBUSD.BCST 96(SI), Z16, Z9
+	VPDPBUSD.BCST 100(SI), Z16, Z10
+	VPDPBUSD.BCST 104(SI), Z16, Z11
+	VPDPBUSD.BCST 108(SI), Z16, Z12
+	VPDPBUSD.BCST 112(SI), Z16, Z13
+	VPDPBUSD.BCST 116(SI), Z16, Z14
+	VPDPBUSD.BCST 120(SI), Z17, Z0
+	VPDPBUSD.BCST 124(SI), Z17, Z1
+	VPDPBUSD.BCST 128(SI), Z17, Z2
+	VPDPBUSD.BCST 132(SI), Z17, Z3
+	VPDPBUSD.BCST 136(SI), Z17, Z4
+	VPDPBUSD.BCST 140(SI), Z17, Z5
+	VPDPBUSD.BCST 144(SI), Z17, Z6
+	VPDPBUSD.BCST 148(SI), Z17, Z7
+	VPDPBUSD.BCST 152(SI), Z17, Z8
+	VPDPBUSD.BCST 156(SI), Z17, Z9
+	VPDPBUSD.BCST 160(SI), Z17, Z10
+	VPDPBUSD.BCST 164(SI), Z17, Z11
+	VPDPBUSD.BCST 168(SI), Z17, Z12
+	VPDPBUSD.BCST 172(SI), Z17, Z13
+	VPDPBUSD.BCST 176(SI), Z17, Z14
+	VPDPBUSD.BCST 180(SI), Z18, Z0
+	VPDPBUSD.BCST 184(SI), Z18, Z1
+	VPDPBUSD.BCST 188(SI), Z18, Z2
+	VPDPBUSD.BCST 192(SI), Z18, Z3
+	VPDPBUSD.BCST 196(SI), Z18, Z4
+	VPDPBUSD.BCST 200(SI), Z18, Z5
+	VPDPBUSD.BCST 204(SI), Z18, Z6
+	VPDPBUSD.BCST 208(SI), Z18, Z7
+	VPDPBUSD.BCST 212(SI), Z18, Z8
+	VPDPBUSD.BCST 216(SI), Z18, Z9
+	VPDPBUSD.BCST 220(SI), Z18, Z10
+	VPDPBUSD.BCST 224(SI), Z18, Z11
+	VPDPBUSD.BCST 228(SI), Z18, Z12
+	VPDPBUSD.BCST 232(SI), Z18, Z13
+	VPDPBUSD.BCST 236(SI), Z18, Z14
+	ADDQ          $0x000000f0, SI
+	DECQ          R10
+	JNZ           loop315
+	VMOVDQU64     avx512Lanes<>+0(SB), Z15
+	VCVTPH2PS     (DI), Z16
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z15
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   60(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z16, Z17
+	VMULPS        Z17, Z0, Z0
+	VADDPS        Z0, Z15, Z15
+	VMOVUPS       Z15, (AX)
+	VMOVUPS       64(AX), Z15
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   64(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z16, Z17
+	VMULPS        Z17, Z1, Z1
+	VADDPS        Z1, Z15, Z15
+	VMOVUPS       Z15, 64(AX)
+	VMOVUPS       128(AX), Z15
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   68(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z16, Z17
+	VMULPS        Z17, Z2, Z2
+	VADDPS        Z2, Z15, Z15
+	VMOVUPS       Z15, 128(AX)
+	VMOVUPS       192(AX), Z15
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   72(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z16, Z17
+	VMULPS        Z17, Z3, Z3
+	VADDPS        Z3, Z15, Z15
+	VMOVUPS       Z15, 192(AX)
+	VMOVUPS       256(AX), Z15
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   76(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z16, Z17
+	VMULPS        Z17, Z4, Z4
+	VADDPS        Z4, Z15, Z15
+	VMOVUPS       Z15, 256(AX)
+	VMOVUPS       320(AX), Z15
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   80(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z16, Z17
+	VMULPS        Z17, Z5, Z5
+	VADDPS        Z5, Z15, Z15
+	VMOVUPS       Z15, 320(AX)
+	VMOVUPS       384(AX), Z15
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   84(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z16, Z17
+	VMULPS        Z17, Z6, Z6
+	VADDPS        Z6, Z15, Z15
+	VMOVUPS       Z15, 384(AX)
+	VMOVUPS       448(AX), Z15
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   88(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z16, Z17
+	VMULPS        Z17, Z7, Z7
+	VADDPS        Z7, Z15, Z15
+	VMOVUPS       Z15, 448(AX)
+	VMOVUPS       512(AX), Z15
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   92(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z16, Z17
+	VMULPS        Z17, Z8, Z8
+	VADDPS        Z8, Z15, Z15
+	VMOVUPS       Z15, 512(AX)
+	VMOVUPS       576(AX), Z15
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   96(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z16, Z17
+	VMULPS        Z17, Z9, Z9
+	VADDPS        Z9, Z15, Z15
+	VMOVUPS       Z15, 576(AX)
+	VMOVUPS       640(AX), Z15
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   100(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z16, Z17
+	VMULPS        Z17, Z10, Z10
+	VADDPS        Z10, Z15, Z15
+	VMOVUPS       Z15, 640(AX)
+	VMOVUPS       704(AX), Z15
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   104(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z16, Z17
+	VMULPS        Z17, Z11, Z11
+	VADDPS        Z11, Z15, Z15
+	VMOVUPS       Z15, 704(AX)
+	VMOVUPS       768(AX), Z15
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   108(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z16, Z17
+	VMULPS        Z17, Z12, Z12
+	VADDPS        Z12, Z15, Z15
+	VMOVUPS       Z15, 768(AX)
+	VMOVUPS       832(AX), Z15
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   112(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z16, Z17
+	VMULPS        Z17, Z13, Z13
+	VADDPS        Z13, Z15, Z15
+	VMOVUPS       Z15, 832(AX)
+	VMOVUPS       896(AX), Z15
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   116(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z16, Z16
+	VMULPS        Z16, Z14, Z14
+	VADDPS        Z14, Z15, Z15
+	VMOVUPS       Z15, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R9, R9
+	JNZ           group314
+	VZEROUPPER
+	RET
+
+// func avx512Multiply16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group316:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop317:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z16, Z8
+	VPDPBUSD.BCST 36(SI), Z16, Z9
+	VPDPBUSD.BCST 40(SI), Z16, Z10
+	VPDPBUSD.BCST 44(SI), Z16, Z11
+	VPDPBUSD.BCST 48(SI), Z16, Z12
+	VPDPBUSD.BCST 52(SI), Z16, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z15
+	VPDPBUSD.BCST 64(SI), Z17, Z0
+	VPDPBUSD.BCST 68(SI), Z17, Z1
+	VPDPBUSD.BCST 72(SI), Z17, Z2
+	VPDPBUSD.BCST 76(SI), Z17, Z3
+	VPDPBUSD.BCST 80(SI), Z17, Z4
+	VPDPBUSD.BCST 84(SI), Z17, Z5
+	VPDPBUSD.BCST 88(SI), Z17, Z6
+	VPDPBUSD.BCST 92(SI), Z17, Z7
+	VPDPBUSD.BCST 96(SI), Z17, Z8
+	VPDPBUSD.BCST 100(SI), Z17, Z9
+	VPDPBUSD.BCST 104(SI), Z17, Z10
+	VPDPBUSD.BCST 108(SI), Z17, Z11
+	VPDPBUSD.BCST 112(SI), Z17, Z12
+	VPDPBUSD.BCST 116(SI), Z17, Z13
+	VPDPBUSD.BCST 120(SI), Z17, Z14
+	VPDPBUSD.BCST 124(SI), Z17, Z15
+	VPDPBUSD.BCST 128(SI), Z18, Z0
+	VPDPBUSD.BCST 132(SI), Z18, Z1
+	VPDPBUSD.BCST 136(SI), Z18, Z2
+	VPDPBUSD.BCST 140(SI), Z18, Z3
+	VPDPBUSD.BCST 144(SI), Z18, Z4
+	VPDPBUSD.BCST 148(SI), Z18, Z5
+	VPDPBUSD.BCST 152(SI), Z18, Z6
+	VPDPBUSD.BCST 156(SI), Z18, Z7
+	VPDPBUSD.BCST 160(SI), Z18, Z8
+	VPDPBUSD.BCST 164(SI), Z18, Z9
+	VPDPBUSD.BCST 168(SI), Z18, Z10
+	VPDPBUSD.BCST 172(SI), Z18, Z11
+	VPDPBUSD.BCST 176(SI), Z18, Z12
+	VPDPBUSD.BCST 180(SI), Z18, Z13
+	VPDPBUSD.BCST 184(SI), Z18, Z14
+	VPDPBUSD.BCST 188(SI), Z18, Z15
+	VPDPBUSD.BCST 192(SI), Z19, Z0
+	VPDPBUSD.BCST 196(SI), Z19, Z1
+	VPDPBUSD.BCST 200(SI), Z19, Z2
+	VPDPBUSD.BCST 204(SI), Z19, Z3
+	VPDPBUSD.BCST 208(SI), Z19, Z4
+	VPDPBUSD.BCST 212(SI), Z19, Z5
+	VPDPBUSD.BCST 216(SI), Z19, Z6
+	VPDPBUSD.BCST 220(SI), Z19, Z7
+	VPDPBUSD.BCST 224(SI), Z19, Z8
+	VPDPBUSD.BCST 228(SI), Z19, Z9
+	VPDPBUSD.BCST 232(SI), Z19, Z10
+	VPDPBUSD.BCST 236(SI), Z19, Z11
+	VPDPBUSD.BCST 240(SI), Z19, Z12
+	VPDPBUSD.BCST 244(SI), Z19, Z13
+	VPDPBUSD.BCST 248(SI), Z19, Z14
+	VPDPBUSD.BCST 252(SI), Z19, Z15
+	ADDQ          $0x00000100, SI
+	DECQ          R10
+	JNZ           loop317
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	VMOVUPS       (AX), Z16
+	VCVTDQ2PS     Z0, Z0
+	VSUBPS.BCST   64(CX), Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VMULPS        Z18, Z0, Z0
+	VADDPS        Z0, Z16, Z16
+	VMOVUPS       Z16, (AX)
+	VMOVUPS       64(AX), Z16
+	VCVTDQ2PS     Z1, Z1
+	VSUBPS.BCST   68(CX), Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VMULPS        Z18, Z1, Z1
+	VADDPS        Z1, Z16, Z16
+	VMOVUPS       Z16, 64(AX)
+	VMOVUPS       128(AX), Z16
+	VCVTDQ2PS     Z2, Z2
+	VSUBPS.BCST   72(CX), Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z16, Z16
+	VMOVUPS       Z16, 128(AX)
+	VMOVUPS       192(AX), Z16
+	VCVTDQ2PS     Z3, Z3
+	VSUBPS.BCST   76(CX), Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VMULPS        Z18, Z3, Z3
+	VADDPS        Z3, Z16, Z16
+	VMOVUPS       Z16, 192(AX)
+	VMOVUPS       256(AX), Z16
+	VCVTDQ2PS     Z4, Z4
+	VSUBPS.BCST   80(CX), Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VMULPS        Z18, Z4, Z4
+	VADDPS        Z4, Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VMOVUPS       320(AX), Z16
+	VCVTDQ2PS     Z5, Z5
+	VSUBPS.BCST   84(CX), Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VMULPS        Z18, Z5, Z5
+	VADDPS        Z5, Z16, Z16
+	VMOVUPS       Z16, 320(AX)
+	VMOVUPS       384(AX), Z16
+	VCVTDQ2PS     Z6, Z6
+	VSUBPS.BCST   88(CX), Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z16, Z16
+	VMOVUPS       Z16, 384(AX)
+	VMOVUPS       448(AX), Z16
+	VCVTDQ2PS     Z7, Z7
+	VSUBPS.BCST   92(CX), Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z18
+	VMULPS        Z18, Z7, Z7
+	VADDPS        Z7, Z16, Z16
+	VMOVUPS       Z16, 448(AX)
+	VMOVUPS       512(AX), Z16
+	VCVTDQ2PS     Z8, Z8
+	VSUBPS.BCST   96(CX), Z8, Z8
+	VMULPS.BCST   32(CX), Z17, Z18
+	VMULPS        Z18, Z8, Z8
+	VADDPS        Z8, Z16, Z16
+	VMOVUPS       Z16, 512(AX)
+	VMOVUPS       576(AX), Z16
+	VCVTDQ2PS     Z9, Z9
+	VSUBPS.BCST   100(CX), Z9, Z9
+	VMULPS.BCST   36(CX), Z17, Z18
+	VMULPS        Z18, Z9, Z9
+	VADDPS        Z9, Z16, Z16
+	VMOVUPS       Z16, 576(AX)
+	VMOVUPS       640(AX), Z16
+	VCVTDQ2PS     Z10, Z10
+	VSUBPS.BCST   104(CX), Z10, Z10
+	VMULPS.BCST   40(CX), Z17, Z18
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z16, Z16
+	VMOVUPS       Z16, 640(AX)
+	VMOVUPS       704(AX), Z16
+	VCVTDQ2PS     Z11, Z11
+	VSUBPS.BCST   108(CX), Z11, Z11
+	VMULPS.BCST   44(CX), Z17, Z18
+	VMULPS        Z18, Z11, Z11
+	VADDPS        Z11, Z16, Z16
+	VMOVUPS       Z16, 704(AX)
+	VMOVUPS       768(AX), Z16
+	VCVTDQ2PS     Z12, Z12
+	VSUBPS.BCST   112(CX), Z12, Z12
+	VMULPS.BCST   48(CX), Z17, Z18
+	VMULPS        Z18, Z12, Z12
+	VADDPS        Z12, Z16, Z16
+	VMOVUPS       Z16, 768(AX)
+	VMOVUPS       832(AX), Z16
+	VCVTDQ2PS     Z13, Z13
+	VSUBPS.BCST   116(CX), Z13, Z13
+	VMULPS.BCST   52(CX), Z17, Z18
+	VMULPS        Z18, Z13, Z13
+	VADDPS        Z13, Z16, Z16
+	VMOVUPS       Z16, 832(AX)
+	VMOVUPS       896(AX), Z16
+	VCVTDQ2PS     Z14, Z14
+	VSUBPS.BCST   120(CX), Z14, Z14
+	VMULPS.BCST   56(CX), Z17, Z18
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z16, Z16
+	VMOVUPS       Z16, 896(AX)
+	VMOVUPS       960(AX), Z16
+	VCVTDQ2PS     Z15, Z15
+	VSUBPS.BCST   124(CX), Z15, Z15
+	VMULPS.BCST   60(CX), Z17, Z17
+	VMULPS        Z17, Z15, Z15
+	VADDPS        Z15, Z16, Z16
+	VMOVUPS       Z16, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R9, R9
+	JNZ           group316
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group318:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop319:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z17, Z4
+	VPDPBUSD.BCST 20(SI), Z17, Z5
+	VPDPBUSD.BCST 24(SI), Z17, Z6
+	VPDPBUSD.BCST 28(SI), Z17, Z7
+	VPDPBUSD.BCST 32(SI), Z18, Z8
+	VPDPBUSD.BCST 36(SI), Z18, Z9
+	VPDPBUSD.BCST 40(SI), Z18, Z10
+	VPDPBUSD.BCST 44(SI), Z18, Z11
+	VPDPBUSD.BCST 48(SI), Z19, Z12
+	VPDPBUSD.BCST 52(SI), Z19, Z13
+	VPDPBUSD.BCST 56(SI), Z19, Z14
+	VPDPBUSD.BCST 60(SI), Z19, Z15
+	ADDQ          $0x00000040, SI
+	DECQ          R10
+	JNZ           loop319
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   8(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   4(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R9, R9
+	JNZ           group318
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group320:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop321:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z17, Z8
+	VPDPBUSD.BCST 36(SI), Z17, Z9
+	VPDPBUSD.BCST 40(SI), Z17, Z10
+	VPDPBUSD.BCST 44(SI), Z17, Z11
+	VPDPBUSD.BCST 48(SI), Z17, Z12
+	VPDPBUSD.BCST 52(SI), Z17, Z13
+	VPDPBUSD.BCST 56(SI), Z17, Z14
+	VPDPBUSD.BCST 60(SI), Z17, Z15
+	VPDPBUSD.BCST 64(SI), Z18, Z0
+	VPDPBUSD.BCST 68(SI), Z18, Z1
+	VPDPBUSD.BCST 72(SI), Z18, Z2
+	VPDPBUSD.BCST 76(SI), Z18, Z3
+	VPDPBUSD.BCST 80(SI), Z18, Z4
+	VPDPBUSD.BCST 84(SI), Z18, Z5
+	VPDPBUSD.BCST 88(SI), Z18, Z6
+	VPDPBUSD.BCST 92(SI), Z18, Z7
+	VPDPBUSD.BCST 96(SI), Z19, Z8
+	VPDPBUSD.BCST 100(SI), Z19, Z9
+	VPDPBUSD.BCST 104(SI), Z19, Z10
+	VPDPBUSD.BCST 108(SI), Z19, Z11
+	VPDPBUSD.BCST 112(SI), Z19, Z12
+	VPDPBUSD.BCST 116(SI), Z19, Z13
+	VPDPBUSD.BCST 120(SI), Z19, Z14
+	VPDPBUSD.BCST 124(SI), Z19, Z15
+	ADDQ          $0x00000080, SI
+	DECQ          R10
+	JNZ           loop321
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   16(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   8(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   20(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   12(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R9, R9
+	JNZ           group320
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group322:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop323:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z12, Z0
+	VPDPBUSD.BCST 4(SI), Z12, Z1
+	VPDPBUSD.BCST 8(SI), Z12, Z2
+	VPDPBUSD.BCST 12(SI), Z12, Z3
+	VPDPBUSD.BCST 16(SI), Z12, Z4
+	VPDPBUSD.BCST 20(SI), Z12, Z5
+	VPDPBUSD.BCST 24(SI), Z12, Z6
+	VPDPBUSD.BCST 28(SI), Z12, Z7
+	VPDPBUSD.BCST 32(SI), Z12, Z8
+	VPDPBUSD.BCST 36(SI), Z12, Z9
+	VPDPBUSD.BCST 40(SI), Z12, Z10
+	VPDPBUSD.BCST 44(SI), Z12, Z11
+	VPDPBUSD.BCST 48(SI), Z13, Z0
+	VPDPBUSD.BCST 52(SI), Z13, Z1
+	VPDPBUSD.BCST 56(SI), Z13, Z2
+	VPDPBUSD.BCST 60(SI), Z13, Z3
+	VPDPBUSD.BCST 64(SI), Z13, Z4
+	VPDPBUSD.BCST 68(SI), Z13, Z5
+	VPDPBUSD.BCST 72(SI), Z13, Z6
+	VPDPBUSD.BCST 76(SI), Z13, Z7
+	VPDPBUSD.BCST 80(SI), Z13, Z8
+	VPDPBUSD.BCST 84(SI), Z13, Z9
+	VPDPBUSD.BCST 88(SI), Z13, Z10
+	VPDPBUSD.BCST 92(SI), Z13, Z11
+	VPDPBUSD.BCST 96(SI), Z14, Z0
+	VPDPBUSD.BCST 100(SI), Z14, Z1
+	VPDPBUSD.BCST 104(SI), Z14, Z2
+	VPDPBUSD.BCST 108(SI), Z14, Z3
+	VPDPBUSD.BCST 112(SI), Z14, Z4
+	VPDPBUSD.BCST 116(SI), Z14, Z5
+	VPDPBUSD.BCST 120(SI), Z14, Z6
+	VPDPBUSD.BCST 124(SI), Z14, Z7
+	VPDPBUSD.BCST 128(SI), Z14, Z8
+	VPDPBUSD.BCST 132(SI), Z14, Z9
+	VPDPBUSD.BCST 136(SI), Z14, Z10
+	VPDPBUSD.BCST 140(SI), Z14, Z11
+	VPDPBUSD.BCST 144(SI), Z15, Z0
+	VPDPBUSD.BCST 148(SI), Z15, Z1
+	VPDPBUSD.BCST 152(SI), Z15, Z2
+	VPDPBUSD.BCST 156(SI), Z15, Z3
+	VPDPBUSD.BCST 160(SI), Z15, Z4
+	VPDPBUSD.BCST 164(SI), Z15, Z5
+	VPDPBUSD.BCST 168(SI), Z15, Z6
+	VPDPBUSD.BCST 172(SI), Z15, Z7
+	VPDPBUSD.BCST 176(SI), Z15, Z8
+	VPDPBUSD.BCST 180(SI), Z15, Z9
+	VPDPBUSD.BCST 184(SI), Z15, Z10
+	VPDPBUSD.BCST 188(SI), Z15, Z11
+	ADDQ          $0x000000c0, SI
+	DECQ          R10
+	JNZ           loop323
+	VMOVDQU64     avx512Lanes<>+0(SB), Z12
+	VCVTPH2PS     (DI), Z13
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z12
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z14
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   24(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   12(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z12, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z14, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   28(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   16(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z12, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z14, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z13, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   32(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   20(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z12, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z14, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z13, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R9, R9
+	JNZ           group322
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group324:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop325:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z16, Z0
+	VPDPBUSD.BCST 4(SI), Z16, Z1
+	VPDPBUSD.BCST 8(SI), Z16, Z2
+	VPDPBUSD.BCST 12(SI), Z16, Z3
+	VPDPBUSD.BCST 16(SI), Z16, Z4
+	VPDPBUSD.BCST 20(SI), Z16, Z5
+	VPDPBUSD.BCST 24(SI), Z16, Z6
+	VPDPBUSD.BCST 28(SI), Z16, Z7
+	VPDPBUSD.BCST 32(SI), Z16, Z8
+	VPDPBUSD.BCST 36(SI), Z16, Z9
+	VPDPBUSD.BCST 40(SI), Z16, Z10
+	VPDPBUSD.BCST 44(SI), Z16, Z11
+	VPDPBUSD.BCST 48(SI), Z16, Z12
+	VPDPBUSD.BCST 52(SI), Z16, Z13
+	VPDPBUSD.BCST 56(SI), Z16, Z14
+	VPDPBUSD.BCST 60(SI), Z16, Z15
+	VPDPBUSD.BCST 64(SI), Z17, Z0
+	VPDPBUSD.BCST 68(SI), Z17, Z1
+	VPDPBUSD.BCST 72(SI), Z17, Z2
+	VPDPBUSD.BCST 76(SI), Z17, Z3
+	VPDPBUSD.BCST 80(SI), Z17, Z4
+	VPDPBUSD.BCST 84(SI), Z17, Z5
+	VPDPBUSD.BCST 88(SI), Z17, Z6
+	VPDPBUSD.BCST 92(SI), Z17, Z7
+	VPDPBUSD.BCST 96(SI), Z17, Z8
+	VPDPBUSD.BCST 100(SI), Z17, Z9
+	VPDPBUSD.BCST 104(SI), Z17, Z10
+	VPDPBUSD.BCST 108(SI), Z17, Z11
+	VPDPBUSD.BCST 112(SI), Z17, Z12
+	VPDPBUSD.BCST 116(SI), Z17, Z13
+	VPDPBUSD.BCST 120(SI), Z17, Z14
+	VPDPBUSD.BCST 124(SI), Z17, Z15
+	VPDPBUSD.BCST 128(SI), Z18, Z0
+	VPDPBUSD.BCST 132(SI), Z18, Z1
+	VPDPBUSD.BCST 136(SI), Z18, Z2
+	VPDPBUSD.BCST 140(SI), Z18, Z3
+	VPDPBUSD.BCST 144(SI), Z18, Z4
+	VPDPBUSD.BCST 148(SI), Z18, Z5
+	VPDPBUSD.BCST 152(SI), Z18, Z6
+	VPDPBUSD.BCST 156(SI), Z18, Z7
+	VPDPBUSD.BCST 160(SI), Z18, Z8
+	VPDPBUSD.BCST 164(SI), Z18, Z9
+	VPDPBUSD.BCST 168(SI), Z18, Z10
+	VPDPBUSD.BCST 172(SI), Z18, Z11
+	VPDPBUSD.BCST 176(SI), Z18, Z12
+	VPDPBUSD.BCST 180(SI), Z18, Z13
+	VPDPBUSD.BCST 184(SI), Z18, Z14
+	VPDPBUSD.BCST 188(SI), Z18, Z15
+	VPDPBUSD.BCST 192(SI), Z19, Z0
+	VPDPBUSD.BCST 196(SI), Z19, Z1
+	VPDPBUSD.BCST 200(SI), Z19, Z2
+	VPDPBUSD.BCST 204(SI), Z19, Z3
+	VPDPBUSD.BCST 208(SI), Z19, Z4
+	VPDPBUSD.BCST 212(SI), Z19, Z5
+	VPDPBUSD.BCST 216(SI), Z19, Z6
+	VPDPBUSD.BCST 220(SI), Z19, Z7
+	VPDPBUSD.BCST 224(SI), Z19, Z8
+	VPDPBUSD.BCST 228(SI), Z19, Z9
+	VPDPBUSD.BCST 232(SI), Z19, Z10
+	VPDPBUSD.BCST 236(SI), Z19, Z11
+	VPDPBUSD.BCST 240(SI), Z19, Z12
+	VPDPBUSD.BCST 244(SI), Z19, Z13
+	VPDPBUSD.BCST 248(SI), Z19, Z14
+	VPDPBUSD.BCST 252(SI), Z19, Z15
+	ADDQ          $0x00000100, SI
+	DECQ          R10
+	JNZ           loop325
+	VMOVDQU64     avx512Lanes<>+0(SB), Z16
+	VCVTPH2PS     (DI), Z17
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z16
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z18
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   32(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   16(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z16, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z18, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   36(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   20(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z16, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z18, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   40(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   24(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z16, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z18, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z17, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   44(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   28(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z16, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z18, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z17, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R9, R9
+	JNZ           group324
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group326:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop327:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z20
+	VMOVDQU64     64(DX), Z21
+	VMOVDQU64     128(DX), Z22
+	VMOVDQU64     192(DX), Z23
+	ADDQ          $0x00000100, DX
+	VPDPBUSD.BCST (SI), Z20, Z0
+	VPDPBUSD.BCST 4(SI), Z20, Z1
+	VPDPBUSD.BCST 8(SI), Z20, Z2
+	VPDPBUSD.BCST 12(SI), Z20, Z3
+	VPDPBUSD.BCST 16(SI), Z20, Z4
+	VPDPBUSD.BCST 20(SI), Z20, Z5
+	VPDPBUSD.BCST 24(SI), Z20, Z6
+	VPDPBUSD.BCST 28(SI), Z20, Z7
+	VPDPBUSD.BCST 32(SI), Z20, Z8
+	VPDPBUSD.BCST 36(SI), Z20, Z9
+	VPDPBUSD.BCST 40(SI), Z20, Z10
+	VPDPBUSD.BCST 44(SI), Z20, Z11
+	VPDPBUSD.BCST 48(SI), Z20, Z12
+	VPDPBUSD.BCST 52(SI), Z20, Z13
+	VPDPBUSD.BCST 56(SI), Z20, Z14
+	VPDPBUSD.BCST 60(SI), Z20, Z15
+	VPDPBUSD.BCST 64(SI), Z20, Z16
+	VPDPBUSD.BCST 68(SI), Z20, Z17
+	VPDPBUSD.BCST 72(SI), Z20, Z18
+	VPDPBUSD.BCST 76(SI), Z20, Z19
+	VPDPBUSD.BCST 80(SI), Z21, Z0
+	VPDPBUSD.BCST 84(SI), Z21, Z1
+	VPDPBUSD.BCST 88(SI), Z21, Z2
+	VPDPBUSD.BCST 92(SI), Z21, Z3
+	VPDPBUSD.BCST 96(SI), Z21, Z4
+	VPDPBUSD.BCST 100(SI), Z21, Z5
+	VPDPBUSD.BCST 104(SI), Z21, Z6
+	VPDPBUSD.BCST 108(SI), Z21, Z7
+	VPDPBUSD.BCST 112(SI), Z21, Z8
+	VPDPBUSD.BCST 116(SI), Z21, Z9
+	VPDPBUSD.BCST 120(SI), Z21, Z10
+	VPDPBUSD.BCST 124(SI), Z21, Z11
+	VPDPBUSD.BCST 128(SI), Z21, Z12
+	VPDPBUSD.BCST 132(SI), Z21, Z13
+	VPDPBUSD.BCST 136(SI), Z21, Z14
+	VPDPBUSD.BCST 140(SI), Z21, Z15
+	VPDPBUSD.BCST 144(SI), Z21, Z16
+	VPDPBUSD.BCST 148(SI), Z21, Z17
+	VPDPBUSD.BCST 152(SI), Z21, Z18
+	VPDPBUSD.BCST 156(SI), Z21, Z19
+	VPDPBUSD.BCST 160(SI), Z22, Z0
+	VPDPBUSD.BCST 164(SI), Z22, Z1
+	VPDPBUSD.BCST 168(SI), Z22, Z2
+	VPDPBUSD.BCST 172(SI), Z22, Z3
+	VPDPBUSD.BCST 176(SI), Z22, Z4
+	VPDPBUSD.BCST 180(SI), Z22, Z5
+	VPDPBUSD.BCST 184(SI), Z22, Z6
+	VPDPBUSD.BCST 188(SI), Z22, Z7
+	VPDPBUSD.BCST 192(SI), Z22, Z8
+	VPDPBUSD.BCST 196(SI), Z22, Z9
+	VPDPBUSD.BCST 200(SI), Z22, Z10
+	VPDPBUSD.BCST 204(SI), Z22, Z11
+	VPDPBUSD.BCST 208(SI), Z22, Z12
+	VPDPBUSD.BCST 212(SI), Z22, Z13
+	VPDPBUSD.BCST 216(SI), Z22, Z14
+	VPDPBUSD.BCST 220(SI), Z22, Z15
+	VPDPBUSD.BCST 224(SI), Z22, Z16
+	VPDPBUSD.BCST 228(SI), Z22, Z17
+	VPDPBUSD.BCST 232(SI), Z22, Z18
+	VPDPBUSD.BCST 236(SI), Z22, Z19
+	VPDPBUSD.BCST 240(SI), Z23, Z0
+	VPDPBUSD.BCST 244(SI), Z23, Z1
+	VPDPBUSD.BCST 248(SI), Z23, Z2
+	VPDPBUSD.BCST 252(SI), Z23, Z3
+	VPDPBUSD.BCST 256(SI), Z23, Z4
+	VPDPBUSD.BCST 260(SI), Z23, Z5
+	VPDPBUSD.BCST 264(SI), Z23, Z6
+	VPDPBUSD.BCST 268(SI), Z23, Z7
+	VPDPBUSD.BCST 272(SI), Z23, Z8
+	VPDPBUSD.BCST 276(SI), Z23, Z9
+	VPDPBUSD.BCST 280(SI), Z23, Z10
+	VPDPBUSD.BCST 284(SI), Z23, Z11
+	VPDPBUSD.BCST 288(SI), Z23, Z12
+	VPDPBUSD.BCST 292(SI), Z23, Z13
+	VPDPBUSD.BCST 296(SI), Z23, Z14
+	VPDPBUSD.BCST 300(SI), Z23, Z15
+	VPDPBUSD.BCST 304(SI), Z23, Z16
+	VPDPBUSD.BCST 308(SI), Z23, Z17
+	VPDPBUSD.BCST 312(SI), Z23, Z18
+	VPDPBUSD.BCST 316(SI), Z23, Z19
+	ADDQ          $0x00000140, SI
+	DECQ          R10
+	JNZ           loop327
+	VMOVDQU64     avx512Lanes<>+0(SB), Z20
+	VCVTPH2PS     (DI), Z21
+	VPERMPS       Z21, Z20, Z21
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z20
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z22
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   40(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   20(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z20, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z22, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z21, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   44(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   24(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z20, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z22, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z21, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   48(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   28(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z20, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z22, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z21, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   52(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   32(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z20, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z22, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z21, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VPSLLD        $0x08, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD.BCST   56(CX), Z16, Z16
+	VPSLLD        $0x08, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD.BCST   36(CX), Z18, Z18
+	VPSRAD        $0x10, Z16, Z17
+	VPADDD        Z17, Z18, Z18
+	VPANDD        Z20, Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VCVTDQ2PS     Z18, Z18
+	VMULPS        Z22, Z18, Z18
+	VADDPS        Z18, Z16, Z16
+	VMULPS.BCST   16(CX), Z21, Z17
+	VMULPS        Z17, Z16, Z16
+	VADDPS        256(AX), Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	ADDQ          $0x0000003c, CX
+	TESTQ         R9, R9
+	JNZ           group326
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
+	MOVQ y+0(FP), AX
+	MOVQ meta+24(FP), CX
+	MOVQ w+8(FP), DX
+	MOVQ ahead+56(FP), BX
+	MOVQ acts+16(FP), SI
+	MOVQ steps+32(FP), DI
+	MOVQ stride+40(FP), R8
+	MOVQ tiles+48(FP), R9
+	MOVQ $0x00000008, R11
+
+group328:
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
@@ -4315,226 +27248,228 @@ group62:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-	VPXORD  Z26, Z26, Z26
 
-loop63:
-	PREFETCHT1    (R9)
-	PREFETCHT1    64(R9)
-	ADDQ          $0x00000080, R9
-	VMOVDQU64     (DX), Z27
-	VPDPBUSD.BCST (BX), Z27, Z3
-	VPDPBUSD.BCST 4(BX), Z27, Z4
-	VPDPBUSD.BCST 8(BX), Z27, Z5
-	VPDPBUSD.BCST 12(BX), Z27, Z6
-	VPDPBUSD.BCST 16(BX), Z27, Z7
-	VPDPBUSD.BCST 20(BX), Z27, Z8
-	VPDPBUSD.BCST 24(BX), Z27, Z9
-	VPDPBUSD.BCST 28(BX), Z27, Z10
-	VPDPBUSD.BCST 32(BX), Z27, Z11
-	VPDPBUSD.BCST 36(BX), Z27, Z12
-	VPDPBUSD.BCST 40(BX), Z27, Z13
-	VPDPBUSD.BCST 44(BX), Z27, Z14
-	VPDPBUSD.BCST 48(BX), Z27, Z15
-	VPDPBUSD.BCST 52(BX), Z27, Z16
-	VPDPBUSD.BCST 56(BX), Z27, Z17
-	VPDPBUSD.BCST 60(BX), Z27, Z18
-	VPDPBUSD.BCST 64(BX), Z27, Z19
-	VPDPBUSD.BCST 68(BX), Z27, Z20
-	VPDPBUSD.BCST 72(BX), Z27, Z21
-	VPDPBUSD.BCST 76(BX), Z27, Z22
-	VPDPBUSD.BCST 80(BX), Z27, Z23
-	VPDPBUSD.BCST 84(BX), Z27, Z24
-	VPDPBUSD.BCST 88(BX), Z27, Z25
-	VPDPBUSD.BCST 92(BX), Z27, Z26
-	VMOVDQU64     64(DX), Z27
-	VPDPBUSD.BCST 96(BX), Z27, Z3
-	VPDPBUSD.BCST 100(BX), Z27, Z4
-	VPDPBUSD.BCST 104(BX), Z27, Z5
-	VPDPBUSD.BCST 108(BX), Z27, Z6
-	VPDPBUSD.BCST 112(BX), Z27, Z7
-	VPDPBUSD.BCST 116(BX), Z27, Z8
-	VPDPBUSD.BCST 120(BX), Z27, Z9
-	VPDPBUSD.BCST 124(BX), Z27, Z10
-	VPDPBUSD.BCST 128(BX), Z27, Z11
-	VPDPBUSD.BCST 132(BX), Z27, Z12
-	VPDPBUSD.BCST 136(BX), Z27, Z13
-	VPDPBUSD.BCST 140(BX), Z27, Z14
-	VPDPBUSD.BCST 144(BX), Z27, Z15
-	VPDPBUSD.BCST 148(BX), Z27, Z16
-	VPDPBUSD.BCST 152(BX), Z27, Z17
-	VPDPBUSD.BCST 156(BX), Z27, Z18
-	VPDPBUSD.BCST 160(BX), Z27, Z19
-	VPDPBUSD.BCST 164(BX), Z27, Z20
-	VPDPBUSD.BCST 168(BX), Z27, Z21
-	VPDPBUSD.BCST 172(BX), Z27, Z22
-	VPDPBUSD.BCST 176(BX), Z27, Z23
-	VPDPBUSD.BCST 180(BX), Z27, Z24
-	VPDPBUSD.BCST 184(BX), Z27, Z25
-	VPDPBUSD.BCST 188(BX), Z27, Z26
-	VMOVDQU64     128(DX), Z27
-	VPDPBUSD.BCST 192(BX), Z27, Z3
-	VPDPBUSD.BCST 196(BX), Z27, Z4
-	VPDPBUSD.BCST 200(BX), Z27, Z5
-	VPDPBUSD.BCST 204(BX), Z27, Z6
-	VPDPBUSD.BCST 208(BX), Z27, Z7
-	VPDPBUSD.BCST 212(BX), Z27, Z8
-	VPDPBUSD.BCST 216(BX), Z27, Z9
-	VPDPBUSD.BCST 220(BX), Z27, Z10
-	VPDPBUSD.BCST 224(BX), Z27, Z11
-	VPDPBUSD.BCST 228(BX), Z27, Z12
-	VPDPBUSD.BCST 232(BX), Z27, Z13
-	VPDPBUSD.BCST 236(BX), Z27, Z14
-	VPDPBUSD.BCST 240(BX), Z27, Z15
-	VPDPBUSD.BCST 244(BX), Z27, Z16
-	VPDPBUSD.BCST 248(BX), Z27, Z17
-	VPDPBUSD.BCST 252(BX), Z27, Z18
-	VPDPBUSD.BCST 256(BX), Z27, Z19
-	VPDPBUSD.BCST 260(BX), Z27, Z20
-	VPDPBUSD.BCST 264(BX), Z27, Z21
-	VPDPBUSD.BCST 268(BX), Z27, Z22
-	VPDPBUSD.BCST 272(BX), Z27, Z23
-	VPDPBUSD.BCST 276(BX), Z27, Z24
-	VPDPBUSD.BCST 280(BX), Z27, Z25
-	VPDPBUSD.BCST 284(BX), Z27, Z26
+loop329:
+	PREFETCHT1    (BX)
+	PREFETCHT1    64(BX)
+	ADDQ          $0x00000080, BX
+	VMOVDQU64     (DX), Z24
+	VMOVDQU64     64(DX), Z25
+	VMOVDQU64     128(DX), Z26
 	VMOVDQU64     192(DX), Z27
-	VPDPBUSD.BCST 288(BX), Z27, Z3
-	VPDPBUSD.BCST 292(BX), Z27, Z4
-	VPDPBUSD.BCST 296(BX), Z27, Z5
-	VPDPBUSD.BCST 300(BX), Z27, Z6
-	VPDPBUSD.BCST 304(BX), Z27, Z7
-	VPDPBUSD.BCST 308(BX), Z27, Z8
-	VPDPBUSD.BCST 312(BX), Z27, Z9
-	VPDPBUSD.BCST 316(BX), Z27, Z10
-	VPDPBUSD.BCST 320(BX), Z27, Z11
-	VPDPBUSD.BCST 324(BX), Z27, Z12
-	VPDPBUSD.BCST 328(BX), Z27, Z13
-	VPDPBUSD.BCST 332(BX), Z27, Z14
-	VPDPBUSD.BCST 336(BX), Z27, Z15
-	VPDPBUSD.BCST 340(BX), Z27, Z16
-	VPDPBUSD.BCST 344(BX), Z27, Z17
-	VPDPBUSD.BCST 348(BX), Z27, Z18
-	VPDPBUSD.BCST 352(BX), Z27, Z19
-	VPDPBUSD.BCST 356(BX), Z27, Z20
-	VPDPBUSD.BCST 360(BX), Z27, Z21
-	VPDPBUSD.BCST 364(BX), Z27, Z22
-	VPDPBUSD.BCST 368(BX), Z27, Z23
-	VPDPBUSD.BCST 372(BX), Z27, Z24
-	VPDPBUSD.BCST 376(BX), Z27, Z25
-	VPDPBUSD.BCST 380(BX), Z27, Z26
 	ADDQ          $0x00000100, DX
-	ADDQ          $0x00000180, BX
+	VPDPBUSD.BCST (SI), Z24, Z0
+	VPDPBUSD.BCST 4(SI), Z24, Z1
+	VPDPBUSD.BCST 8(SI), Z24, Z2
+	VPDPBUSD.BCST 12(SI), Z24, Z3
+	VPDPBUSD.BCST 16(SI), Z24, Z4
+	VPDPBUSD.BCST 20(SI), Z24, Z5
+	VPDPBUSD.BCST 24(SI), Z24, Z6
+	VPDPBUSD.BCST 28(SI), Z24, Z7
+	VPDPBUSD.BCST 32(SI), Z24, Z8
+	VPDPBUSD.BCST 36(SI), Z24, Z9
+	VPDPBUSD.BCST 40(SI), Z24, Z10
+	VPDPBUSD.BCST 44(SI), Z24, Z11
+	VPDPBUSD.BCST 48(SI), Z24, Z12
+	VPDPBUSD.BCST 52(SI), Z24, Z13
+	VPDPBUSD.BCST 56(SI), Z24, Z14
+	VPDPBUSD.BCST 60(SI), Z24, Z15
+	VPDPBUSD.BCST 64(SI), Z24, Z16
+	VPDPBUSD.BCST 68(SI), Z24, Z17
+	VPDPBUSD.BCST 72(SI), Z24, Z18
+	VPDPBUSD.BCST 76(SI), Z24, Z19
+	VPDPBUSD.BCST 80(SI), Z24, Z20
+	VPDPBUSD.BCST 84(SI), Z24, Z21
+	VPDPBUSD.BCST 88(SI), Z24, Z22
+	VPDPBUSD.BCST 92(SI), Z24, Z23
+	VPDPBUSD.BCST 96(SI), Z25, Z0
+	VPDPBUSD.BCST 100(SI), Z25, Z1
+	VPDPBUSD.BCST 104(SI), Z25, Z2
+	VPDPBUSD.BCST 108(SI), Z25, Z3
+	VPDPBUSD.BCST 112(SI), Z25, Z4
+	VPDPBUSD.BCST 116(SI), Z25, Z5
+	VPDPBUSD.BCST 120(SI), Z25, Z6
+	VPDPBUSD.BCST 124(SI), Z25, Z7
+	VPDPBUSD.BCST 128(SI), Z25, Z8
+	VPDPBUSD.BCST 132(SI), Z25, Z9
+	VPDPBUSD.BCST 136(SI), Z25, Z10
+	VPDPBUSD.BCST 140(SI), Z25, Z11
+	VPDPBUSD.BCST 144(SI), Z25, Z12
+	VPDPBUSD.BCST 148(SI), Z25, Z13
+	VPDPBUSD.BCST 152(SI), Z25, Z14
+	VPDPBUSD.BCST 156(SI), Z25, Z15
+	VPDPBUSD.BCST 160(SI), Z25, Z16
+	VPDPBUSD.BCST 164(SI), Z25, Z17
+	VPDPBUSD.BCST 168(SI), Z25, Z18
+	VPDPBUSD.BCST 172(SI), Z25, Z19
+	VPDPBUSD.BCST 176(SI), Z25, Z20
+	VPDPBUSD.BCST 180(SI), Z25, Z21
+	VPDPBUSD.BCST 184(SI), Z25, Z22
+	VPDPBUSD.BCST 188(SI), Z25, Z23
+	VPDPBUSD.BCST 192(SI), Z26, Z0
+	VPDPBUSD.BCST 196(SI), Z26, Z1
+	VPDPBUSD.BCST 200(SI), Z26, Z2
+	VPDPBUSD.BCST 204(SI), Z26, Z3
+	VPDPBUSD.BCST 208(SI), Z26, Z4
+	VPDPBUSD.BCST 212(SI), Z26, Z5
+	VPDPBUSD.BCST 216(SI), Z26, Z6
+	VPDPBUSD.BCST 220(SI), Z26, Z7
+	VPDPBUSD.BCST 224(SI), Z26, Z8
+	VPDPBUSD.BCST 228(SI), Z26, Z9
+	VPDPBUSD.BCST 232(SI), Z26, Z10
+	VPDPBUSD.BCST 236(SI), Z26, Z11
+	VPDPBUSD.BCST 240(SI), Z26, Z12
+	VPDPBUSD.BCST 244(SI), Z26, Z13
+	VPDPBUSD.BCST 248(SI), Z26, Z14
+	VPDPBUSD.BCST 252(SI), Z26, Z15
+	VPDPBUSD.BCST 256(SI), Z26, Z16
+	VPDPBUSD.BCST 260(SI), Z26, Z17
+	VPDPBUSD.BCST 264(SI), Z26, Z18
+	VPDPBUSD.BCST 268(SI), Z26, Z19
+	VPDPBUSD.BCST 272(SI), Z26, Z20
+	VPDPBUSD.BCST 276(SI), Z26, Z21
+	VPDPBUSD.BCST 280(SI), Z26, Z22
+	VPDPBUSD.BCST 284(SI), Z26, Z23
+	VPDPBUSD.BCST 288(SI), Z27, Z0
+	VPDPBUSD.BCST 292(SI), Z27, Z1
+	VPDPBUSD.BCST 296(SI), Z27, Z2
+	VPDPBUSD.BCST 300(SI), Z27, Z3
+	VPDPBUSD.BCST 304(SI), Z27, Z4
+	VPDPBUSD.BCST 308(SI), Z27, Z5
+	VPDPBUSD.BCST 312(SI), Z27, Z6
+	VPDPBUSD.BCST 316(SI), Z27, Z7
+	VPDPBUSD.BCST 320(SI), Z27, Z8
+	VPDPBUSD.BCST 324(SI), Z27, Z9
+	VPDPBUSD.BCST 328(SI), Z27, Z10
+	VPDPBUSD.BCST 332(SI), Z27, Z11
+	VPDPBUSD.BCST 336(SI), Z27, Z12
+	VPDPBUSD.BCST 340(SI), Z27, Z13
+	VPDPBUSD.BCST 344(SI), Z27, Z14
+	VPDPBUSD.BCST 348(SI), Z27, Z15
+	VPDPBUSD.BCST 352(SI), Z27, Z16
+	VPDPBUSD.BCST 356(SI), Z27, Z17
+	VPDPBUSD.BCST 360(SI), Z27, Z18
+	VPDPBUSD.BCST 364(SI), Z27, Z19
+	VPDPBUSD.BCST 368(SI), Z27, Z20
+	VPDPBUSD.BCST 372(SI), Z27, Z21
+	VPDPBUSD.BCST 376(SI), Z27, Z22
+	VPDPBUSD.BCST 380(SI), Z27, Z23
+	ADDQ          $0x00000180, SI
 	DECQ          R10
-	JNZ           loop63
-	VCVTPH2PS     (SI), Z27
-	VPERMPS       Z27, Z2, Z27
-	ADDQ          DI, SI
-	VPSLLD        $0x08, Z4, Z4
-	VPADDD        Z4, Z3, Z3
-	VPSUBD.BCST   48(CX), Z3, Z3
-	VPSLLD        $0x08, Z6, Z6
-	VPADDD        Z6, Z5, Z5
-	VPSUBD.BCST   24(CX), Z5, Z5
-	VPSRAD        $0x10, Z3, Z4
-	VPADDD        Z4, Z5, Z5
-	VPANDD        Z0, Z3, Z3
-	VCVTDQ2PS     Z3, Z3
-	VCVTDQ2PS     Z5, Z5
-	VMULPS        Z1, Z5, Z5
-	VADDPS        Z5, Z3, Z3
-	VMULPS.BCST   (CX), Z27, Z4
-	VMULPS        Z4, Z3, Z3
-	VADDPS        (AX), Z3, Z3
-	VMOVUPS       Z3, (AX)
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   52(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   28(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z0, Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z1, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   4(CX), Z27, Z8
-	VMULPS        Z8, Z7, Z7
-	VADDPS        64(AX), Z7, Z7
-	VMOVUPS       Z7, 64(AX)
-	VPSLLD        $0x08, Z12, Z12
-	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   56(CX), Z11, Z11
-	VPSLLD        $0x08, Z14, Z14
-	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   32(CX), Z13, Z13
-	VPSRAD        $0x10, Z11, Z12
-	VPADDD        Z12, Z13, Z13
-	VPANDD        Z0, Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z1, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   8(CX), Z27, Z12
-	VMULPS        Z12, Z11, Z11
-	VADDPS        128(AX), Z11, Z11
-	VMOVUPS       Z11, 128(AX)
-	VPSLLD        $0x08, Z16, Z16
-	VPADDD        Z16, Z15, Z15
-	VPSUBD.BCST   60(CX), Z15, Z15
-	VPSLLD        $0x08, Z18, Z18
-	VPADDD        Z18, Z17, Z17
-	VPSUBD.BCST   36(CX), Z17, Z17
-	VPSRAD        $0x10, Z15, Z16
-	VPADDD        Z16, Z17, Z17
-	VPANDD        Z0, Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VCVTDQ2PS     Z17, Z17
-	VMULPS        Z1, Z17, Z17
-	VADDPS        Z17, Z15, Z15
-	VMULPS.BCST   12(CX), Z27, Z16
-	VMULPS        Z16, Z15, Z15
-	VADDPS        192(AX), Z15, Z15
-	VMOVUPS       Z15, 192(AX)
-	VPSLLD        $0x08, Z20, Z20
-	VPADDD        Z20, Z19, Z19
-	VPSUBD.BCST   64(CX), Z19, Z19
-	VPSLLD        $0x08, Z22, Z22
-	VPADDD        Z22, Z21, Z21
-	VPSUBD.BCST   40(CX), Z21, Z21
-	VPSRAD        $0x10, Z19, Z20
-	VPADDD        Z20, Z21, Z21
-	VPANDD        Z0, Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VCVTDQ2PS     Z21, Z21
-	VMULPS        Z1, Z21, Z21
-	VADDPS        Z21, Z19, Z19
-	VMULPS.BCST   16(CX), Z27, Z20
-	VMULPS        Z20, Z19, Z19
-	VADDPS        256(AX), Z19, Z19
-	VMOVUPS       Z19, 256(AX)
-	VPSLLD        $0x08, Z24, Z24
-	VPADDD        Z24, Z23, Z23
-	VPSUBD.BCST   68(CX), Z23, Z23
-	VPSLLD        $0x08, Z26, Z26
-	VPADDD        Z26, Z25, Z25
-	VPSUBD.BCST   44(CX), Z25, Z25
-	VPSRAD        $0x10, Z23, Z24
-	VPADDD        Z24, Z25, Z25
-	VPANDD        Z0, Z23, Z23
-	VCVTDQ2PS     Z23, Z23
-	VCVTDQ2PS     Z25, Z25
-	VMULPS        Z1, Z25, Z25
-	VADDPS        Z25, Z23, Z23
-	VMULPS.BCST   20(CX), Z27, Z24
-	VMULPS        Z24, Z23, Z23
-	VADDPS        320(AX), Z23, Z23
-	VMOVUPS       Z23, 320(AX)
+	JNZ           loop329
+	VMOVDQU64     avx512Lanes<>+0(SB), Z24
+	VCVTPH2PS     (DI), Z25
+	VPERMPS       Z25, Z24, Z25
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R10
+	VPBROADCASTD  R10, Z24
+	MOVL          $0x47800000, R10
+	VPBROADCASTD  R10, Z26
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   48(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   24(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z24, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z26, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z25, Z1
+	VMULPS        Z1, Z0, Z0
+	VADDPS        (AX), Z0, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   52(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   28(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z24, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z26, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z25, Z5
+	VMULPS        Z5, Z4, Z4
+	VADDPS        64(AX), Z4, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   56(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   32(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z24, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z26, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z25, Z9
+	VMULPS        Z9, Z8, Z8
+	VADDPS        128(AX), Z8, Z8
+	VMOVUPS       Z8, 128(AX)
+	VPSLLD        $0x08, Z13, Z13
+	VPADDD        Z13, Z12, Z12
+	VPSUBD.BCST   60(CX), Z12, Z12
+	VPSLLD        $0x08, Z15, Z15
+	VPADDD        Z15, Z14, Z14
+	VPSUBD.BCST   36(CX), Z14, Z14
+	VPSRAD        $0x10, Z12, Z13
+	VPADDD        Z13, Z14, Z14
+	VPANDD        Z24, Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        Z26, Z14, Z14
+	VADDPS        Z14, Z12, Z12
+	VMULPS.BCST   12(CX), Z25, Z13
+	VMULPS        Z13, Z12, Z12
+	VADDPS        192(AX), Z12, Z12
+	VMOVUPS       Z12, 192(AX)
+	VPSLLD        $0x08, Z17, Z17
+	VPADDD        Z17, Z16, Z16
+	VPSUBD.BCST   64(CX), Z16, Z16
+	VPSLLD        $0x08, Z19, Z19
+	VPADDD        Z19, Z18, Z18
+	VPSUBD.BCST   40(CX), Z18, Z18
+	VPSRAD        $0x10, Z16, Z17
+	VPADDD        Z17, Z18, Z18
+	VPANDD        Z24, Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VCVTDQ2PS     Z18, Z18
+	VMULPS        Z26, Z18, Z18
+	VADDPS        Z18, Z16, Z16
+	VMULPS.BCST   16(CX), Z25, Z17
+	VMULPS        Z17, Z16, Z16
+	VADDPS        256(AX), Z16, Z16
+	VMOVUPS       Z16, 256(AX)
+	VPSLLD        $0x08, Z21, Z21
+	VPADDD        Z21, Z20, Z20
+	VPSUBD.BCST   68(CX), Z20, Z20
+	VPSLLD        $0x08, Z23, Z23
+	VPADDD        Z23, Z22, Z22
+	VPSUBD.BCST   44(CX), Z22, Z22
+	VPSRAD        $0x10, Z20, Z21
+	VPADDD        Z21, Z22, Z22
+	VPANDD        Z24, Z20, Z20
+	VCVTDQ2PS     Z20, Z20
+	VCVTDQ2PS     Z22, Z22
+	VMULPS        Z26, Z22, Z22
+	VADDPS        Z22, Z20, Z20
+	VMULPS.BCST   20(CX), Z25, Z21
+	VMULPS        Z21, Z20, Z20
+	VADDPS        320(AX), Z20, Z20
+	VMOVUPS       Z20, 320(AX)
 	ADDQ          $0x00000048, CX
-	TESTQ         R8, R8
-	JNZ           group62
+	TESTQ         R9, R9
+	JNZ           group328
 	VZEROUPPER
 	RET
 
@@ -4561,7 +27496,7 @@ TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	LEAQ    (DI)(DI*2), SI
 	MOVQ    $0x00000008, R11
 
-group64:
+group330:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -4573,7 +27508,7 @@ group64:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
-loop65:
+loop331:
 	VCVTPH2PS     (R13), Z3
 	VMULPS        (R12), Z3, Z3
 	VPANDD        Z2, Z3, Z3
@@ -4581,7 +27516,7 @@ loop65:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop65
+	JNZ           loop331
 	VEXTRACTI64X4 $0x01, Z1, Y2
 	VPMAXUD       Y1, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
@@ -4597,24 +27532,24 @@ loop65:
 	VDIVSS        X5, X3, X2
 	VDIVSS        X3, X5, X3
 	CMPL          R12, $0x03800000
-	JB            small67
+	JB            small333
 	CMPL          R12, $0x7f800000
-	JB            scaled66
+	JB            scaled332
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
 	VXORPS        X3, X3, X3
-	JMP           scaled66
+	JMP           scaled332
 
-small67:
+small333:
 	VXORPS X2, X2, X2
 	VXORPS X3, X3, X3
 
-scaled66:
+scaled332:
 	VMOVSS       X2, (CX)
 	VBROADCASTSS X3, Z2
 	VPXORD       Z4, Z4, Z4
 
-loop68:
+loop334:
 	VCVTPH2PS     (BX), Z3
 	VMULPS        (DX), Z3, Z3
 	VMULPS        Z2, Z3, Z3
@@ -4631,7 +27566,7 @@ loop68:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop68
+	JNZ           loop334
 	VEXTRACTI64X4 $0x01, Z4, Y2
 	VPADDD        Y4, Y2, Y2
 	VEXTRACTI128  $0x01, Y2, X3
@@ -4650,7 +27585,7 @@ loop68:
 	VMOVSS        X3, (CX)(DI*4)
 	LEAQ          (CX)(DI*8), CX
 	TESTQ         R8, R8
-	JNZ           group64
+	JNZ           group330
 	VZEROUPPER
 	RET
 
@@ -4681,7 +27616,7 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group69:
+group335:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -4693,7 +27628,7 @@ group69:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z3
 
-loop70:
+loop336:
 	VCVTPH2PS     (R13), Z4
 	VMULPS        (R12), Z4, Z4
 	VPANDD        Z3, Z4, Z4
@@ -4701,7 +27636,7 @@ loop70:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop70
+	JNZ           loop336
 	VEXTRACTI64X4 $0x01, Z2, Y3
 	VPMAXUD       Y2, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
@@ -4728,7 +27663,7 @@ loop70:
 	VPXORD        Z5, Z5, Z5
 	VPBROADCASTD  R14, Z3
 
-loop71:
+loop337:
 	VCVTPH2PS     (BX), Z4
 	VMULPS        (DX), Z4, Z4
 	VMULPS        Z3, Z4, Z4
@@ -4754,7 +27689,7 @@ loop71:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop71
+	JNZ           loop337
 	VEXTRACTI64X4 $0x01, Z5, Y3
 	VPADDQ        Y5, Y3, Y3
 	VEXTRACTI128  $0x01, Y3, X4
@@ -4772,7 +27707,7 @@ loop71:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group69
+	JNZ           group335
 	VZEROUPPER
 	RET
 
@@ -4820,7 +27755,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-56
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z16
 
-loop72:
+loop338:
 	VMULPS  (DX), Z1, Z17
 	VMULPS  (BX), Z2, Z18
 	VPXORD  Z16, Z17, Z19
@@ -4859,7 +27794,7 @@ loop72:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	DECQ    SI
-	JNZ     loop72
+	JNZ     loop338
 	VZEROUPPER
 	RET
 
@@ -4876,7 +27811,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-48
 	VCVTPH2PS (DI), Z1
 	VPERMPS   Z1, Z0, Z1
 
-loop73:
+loop339:
 	VMULPS      (DX), Z1, Z2
 	VMULPS.BCST (BX), Z2, Z2
 	VPERMPS     Z2, Z0, Z2
@@ -4885,6 +27820,25 @@ loop73:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop73
+	JNZ         loop339
+	VZEROUPPER
+	RET
+
+// func avx512Add(sum *float32, y *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·avx512Add(SB), NOSPLIT, $0-24
+	MOVQ sum+0(FP), AX
+	MOVQ y+8(FP), CX
+	MOVQ n+16(FP), DX
+	SHRQ $0x04, DX
+
+loop340:
+	VMOVUPS (AX), Z0
+	VADDPS  (CX), Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ    $0x00000040, AX
+	ADDQ    $0x00000040, CX
+	DECQ    DX
+	JNZ     loop340
 	VZEROUPPER
 	RET

@@ -13,10 +13,10 @@ func BenchmarkStrip(b *testing.B) {
 	for _, set := range Sets() {
 		for bits := 2; bits <= 8; bits++ {
 			for _, rows := range []int{1, 2, 4, 16} {
-				for _, exact := range []bool{false, true} {
-					name := fmt.Sprintf("set=%s/bits=%d/rows=%d/exact=%v", set.Name, bits, rows, exact)
+				for _, how := range []way{{false, false}, {false, true}, {true, false}, {true, true}} {
+					name := fmt.Sprintf("set=%s/bits=%d/rows=%d/%v", set.Name, bits, rows, how)
 					b.Run(name, func(b *testing.B) {
-						benchmarkStrip(b, set, problem{bits: bits, rows: rows, tiles: tiles}, exact, strips)
+						benchmarkStrip(b, set, problem{bits: bits, rows: rows, tiles: tiles}, how, strips)
 					})
 				}
 			}
@@ -24,14 +24,15 @@ func BenchmarkStrip(b *testing.B) {
 	}
 }
 
-func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
-	digits, multiply := 1, set.Multiply[p.bits]
-	if exact {
-		digits, multiply = 4, set.MultiplyExact[p.bits]
+func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
+	digits := 1
+	if how.exact {
+		digits = 4
 	}
-	if p.rows >= len(multiply) {
-		b.Skip("more rows than the set takes at once")
+	if !how.can(set, p.bits, p.rows) {
+		b.Skip("the set does not")
 	}
+	multiply := how.of(set, p.bits)[p.rows]
 	size := 32 * p.bits * p.tiles
 	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
 	for i := range indices {
@@ -45,12 +46,12 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, exact bool, strips int) {
 		w := ptr[byte](indices[size*strip:])
 		strip = (strip + 1) % strips
 		y, a, m, st := ptr[[16]float32](sums), ptr[int8](acts), ptr[float32](meta), ptr[byte](steps)
-		if p.rows == 1 && !exact {
-			set.Dot[p.bits](y, w, a, m, st, 32, p.tiles)
-			continue
+		from := w
+		if how.panel {
+			from = ptr[byte](panel)
+			set.Spread[p.bits](from, w, p.tiles)
 		}
-		set.Spread[p.bits](ptr[byte](panel), w, p.tiles)
-		multiply[p.rows](y, ptr[byte](panel), a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
+		multiply(y, from, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
 	}
 	n := float64(b.N) * 256 * float64(p.tiles) / float64(b.Elapsed().Nanoseconds())
 	b.ReportMetric(n, "weights/ns")

@@ -13,21 +13,20 @@ import (
 const portableRows = 16
 
 func portable() *Set {
-	s := &Set{Name: "go", Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale}
+	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
 		spreader, level := newSpreader(bits), &levels[bits]
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {
 			spreader.spread(unsafe.Slice((*[256]uint8)(unsafe.Pointer(panel)), tiles), unsafe.Slice(indices, tiles*32*bits))
 		}
-		s.Dot[bits] = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
-			*y = [16]float32{}
+		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group][256]uint8
 			for t := 0; t < tiles; t += Group {
 				n := min(Group, tiles-t)
 				spreader.spread(panel[:n], unsafe.Slice(add(indices, t*32*bits), n*32*bits))
 				multiplyRow(bits, y, panel[:n], unsafe.Slice(add(acts, t*16), n*16), add(meta, t/Group*2), add(steps, t/Group*stride), sumFast)
 			}
-		}
+		}}
 		s.Multiply[bits], s.MultiplyExact[bits] = make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
 		for rows := 1; rows <= portableRows; rows++ {
 			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
@@ -366,5 +365,12 @@ func portableScale(y *float32, stride int, sums *[16]float32, sv *byte, prob *fl
 		for i := range y {
 			y[i] = sum[i] * factors[i] * p
 		}
+	}
+}
+
+func portableAdd(sum, y *float32, n int) {
+	s, v := unsafe.Slice(sum, n), unsafe.Slice(y, n)
+	for i := range s {
+		s[i] += v[i]
 	}
 }

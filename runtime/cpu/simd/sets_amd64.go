@@ -22,10 +22,12 @@ func avx2Set() *Set {
 	exact := everyWidth([]Multiplier{1: avx2MultiplyExact1})
 	exact[8] = []Multiplier{1: avx2MultiplyExactWide1}
 	return &Set{
-		Name:          "avx2",
-		Quantize:      avx2Quantize,
-		QuantizeExact: avx2QuantizeExact,
-		Dot:           [9]Dotter{2: avx2Dot2, 3: avx2Dot3, 4: avx2Dot4, 5: avx2Dot5, 6: avx2Dot6, 7: avx2Dot7, 8: avx2Dot8},
+		Name:           "avx2",
+		Quantize:       avx2Quantize,
+		QuantizeExact:  avx2QuantizeExact,
+		Dot:            avx2Dots,
+		PanelRows:      2,
+		PanelRowsExact: 1,
 		Spread: [9]func(panel, indices *byte, tiles int){
 			2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
 		},
@@ -33,15 +35,19 @@ func avx2Set() *Set {
 		MultiplyExact: exact,
 		Silu:          avx2Silu,
 		Scale:         avx2Scale,
+		Add:           avx2Add,
 	}
 }
 
 func avx512Set() *Set {
 	return &Set{
-		Name:          "avx512",
-		Quantize:      avx512Quantize,
-		QuantizeExact: avx512QuantizeExact,
-		Dot:           [9]Dotter{2: avx512Dot2, 3: avx512Dot3, 4: avx512Dot4, 5: avx512Dot5, 6: avx512Dot6, 7: avx512Dot7, 8: avx512Dot8},
+		Name:           "avx512",
+		Quantize:       avx512Quantize,
+		QuantizeExact:  avx512QuantizeExact,
+		Dot:            avx512Dots,
+		DotExact:       avx512ExactDots,
+		PanelRows:      33,
+		PanelRowsExact: 5,
 		Spread: [9]func(panel, indices *byte, tiles int){
 			2: avx512Spread2, 3: avx512Spread3, 4: avx512Spread4, 5: avx512Spread5, 6: avx512Spread6, 7: avx512Spread7, 8: avx512Spread8,
 		},
@@ -56,6 +62,7 @@ func avx512Set() *Set {
 		}),
 		Silu:  avx512Silu,
 		Scale: avx512Scale,
+		Add:   avx512Add,
 	}
 }
 

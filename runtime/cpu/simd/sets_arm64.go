@@ -69,15 +69,14 @@ func neonSet() *Set {
 	for bits := 2; bits <= 8; bits++ {
 		f := newNeonFields(bits)
 		s.Spread[bits] = func(panel, indices *byte, tiles int) { neonSpread(panel, indices, tiles, f) }
-		s.Dot[bits] = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
-			*y = [16]float32{}
+		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group * 256]byte
 			for t := 0; t < tiles; t += Group {
 				n := min(Group, tiles-t)
 				neonSpread(&panel[0], add(indices, t*32*bits), n, f)
 				neonMultiply(bits, 1, y, &panel[0], add(acts, t*16), add(meta, t/Group*2), add(steps, t/Group*stride), stride, n)
 			}
-		}
+		}}
 		for rows := 1; rows <= portableRows; rows++ {
 			s.Multiply[bits][rows] = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 				neonMultiply(bits, rows, y, panel, acts, meta, steps, stride, tiles)

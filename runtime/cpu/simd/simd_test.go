@@ -54,10 +54,34 @@ func (p problem) strip(t testing.TB) (s strip) {
 
 func ptr[T any](b []byte) *T { return (*T)(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// run returns what set makes of a problem: y of Dot or Multiply, and h.
-func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) {
+// A way is one of the ways of a Set to multiply.
+type way struct{ exact, panel bool }
+
+func (w way) String() string { return fmt.Sprintf("exact=%v,panel=%v", w.exact, w.panel) }
+
+// of returns the functions of set for a width, by rows.
+func (w way) of(set *Set, bits int) []Multiplier {
+	switch {
+	case w.exact && w.panel:
+		return set.MultiplyExact[bits]
+	case w.exact:
+		return set.DotExact[bits]
+	case w.panel:
+		return set.Multiply[bits]
+	}
+	return set.Dot[bits]
+}
+
+// can reports whether set multiplies rows of a width in this way.
+func (w way) can(set *Set, bits, rows int) bool {
+	of := w.of(set, bits)
+	return rows < len(of) && of[rows] != nil
+}
+
+// run returns what set makes of a problem: sums, and h.
+func (p problem) run(t testing.TB, set *Set, s strip, how way) (y, h []byte) {
 	digits, quantize, metas := 1, set.Quantize, 2
-	if exact {
+	if how.exact {
 		digits, quantize, metas = 4, set.QuantizeExact, 3
 	}
 	fresh := func(n int) []byte { return guarded(t, make([]byte, n), p.atEnd) }
@@ -66,21 +90,13 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
 	}
 	sums := fresh(64 * p.rows)
-	multiply := func(f Multiplier, panel []byte) {
-		ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
-		f(ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
+	w := ptr[byte](s.indices)
+	if how.panel {
+		w = ptr[byte](fresh(256 * p.tiles))
+		set.Spread[p.bits](w, ptr[byte](s.indices), p.tiles)
 	}
-	if p.rows == 1 && !exact {
-		set.Dot[p.bits](ptr[[16]float32](sums), ptr[byte](s.indices), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
-	} else {
-		panel := fresh(256 * p.tiles)
-		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
-		if exact {
-			multiply(set.MultiplyExact[p.bits][p.rows], panel)
-		} else {
-			multiply(set.Multiply[p.bits][p.rows], panel)
-		}
-	}
+	ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
+	how.of(set, p.bits)[p.rows](ptr[[16]float32](sums), w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
 	y, h = fresh(64*p.rows), fresh(64*p.rows)
 	set.Scale(ptr[float32](y), 64, ptr[[16]float32](sums), ptr[byte](s.sv), ptr[float32](s.prob), p.rows)
 	set.Silu(ptr[float32](h), 64, ptr[[16]float32](sums), ptr[[16]float32](sums), ptr[byte](s.sv), ptr[byte](s.sv[32:]), p.rows)
@@ -91,15 +107,18 @@ func (p problem) run(t testing.TB, set *Set, s strip, exact bool) (y, h []byte) 
 func (p problem) check(t testing.TB) {
 	s := p.strip(t)
 	sets := Sets()
+	plain := sets[len(sets)-1]
 	for _, exact := range []bool{false, true} {
-		wantY, wantH := p.run(t, sets[len(sets)-1], s, exact)
-		for _, set := range sets[:len(sets)-1] {
-			if exact && p.rows >= len(set.MultiplyExact[p.bits]) || !exact && p.rows >= len(set.Multiply[p.bits]) {
-				continue
+		wantY, wantH := p.run(t, plain, s, way{exact, true})
+		for _, set := range sets {
+			for _, how := range []way{{exact, false}, {exact, true}} {
+				if !how.can(set, p.bits, p.rows) {
+					continue
+				}
+				y, h := p.run(t, set, s, how)
+				require.Equal(t, bitsOf(wantY), bitsOf(y), "%s, %v: %+v", set.Name, how, p)
+				require.Equal(t, bitsOf(wantH), bitsOf(h), "%s, %v, silu: %+v", set.Name, how, p)
 			}
-			y, h := p.run(t, set, s, exact)
-			require.Equal(t, bitsOf(wantY), bitsOf(y), "%s, exact %v: %+v", set.Name, exact, p)
-			require.Equal(t, bitsOf(wantH), bitsOf(h), "%s, exact %v, silu: %+v", set.Name, exact, p)
 		}
 	}
 }
@@ -130,6 +149,29 @@ func TestSets(t *testing.T) {
 	}
 }
 
+func TestAdd(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{16, 32, 48, 2048} {
+		for _, atEnd := range []bool{false, true} {
+			var sum, y []byte
+			for range n {
+				sum = binary.LittleEndian.AppendUint32(sum, math.Float32bits(float32(r.NormFloat64())))
+				y = binary.LittleEndian.AppendUint32(y, math.Float32bits(float32(r.NormFloat64())))
+			}
+			y = guarded(t, y, atEnd)
+			want := make([]uint32, n)
+			for i := range want {
+				want[i] = math.Float32bits(math.Float32frombits(bitsOf(sum)[i]) + math.Float32frombits(bitsOf(y)[i]))
+			}
+			for _, set := range Sets() {
+				got := guarded(t, sum, atEnd)
+				set.Add(ptr[float32](got), ptr[float32](y), n)
+				require.Equal(t, want, bitsOf(got), set.Name)
+			}
+		}
+	}
+}
+
 // TestGolden shows that other architectures compute the same bits.
 func TestGolden(t *testing.T) {
 	h := fnv.New64a()
@@ -137,7 +179,7 @@ func TestGolden(t *testing.T) {
 		p := problem{bits: bits, rows: 3, tiles: 19, seed: 1}
 		s := p.strip(t)
 		for _, exact := range []bool{false, true} {
-			y, silu := p.run(t, portable(), s, exact)
+			y, silu := p.run(t, portable(), s, way{exact, true})
 			h.Write(y)
 			h.Write(silu)
 		}

@@ -71,6 +71,8 @@ type Double struct {
 
 	set        func(what string, value int) int32
 	complaints func() string
+	early      func() int
+	held       func() int
 	reset      func()
 }
 
@@ -93,11 +95,14 @@ func New(t testing.TB, table *runtime.Table, macros ...string) *Double {
 	purego.RegisterLibFunc(&setRunner, handle, "double_set_runner")
 	purego.RegisterLibFunc(&d.set, handle, "double_set")
 	purego.RegisterLibFunc(&d.complaints, handle, "double_complaints")
+	purego.RegisterLibFunc(&d.early, handle, "double_early")
+	purego.RegisterLibFunc(&d.held, handle, "double_held")
 	purego.RegisterLibFunc(&d.reset, handle, "double_reset")
 	setRunner(runner())
 	current.begin(table)
 	t.Cleanup(func() {
 		require.Empty(t, d.Complaints())
+		require.Zero(t, d.held(), "a context is left when the test ends")
 	})
 	return d
 }
@@ -109,6 +114,10 @@ func (d *Double) Set(t testing.TB, what string, value int) {
 	t.Helper()
 	require.Zero(t, d.set(what, value), "the double has no setting %q", what)
 }
+
+// Early returns how many launches were allowed to begin before earlier ones had
+// ended.
+func (d *Double) Early() int { return d.early() }
 
 // Forget makes the double as it was when it was loaded: it has nothing to
 // complain of any more.
@@ -218,10 +227,10 @@ func (e *executor) leaveStrangers(k *runtime.Kernel, shape runtime.Shape, args [
 		columns = shape.Hidden
 	}
 	args[work] = bytes.Clone(args[work])
-	for i := range shape.Items {
-		item := args[work][12*i:][:12]
+	for item := range slices.Chunk(args[work][:min(len(args[work])/12, int(shape.Items))*12], 12) {
 		expert, first, rows := word(item, 0), word(item, 1), word(item, 2)
-		if rows == 0 || slices.ContainsFunc(k.Tuples, func(t runtime.BitTuple) bool {
+		nonsense := expert >= shape.Experts || uint64(first)+uint64(rows) > uint64(shape.Rows) // the cpu device refuses it
+		if rows == 0 || nonsense || slices.ContainsFunc(k.Tuples, func(t runtime.BitTuple) bool {
 			if k.Pass == runtime.Down {
 				return t.Down == bits(expert, 2)
 			}

@@ -33,6 +33,7 @@ func avx2(c *asm) {
 	k.quantizeExact()
 	k.silu()
 	k.scale()
+	k.addFloats()
 }
 
 // once returns a constant, made when it is first asked for.
@@ -195,10 +196,13 @@ func (c *asm) groups(tiles reg.GPVirtual, body func(n reg.GPVirtual), end func()
 
 // dot writes the kernel of one row.
 func (k *y) dot(bits int) {
-	k.function(fmt.Sprint("Dot", bits), dotArgs)
-	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
+	k.function(dotName(bits, 1), multiplyArgs)
+	y, w, acts, meta := k.load("y"), k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	sum, acc := [2]reg.VecVirtual{k.zero(), k.zero()}, [2]reg.VecVirtual{k.YMM(), k.YMM()}
+	sum, acc := [2]reg.VecVirtual{k.YMM(), k.YMM()}, [2]reg.VecVirtual{k.YMM(), k.YMM()}
+	for half := range 2 {
+		k.VMOVUPS(at(y, 32*half), sum[half])
+	}
 	k.groups(tiles, func(n reg.GPVirtual) {
 		for _, a := range acc {
 			k.VPXOR(a, a, a)
@@ -245,7 +249,7 @@ func (k *y) spread(bits int) {
 // products multiplies a group of a panel with planes of activations. It calls
 // end with the sums of each plane, for each half of the outputs.
 func (k *y) products(planes int, wide bool, end func(half int, acc []reg.VecVirtual, step reg.VecVirtual), after func()) {
-	panel, acts := k.load("panel"), k.load("acts")
+	panel, acts := k.load("w"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	ahead := k.load("ahead")
 	acc := make([]reg.VecVirtual, 2*planes)
@@ -537,6 +541,24 @@ func (k *y) scale() {
 		k.ADDQ(stride, y)
 		k.ADDQ(U32(64), sums)
 		k.ADDQ(U32(4), prob)
+	})
+	k.end()
+}
+
+// addFloats writes the kernel that adds floats to others.
+func (k *y) addFloats() {
+	k.function("Add", addArgs)
+	sum, y, n := k.load("sum"), k.load("y"), k.load("n")
+	k.SHRQ(U8(4), n)
+	k.loop(n, func() {
+		for i := range 2 {
+			v := k.YMM()
+			k.VMOVUPS(at(sum, 32*i), v)
+			k.VADDPS(at(y, 32*i), v, v)
+			k.VMOVUPS(v, at(sum, 32*i))
+		}
+		k.ADDQ(U32(64), sum)
+		k.ADDQ(U32(64), y)
 	})
 	k.end()
 }

@@ -28,20 +28,25 @@ func avx512(c *asm) {
 	k.digits = c.data("Digits", digitOrders())
 	for _, bits := range widths {
 		k.dot(bits)
-	}
-	for _, bits := range widths {
+		for n := 2; n <= dotRows; n++ {
+			k.dotRows(bits, n)
+		}
+		for n := 1; n <= dotExactRows; n++ {
+			k.dotExact(bits, n)
+		}
 		k.spread(bits)
 	}
-	for n := 2; n <= 16; n++ {
+	for n := 2; n <= multiplyRows; n++ {
 		k.multiply(n)
 	}
-	for n := 1; n <= 6; n++ {
+	for n := 1; n <= multiplyExactRows; n++ {
 		k.multiplyExact(n)
 	}
 	k.quantize()
 	k.quantizeExact()
 	k.silu()
 	k.scale()
+	k.addFloats()
 }
 
 func (k *z) constant(m Mem) reg.VecVirtual {
@@ -67,9 +72,9 @@ func (k *z) zero() reg.VecVirtual {
 // An unpacker makes bytes of 64 indices: of 4 outputs by 16 inputs.
 type unpacker struct {
 	*z
-	bits                int
-	quads               reg.OpmaskVirtual // the bits quadwords that hold 64 indices
-	permute, shift, and reg.VecVirtual
+	bits       int
+	permute    [4]reg.VecVirtual // by quarter of a tile
+	shift, and reg.VecVirtual
 }
 
 // unpacker returns the unpacker of a width that is not 2 or 4.
@@ -78,20 +83,37 @@ func (k *z) unpacker(bits int) *unpacker {
 	if bits == 8 {
 		return u
 	}
-	g := k.GP64()
-	u.quads = k.K()
-	k.MOVQ(U64(1<<bits-1), g)
-	k.KMOVQ(g, u.quads)
-	var permute, shift []byte
-	for q := range 8 {
+	var shift []byte
+	for range 8 {
 		for i := range 8 {
-			permute = append(permute, byte(min(q*bits+i, 63)))
 			shift = append(shift, byte(i*bits))
 		}
 	}
-	u.permute, u.shift = k.constant(k.once("Permute", bits, permute)), k.constant(k.once("Shift", bits, shift))
+	of := map[int]reg.VecVirtual{}
+	for j := range u.permute {
+		_, skip := u.quarter(j)
+		if of[skip] == nil {
+			var permute []byte
+			for q := range 8 {
+				for i := range 8 {
+					permute = append(permute, byte(min(skip+q*bits+i, 63)))
+				}
+			}
+			of[skip] = k.constant(k.once(fmt.Sprintf("Permute%dSkip", bits), skip, permute))
+		}
+		u.permute[j] = of[skip]
+	}
+	u.shift = k.constant(k.once("Shift", bits, shift))
 	u.and = k.dwordsOf(0x01010101 * (1<<bits - 1))
 	return u
+}
+
+// quarter returns where in a tile to load the 64 bytes that begin with, or after
+// some bytes to skip hold, the indices of outputs 4·j to 4·j+3. They are all of
+// the tile.
+func (u *unpacker) quarter(j int) (from, skip int) {
+	from = min(8*u.bits*j, 32*u.bits-64)
+	return from, 8*u.bits*j - from
 }
 
 var made = map[string]Mem{}
@@ -108,13 +130,12 @@ func (k *z) once(name string, bits int, b []byte) Mem {
 // bytes returns the indices of outputs 4·j to 4·j+3 of the tile at w.
 func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 	v := u.ZMM()
-	m := at(w, 8*u.bits*j)
 	if u.bits == 8 {
-		u.VMOVDQU64(m, v)
+		u.VMOVDQU64(at(w, 64*j), v)
 		return v
 	}
-	u.VMOVDQU64_Z(m, u.quads, v)
-	u.VPERMB(v, u.permute, v)
+	from, _ := u.quarter(j)
+	u.VPERMB(at(w, from), u.permute[j], v)
 	u.VPMULTISHIFTQB(v, u.shift, v)
 	u.VPANDD(u.and, v, v)
 	return v
@@ -124,20 +145,21 @@ func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
 // level of caches, and of one that is nearer for the first.
 func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
 	for i := 0; i < 32*bits; i += 64 {
-		k.PREFETCHT1(at(w, 16384+i))
+		k.PREFETCHT1(at(w, 8192+i))
 		k.PREFETCHT0(at(w, 2048+i))
 	}
 }
 
-const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+const multiplyArgs = "func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
-// dot writes the kernel of one row.
+// dot writes the kernel of one row of 8-bit activations.
 func (k *z) dot(bits int) {
-	k.function(fmt.Sprint("Dot", bits), dotArgs)
-	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
+	k.function(dotName(bits, 1), multiplyArgs)
+	y, w, acts, meta := k.load("y"), k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	lanes := k.constant(k.lanes)
-	sum := k.zero()
+	sum := k.ZMM()
+	k.VMOVUPS(at(y, 0), sum)
 	acc := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
 
 	var tile func()
@@ -252,17 +274,27 @@ func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual)
 	k.VADDPS(acc, sum, sum)
 }
 
-// spread writes the kernel that makes bytes of the indices of tiles: of each
-// tile four times 16 dwords, the four indices of each output, in the order of
-// lanes.
-func (k *z) spread(bits int) {
-	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
-	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
-	var tile func() [4]reg.VecVirtual
+// A decoder loads the indices of the next tile as four times 16 dwords, the four
+// indices of each output, in the order of lanes.
+type decoder func() [4]reg.VecVirtual
+
+// decoder returns the decoder of the tiles at w, which it moves on.
+func (k *z) decoder(bits int, w reg.GPVirtual) decoder {
+	tile := k.tile(bits, w)
+	return func() [4]reg.VecVirtual {
+		k.prefetchTile(bits, w)
+		c := tile()
+		k.ADDQ(U32(32*bits), w)
+		return c
+	}
+}
+
+// tile returns the decoder of the tile at w.
+func (k *z) tile(bits int, w reg.GPVirtual) decoder {
 	switch bits {
 	case 2:
 		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
-		tile = func() (c [4]reg.VecVirtual) {
+		return func() (c [4]reg.VecVirtual) {
 			v := k.ZMM()
 			k.VPERMD(at(w, 0), lanes, v)
 			for s := range c {
@@ -278,7 +310,7 @@ func (k *z) spread(bits int) {
 		}
 	case 4:
 		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
-		tile = func() (c [4]reg.VecVirtual) {
+		return func() (c [4]reg.VecVirtual) {
 			for half, places := range []reg.VecVirtual{evens, odds} {
 				v, high := k.ZMM(), k.ZMM()
 				k.VMOVDQU64(at(w, 0), v)
@@ -290,45 +322,55 @@ func (k *z) spread(bits int) {
 			}
 			return c
 		}
-	default:
-		u := k.unpacker(bits)
-		tile = func() [4]reg.VecVirtual {
-			var a, t, c [4]reg.VecVirtual
-			for j := range a {
-				a[j] = u.bytes(w, j)
-				t[j], c[j] = k.ZMM(), k.ZMM()
-			}
-			for j := range 2 {
-				k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
-				k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
-			}
-			for j := range 2 {
-				k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
-				k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
-			}
-			return c
-		}
 	}
+	u := k.unpacker(bits)
+	return func() [4]reg.VecVirtual {
+		var a, t, c [4]reg.VecVirtual
+		for j := range a {
+			a[j] = u.bytes(w, j)
+			t[j], c[j] = k.ZMM(), k.ZMM()
+		}
+		for j := range 2 {
+			k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
+			k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
+		}
+		for j := range 2 {
+			k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
+			k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
+		}
+		return c
+	}
+}
+
+// spread writes the kernel that makes a panel of tiles.
+func (k *z) spread(bits int) {
+	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
+	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
+	decode := k.decoder(bits, w)
 	k.loop(tiles, func() {
-		k.prefetchTile(bits, w)
-		for s, v := range tile() {
+		for s, v := range decode() {
 			k.VMOVDQU64(v, at(panel, 64*s))
 		}
-		k.ADDQ(U32(32*bits), w)
 		k.ADDQ(U32(256), panel)
 	})
 	k.end()
 }
 
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
+// The most rows that a kernel takes. The registers that hold their sums leave
+// what decoding takes, or next to nothing.
+const (
+	dotRows           = 16
+	dotExactRows      = 4
+	multiplyRows      = 16
+	multiplyExactRows = 6
+)
 
-// products multiplies a group of a panel with planes of activations. It calls
-// end with the sums of each plane.
-func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
-	panel, acts := k.load("panel"), k.load("acts")
+// products multiplies the tiles of a strip, which next loads one after another,
+// with planes of activations. It calls end with the sums of each plane over a
+// group.
+func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+	acts := k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	ahead := k.load("ahead")
-	lanes := k.constant(k.lanes)
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
 	for sets < 4 && planes*sets < 10 {
@@ -343,15 +385,11 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			k.prefetch(ahead)
-			for s := range 4 {
-				v := k.ZMM()
-				k.VMOVDQU64(at(panel, 64*s), v)
+			for s, v := range next() {
 				for p := range planes {
 					k.VPDPBUSD_BCST(at(acts, 4*(s*planes+p)), v, acc[s%sets*planes+p])
 				}
 			}
-			k.ADDQ(U32(256), panel)
 			k.ADDQ(U32(16*planes), acts)
 		})
 	}, func() {
@@ -360,9 +398,40 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 				k.VPADDD(acc[n+i], acc[i], acc[i])
 			}
 		}
-		end(acc[:planes], k.steps(steps, stride, lanes))
+		end(acc[:planes], k.steps(steps, stride, k.constant(k.lanes)))
 	})
 	k.end()
+}
+
+// panelTiles returns what loads the tiles of a panel.
+func (k *z) panelTiles() decoder {
+	panel, ahead := k.load("w"), k.load("ahead")
+	return func() (c [4]reg.VecVirtual) {
+		k.prefetch(ahead)
+		for s := range c {
+			c[s] = k.ZMM()
+			k.VMOVDQU64(at(panel, 64*s), c[s])
+		}
+		k.ADDQ(U32(256), panel)
+		return c
+	}
+}
+
+// stripTiles returns what decodes the tiles of a strip.
+func (k *z) stripTiles(bits int) decoder { return k.decoder(bits, k.load("w")) }
+
+// dotRows writes the kernel of several rows of 8-bit activations.
+func (k *z) dotRows(bits, rows int) {
+	k.function(dotName(bits, rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	k.products(rows, k.stripTiles(bits), k.endRows(y, meta, rows))
+}
+
+// dotExact writes the kernel of rows of activations in four digits.
+func (k *z) dotExact(bits, rows int) {
+	k.function(dotExactName(bits, rows), multiplyArgs)
+	y, meta := k.load("y"), k.load("meta")
+	k.products(4*rows, k.stripTiles(bits), k.endExact(y, meta, rows))
 }
 
 // multiply writes the kernel that adds to y the products of a panel with rows
@@ -370,15 +439,7 @@ func (k *z) products(planes int, end func(acc []reg.VecVirtual, step reg.VecVirt
 func (k *z) multiply(rows int) {
 	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
-		for r := range rows {
-			sum := k.ZMM()
-			k.VMOVUPS(at(y, 64*r), sum)
-			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
-			k.VMOVUPS(sum, at(y, 64*r))
-		}
-		k.ADDQ(U32(8*rows), meta)
-	})
+	k.products(rows, k.panelTiles(), k.endRows(y, meta, rows))
 }
 
 // multiplyExact writes the kernel that adds to y the products of a panel with
@@ -386,8 +447,27 @@ func (k *z) multiply(rows int) {
 func (k *z) multiplyExact(rows int) {
 	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
-	k.products(4*rows, func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	k.products(4*rows, k.panelTiles(), k.endExact(y, meta, rows))
+}
+
+// endRows returns what adds the sums of a group to those of rows at y.
+func (k *z) endRows(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		for r := range rows {
+			sum := k.ZMM()
+			k.VMOVUPS(at(y, 64*r), sum)
+			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
+			k.VMOVUPS(sum, at(y, 64*r))
+		}
+		k.ADDQ(U32(8*rows), meta)
+	}
+}
+
+// endExact returns what adds the sums of a group, by rows and digits, to those
+// of rows at y.
+func (k *z) endExact(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
+	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
+		low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
 		for r := range rows {
 			d := acc[4*r : 4*r+4]
 			// d[2] and d[0] become the sum, in units of 2^16 and of 1.
@@ -409,7 +489,7 @@ func (k *z) multiplyExact(rows int) {
 			k.VMOVUPS(d[0], at(y, 64*r))
 		}
 		k.ADDQ(U32(12*rows), meta)
-	})
+	}
 }
 
 const quantizeArgs = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"
@@ -727,6 +807,24 @@ func (k *z) scale() {
 		k.ADDQ(stride, y)
 		k.ADDQ(U32(64), sums)
 		k.ADDQ(U32(4), prob)
+	})
+	k.end()
+}
+
+const addArgs = "func(sum, y *float32, n int)"
+
+// addFloats writes the kernel that adds floats to others.
+func (k *z) addFloats() {
+	k.function("Add", addArgs)
+	sum, y, n := k.load("sum"), k.load("y"), k.load("n")
+	k.SHRQ(U8(4), n)
+	k.loop(n, func() {
+		v := k.ZMM()
+		k.VMOVUPS(at(sum, 0), v)
+		k.VADDPS(at(y, 0), v, v)
+		k.VMOVUPS(v, at(sum, 0))
+		k.ADDQ(U32(64), sum)
+		k.ADDQ(U32(64), y)
 	})
 	k.end()
 }

@@ -27,6 +27,8 @@ enum { MAX_PARAMS = 32, DEVICES = 2, SHARED = 49152, SHARED_OPTIN = 232448, THRE
 /* What a test has set. */
 static long version, devices, init_result, free_memory, fail_launch, registers;
 
+static long early_launches;
+
 static int (*runner)(const void *);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -636,6 +638,7 @@ result cuLaunchKernelEx(const config *c, function *p, void **params, void **extr
 		memcpy(o.params[i], params[i], f->sizes[i]);
 	}
 	if (r) break;
+	early_launches += c->n;
 	if (s->graph) capture(s, &o); else enqueue(s, &o);
 	END
 }
@@ -750,6 +753,15 @@ int double_set(const char *what, long value) {
 
 void double_set_runner(int (*f)(const void *)) { runner = f; }
 const char *double_complaints(void) { return complaints; }
+long double_early(void) { return early_launches; }
+
+/* double_held returns how often contexts have been retained and not released. */
+long double_held(void) {
+	long n = 0;
+	for (int i = 0; i < DEVICES; i++)
+		if (contexts[i] && contexts[i]->t.live) n += contexts[i]->references;
+	return n;
+}
 
 static void __attribute__((constructor)) start(void) {
 	double_reset();
