@@ -55,17 +55,18 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	started := time.Now()
 	variants, end, err := c.variants(ctx)
 	defer end()
 	if err != nil {
-		return err
+		return c.record(ctx, a, nil, started, runtime.Info{Kind: string(c.Device)}, err)
 	}
 	if err := c.plan(&o, variants); err != nil {
 		return err
 	}
 	show, finish := a.progress("measuring")
 	o.Progress = show
-	started := time.Now()
+	started = time.Now()
 	r, err := bench.Run(ctx, o)
 	finish()
 	if err := c.record(ctx, a, r, started, variants[0].Device.Info(), err); err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/marlingen/marlingen/moe/bench/result"
 )
 
 // A canceling writer cancels once it is written to for the nth time.
@@ -46,4 +48,20 @@ func TestInterruptQuantize(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// Interrupted, bench leaves a result that says so, and that nobody may quote.
+func TestInterruptBench(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	file := filepath.Join(t.TempDir(), "run.json")
+	status := run(ctx, []string{"bench", "--quick", "--shape", "64,48,8,2", "--threads", "1", "--memory", "2", "--result", file},
+		&bytes.Buffer{}, &bytes.Buffer{})
+	require.Equal(t, 130, status)
+	d, err := readResult(file)
+	require.NoError(t, err)
+	require.Equal(t, result.Interrupted, d.Status)
+	require.Empty(t, d.Cells)
+	_, stderr := command(t, 1, "verify-result", file)
+	require.Contains(t, stderr, `the run is "interrupted", not complete: `)
 }

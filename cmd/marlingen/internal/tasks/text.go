@@ -36,7 +36,7 @@ and commit.
 	candidateVerify = `
 set -e
 git -C {{.Dir}}/tree diff --quiet HEAD
-grep -qF -- '{{.New}}' {{.Dir}}/tree/{{.Spec}}
+grep -qwF -- '{{.New}}' {{.Dir}}/tree/{{.Spec}}
 cd {{.Dir}}/tree
 go run ./cmd/marlingen regenerate --check
 go run ./cmd/marlingen prove --root . --family {{.Family}}
