@@ -19,13 +19,11 @@ type buffer struct {
 	closed   bool
 }
 
-var errBufferClosed = errors.New("the buffer is closed")
-
 func (b *buffer) Size() int { return len(b.data) }
 
 func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 	if b.closed {
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	}
 	return runtime.ReadMemory(b.data, p, off)
 }
@@ -34,7 +32,7 @@ func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 	switch {
 	case b.closed:
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	case b.readOnly:
 		return 0, errors.New("the buffer is read-only")
 	}
@@ -69,3 +67,13 @@ func view[T any](b []byte) []T {
 
 // address returns where b lies.
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
+
+// stateOf says what the device knows of a buffer. Those of all cpu devices are
+// alike.
+func stateOf(b runtime.Buffer) runtime.BufferState {
+	own, ok := b.(*buffer)
+	if !ok {
+		return runtime.BufferState{}
+	}
+	return runtime.BufferState{Own: true, Closed: own.closed, ReadOnly: own.readOnly}
+}

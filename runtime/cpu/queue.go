@@ -24,9 +24,6 @@ var (
 // Launch enqueues l. Of what can be wrong it reports what does not depend on
 // the contents of buffers; Wait reports the rest.
 func (q *queue) Launch(l runtime.Launch) error {
-	if l.Kernel == nil || l.Kernel.Body == nil {
-		return &runtime.LaunchError{Kernel: l.Kernel, Err: l.Check()}
-	}
 	if err := q.check(l); err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
 	}
@@ -41,8 +38,8 @@ func (q *queue) check(l runtime.Launch) error {
 	if q.closed || q.library.closed.Load() {
 		return errQueueClosed
 	}
-	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
-		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
+	if err := l.CheckOn(q.library.have, stateOf); err != nil {
+		return err
 	}
 	c := calls.get()
 	defer calls.put(c)
@@ -53,42 +50,21 @@ func (q *queue) check(l runtime.Launch) error {
 	return c.prepare(l.Kernel, l.Shape, args)
 }
 
-// argumentsOf returns the bytes of each argument of l, until it is called
-// again.
+// argumentsOf returns the bytes of each argument of l, which was checked, until
+// it is called again.
 func (c *call) argumentsOf(l runtime.Launch) ([][]byte, error) {
-	var errs []error
-	for i, arg := range l.Args {
-		if b, ok := arg.Buffer.(*buffer); ok && b.closed {
-			errs = append(errs, fmt.Errorf("argument %d: %w", i, errBufferClosed))
-		}
-	}
-	if len(errs) == 0 {
-		errs = appendError(errs, l.Check())
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
 	if len(l.Args) > maxArgs {
 		return nil, fmt.Errorf("%d arguments, and no kernel has more than %d", len(l.Args), maxArgs)
 	}
 	args := c.arguments[:len(l.Args)]
-	for i, binding := range l.Kernel.Bindings {
-		arg := l.Args[i]
-		if binding.Access == runtime.Constant {
+	for i, arg := range l.Args {
+		if arg.Buffer == nil {
 			args[i] = arg.Bytes
-			continue
-		}
-		b, ok := arg.Buffer.(*buffer)
-		switch {
-		case !ok:
-			errs = append(errs, fmt.Errorf("argument %s: a %T is no buffer of this device", binding.Name, arg.Buffer))
-		case b.readOnly && binding.Access == runtime.Write:
-			errs = append(errs, fmt.Errorf("argument %s: the kernel writes to it, and the buffer is read-only", binding.Name))
-		default:
-			args[i] = b.data[arg.Offset:]
+		} else {
+			args[i] = arg.Buffer.(*buffer).data[arg.Offset:]
 		}
 	}
-	return args, errors.Join(errs...)
+	return args, nil
 }
 
 // Barrier does nothing: launches run one after another.
@@ -121,9 +97,12 @@ func (q *queue) Wait(ctx context.Context) error {
 }
 
 func (q *queue) run(ctx context.Context, l runtime.Launch) error {
+	if err := l.CheckOn(q.library.have, stateOf); err != nil { // again: a buffer may have been closed since
+		return err
+	}
 	c := calls.get()
 	defer calls.put(c)
-	args, err := c.argumentsOf(l) // again: a buffer may have been closed since
+	args, err := c.argumentsOf(l)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,6 @@ type buffer struct {
 	closed   bool
 }
 
-var errBufferClosed = errors.New("the buffer is closed")
-
 // NewBuffer returns a buffer of size bytes, all zero.
 func (d *Device) NewBuffer(size int) (runtime.Buffer, error) {
 	b, err := d.newBuffer(size)
@@ -70,7 +68,7 @@ func (b *buffer) Size() int { return b.size }
 func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 	switch {
 	case b.closed:
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	case off < 0:
 		return 0, fmt.Errorf("read at %d of a buffer", off)
 	case off > int64(b.size):
@@ -94,7 +92,7 @@ func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 	switch {
 	case b.closed:
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	case b.readOnly:
 		return 0, errors.New("the buffer is read-only")
 	case off < 0 || off > int64(b.size) || len(p) > b.size-int(off):
@@ -123,4 +121,13 @@ func (b *buffer) Close() error {
 	d := b.device
 	err := d.do(func() error { return d.api.Free(b.at) })
 	return errors.Join(known(err), d.release())
+}
+
+// state says what d knows of a buffer.
+func (d *Device) state(b runtime.Buffer) runtime.BufferState {
+	own, ok := b.(*buffer)
+	if !ok || own.device != d {
+		return runtime.BufferState{}
+	}
+	return runtime.BufferState{Own: true, Closed: own.closed, ReadOnly: own.readOnly}
 }

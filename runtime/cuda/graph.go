@@ -80,7 +80,7 @@ func (g *graph) Launch() error {
 	}
 	for _, b := range g.buffers {
 		if b.closed {
-			return fmt.Errorf("cuda: an argument of the graph: %w", errBufferClosed)
+			return fmt.Errorf("cuda: an argument of the graph: %w", runtime.ErrBufferClosed)
 		}
 	}
 	api := q.library.device.api

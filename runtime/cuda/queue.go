@@ -143,21 +143,10 @@ func (q *queue) enqueue(put func() error, kernels ...*runtime.Kernel) error {
 
 // prepare checks l and makes parameters of its arguments.
 func (q *queue) prepare(l runtime.Launch) error {
-	switch {
-	case l.Kernel == nil || l.Kernel.Body == nil:
-		return l.Check()
-	case q.closed || q.library.closed.Load():
+	if q.closed || q.library.closed.Load() {
 		return errQueueClosed
 	}
-	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
-		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
-	}
-	for i, arg := range l.Args {
-		if b, ok := arg.Buffer.(*buffer); ok && b.closed {
-			return fmt.Errorf("argument %d: %w", i, errBufferClosed)
-		}
-	}
-	if err := l.Check(); err != nil {
+	if err := l.CheckOn(q.library.have, q.library.device.state); err != nil {
 		return err
 	}
 	q.params.Reset()
@@ -169,13 +158,7 @@ func (q *queue) prepare(l runtime.Launch) error {
 			}
 			continue
 		}
-		b, ok := arg.Buffer.(*buffer)
-		switch {
-		case !ok || b.device != q.library.device:
-			return fmt.Errorf("argument %s: a %T is no buffer of this device", binding.Name, arg.Buffer)
-		case b.readOnly && binding.Access == runtime.Write:
-			return fmt.Errorf("argument %s: the kernel writes to it, and the buffer is read-only", binding.Name)
-		}
+		b := arg.Buffer.(*buffer)
 		if err := q.params.AddPointer(b.at + driver.Pointer(arg.Offset)); err != nil {
 			return err
 		}
@@ -221,7 +204,7 @@ func (q *queue) pieces(p runtime.Pieces, size, count int) (*buffer, error) {
 	case !ok || b.device != q.library.device:
 		return nil, fmt.Errorf("a %T is no buffer of this device", p.Buffer)
 	case b.closed:
-		return nil, errBufferClosed
+		return nil, runtime.ErrBufferClosed
 	case size < 0 || count < 0 || p.Stride < size || p.Offset < 0 || p.Offset+max(0, count-1)*p.Stride+size > b.size:
 		return nil, fmt.Errorf("%d pieces of %d bytes, %d apart from %d on, in a buffer of %d", count, size, p.Stride, p.Offset, b.size)
 	}

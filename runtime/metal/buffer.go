@@ -25,8 +25,6 @@ type Buffer struct {
 
 var _ runtime.Buffer = (*Buffer)(nil)
 
-var errBufferClosed = errors.New("the buffer is closed")
-
 // storageModeShared is the MTLResourceOptions of memory that host and GPU share.
 const storageModeShared = 0
 
@@ -116,7 +114,7 @@ func (b *Buffer) Size() int { return len(b.data) }
 // ReadAt copies from b.
 func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
 	if b.closed {
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	}
 	return runtime.ReadMemory(b.data, p, off)
 }
@@ -125,7 +123,7 @@ func (b *Buffer) ReadAt(p []byte, off int64) (int, error) {
 func (b *Buffer) WriteAt(p []byte, off int64) (int, error) {
 	switch {
 	case b.closed:
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	case b.locked:
 		return 0, errors.New("the buffer is read-only")
 	}
@@ -147,4 +145,13 @@ func (b *Buffer) Close() error {
 		d.release(b.id)
 	})
 	return nil
+}
+
+// state says what d knows of a buffer.
+func (d *Device) state(b runtime.Buffer) runtime.BufferState {
+	own, ok := b.(*Buffer)
+	if !ok || own.device != d {
+		return runtime.BufferState{}
+	}
+	return runtime.BufferState{Own: true, Closed: own.closed, ReadOnly: own.locked}
 }

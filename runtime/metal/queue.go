@@ -45,9 +45,6 @@ const (
 
 // Launch enqueues l.
 func (q *Queue) Launch(l runtime.Launch) error {
-	if l.Kernel == nil || l.Kernel.Body == nil {
-		return &runtime.LaunchError{Kernel: l.Kernel, Err: l.Check()}
-	}
 	if err := q.check(l); err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
 	}
@@ -63,37 +60,13 @@ func (q *Queue) check(l runtime.Launch) error {
 	if q.closed || q.library.closed.Load() {
 		return errQueueClosed
 	}
-	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
-		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
+	if err := l.CheckOn(q.library.have, q.library.device.state); err != nil {
+		return err
 	}
 	if most := q.library.pipelines[l.Kernel.Symbol].threads; l.Kernel.Threads < 1 || l.Kernel.Threads > most {
 		return fmt.Errorf("a threadgroup of %d threads; the GPU takes %d of this kernel", l.Kernel.Threads, most)
 	}
-	var errs []error
-	for i, arg := range l.Args {
-		if b, ok := arg.Buffer.(*Buffer); ok && b.closed {
-			errs = append(errs, fmt.Errorf("argument %d: %w", i, errBufferClosed))
-		}
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	if err := l.Check(); err != nil {
-		return err
-	}
-	for i, binding := range l.Kernel.Bindings {
-		if binding.Access == runtime.Constant {
-			continue
-		}
-		b, ok := l.Args[i].Buffer.(*Buffer)
-		switch {
-		case !ok || b.device != q.library.device:
-			errs = append(errs, fmt.Errorf("argument %s: a %T is no buffer of this device", binding.Name, l.Args[i].Buffer))
-		case b.locked && binding.Access == runtime.Write:
-			errs = append(errs, fmt.Errorf("argument %s: the kernel writes to it, and the buffer is read-only", binding.Name))
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Barrier makes later launches see what earlier ones wrote.

@@ -27,8 +27,6 @@ type buffer struct {
 	closed   bool
 }
 
-var errBufferClosed = errors.New("the buffer is closed")
-
 // NewBuffer returns a buffer of size bytes, all zero.
 func (d *Device) NewBuffer(size int) (runtime.Buffer, error) {
 	b, err := d.newBuffer(size)
@@ -82,7 +80,7 @@ func (b *buffer) Size() int { return b.size }
 
 func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 	if b.closed {
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	}
 	return runtime.ReadMemory(b.bytes(), p, off)
 }
@@ -91,7 +89,7 @@ func (b *buffer) ReadAt(p []byte, off int64) (int, error) {
 func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 	switch {
 	case b.closed:
-		return 0, errBufferClosed
+		return 0, runtime.ErrBufferClosed
 	case b.readOnly:
 		return 0, errors.New("the buffer is read-only")
 	}
@@ -111,4 +109,13 @@ func (b *buffer) Close() error {
 	}
 	d.mu.Unlock()
 	return b.memory.close()
+}
+
+// state says what d knows of a buffer.
+func (d *Device) state(b runtime.Buffer) runtime.BufferState {
+	own, ok := b.(*buffer)
+	if !ok || own.device != d {
+		return runtime.BufferState{}
+	}
+	return runtime.BufferState{Own: true, Closed: own.closed, ReadOnly: own.readOnly}
 }

@@ -24,9 +24,6 @@ var (
 
 // Launch enqueues l.
 func (q *queue) Launch(l runtime.Launch) error {
-	if l.Kernel == nil || l.Kernel.Body == nil {
-		return &runtime.LaunchError{Kernel: l.Kernel, Err: l.Check()}
-	}
 	if err := q.check(l); err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
 	}
@@ -39,34 +36,7 @@ func (q *queue) check(l runtime.Launch) error {
 	if q.closed || q.library.closed.Load() {
 		return errQueueClosed
 	}
-	if s := q.library.have.Of(l.Kernel); s.State != runtime.Present {
-		return fmt.Errorf("the kernel is %v: %s", s.State, s.Words)
-	}
-	var errs []error
-	for i, arg := range l.Args {
-		if b, ok := arg.Buffer.(*buffer); ok && b.closed {
-			errs = append(errs, fmt.Errorf("argument %d: %w", i, errBufferClosed))
-		}
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
-	}
-	if err := l.Check(); err != nil {
-		return err
-	}
-	for i, binding := range l.Kernel.Bindings {
-		if binding.Access == runtime.Constant {
-			continue
-		}
-		b, ok := l.Args[i].Buffer.(*buffer)
-		switch {
-		case !ok || b.device != q.library.device:
-			errs = append(errs, fmt.Errorf("argument %s: a %T is no buffer of this device", binding.Name, l.Args[i].Buffer))
-		case b.readOnly && binding.Access == runtime.Write:
-			errs = append(errs, fmt.Errorf("argument %s: the kernel writes to it, and the buffer is read-only", binding.Name))
-		}
-	}
-	return errors.Join(errs...)
+	return l.CheckOn(q.library.have, q.library.device.state)
 }
 
 // Barrier does nothing: launches run one after another.
