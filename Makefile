@@ -1,5 +1,6 @@
 # make run    the main job: the shipped model goes on with a text, and is measured
 # make test   all tests
+# make metal  on a Mac: Apple's compiler, and the suite of devices on its GPU
 # The others are for contributors. Everything needs Go alone, but race, which
 # needs a C compiler; what is fetched comes by name through Go's module proxy.
 
@@ -8,7 +9,10 @@ PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 FUZZ        := 100000x
 CALIBRATION := testdata/calibration.txt
 
-.PHONY: run build test race arm64 clang generate check prove testdata quality bench microbench lint fuzz
+# Whether the suite on a Mac's GPU may be skipped for want of one: 0 or 1.
+REQUIRE_METAL := 1
+
+.PHONY: run build test race arm64 metal clang generate check prove testdata quality bench bench-cuda microbench lint fuzz
 
 run: build
 	bin/marlingen generate --prompt 'func (r *Reader) Read(' --max-tokens 64 --stats
@@ -33,6 +37,18 @@ arm64:
 	else echo "no qemu-aarch64-static; apt install qemu-user-static"; exit 1; fi; \
 	GOARCH=arm64 CGO_ENABLED=0 go test $$run ./runtime/cpu/simd ./runtime/cpu/limits ./moe/logits
 
+# Compile all sources with Apple's compiler, a warning being an error, and run
+# the suite on the GPU, from sources and as compiled; then again while Metal
+# checks what it is told and what kernels touch.
+HARDWARE := MARLINGEN_REQUIRE_METAL=$(REQUIRE_METAL) MARLINGEN_METALLIB=$(CURDIR)/bin/marlin.metallib \
+	go test -count=1 -v -run '^TestHardware$$' ./runtime/metal
+metal:
+	@test "$$(uname)" = Darwin || { echo "make metal needs a Mac"; exit 1; }
+	@mkdir -p bin
+	go run ./cmd/marlingen compile --out bin/marlin.metallib
+	$(HARDWARE)
+	MTL_DEBUG_LAYER=1 MTL_SHADER_VALIDATION=1 $(HARDWARE)
+
 # The tests of Metal text need clang 17 or newer, and are skipped without it.
 # Where Debian's packages can be installed without asking, it is.
 clang:
@@ -54,6 +70,7 @@ generate:
 check:
 	go run ./cmd/marlingen regenerate --check
 	go run ./cmd/marlingen schema --out specs/schemas --check
+	go run ./cmd/marlingen compile cuda --check
 	@set -e; for d in moe/logits runtime/cpu/limits runtime/cpu/simd; do \
 		t=$$(mktemp -d); cp -r $$d/_asm $$t; echo "assembly of $$d"; \
 		(cd $$t/_asm && go run $$(sed -n 's|^//go:generate go run -C _asm ||p' "$(CURDIR)/$$d/"*.go)); \
@@ -73,6 +90,13 @@ quality: build
 # Time layers against what the machine can do. Writes docs/cpu-speed.md.
 bench:
 	go run ./cmd/marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+
+# What tests and times an NVIDIA GPU, in a folder to take to a machine that has
+# one: bin/bench-cuda/run.sh. It needs neither Go nor a network there.
+bench-cuda:
+	CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags=-s -o bin/bench-cuda/marlingen ./cmd/marlingen
+	CGO_ENABLED=0 GOOS=linux go test -c -trimpath -ldflags=-s -o bin/bench-cuda/cuda.test ./runtime/cuda
+	cp .ci/cuda bin/bench-cuda/run.sh
 
 # Benchmarks of the parts, in Go's format, for benchstat.
 microbench:

@@ -23,7 +23,7 @@ func TestDiffManifests(t *testing.T) {
 	const spec = "specs/codecs/trellis.yaml"
 	older := manifest(t, generate(t, root))
 	bodies, after := map[*runtime.Body]bool{}, 0 // that read weights; kernels whose line is in the codec's spec
-	for _, k := range generated.Table.Kernels {
+	for _, k := range generated.All.Kernels {
 		if k.Codec != "" {
 			bodies[k.Body] = true
 		}

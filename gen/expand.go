@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,7 +191,7 @@ func (x *expander) helpers() *Library {
 		}
 		l.Spec, l.At = p.file, Pos{p.file, p.Pass.Line}
 		l.Templates = append(l.Templates, fmt.Sprintf("passes/%s.metal", name))
-		b := x.body(p, Pos{p.file, cmp.Or(p.Kernel.Symbol.Line, p.Pass.Line)}, p.Kernel.LaunchSpec)
+		b := x.body(p, Pos{p.file, cmp.Or(p.Kernel.Symbol.Line, p.Pass.Line)}, p.Kernel.LaunchSpec, "")
 		need(x, b.At, "symbol", p.Kernel.Symbol)
 		b.Accumulator = accumulators[0]
 		b.Source = l.metalName()
@@ -211,8 +212,9 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 	if spec.Word.Line == 0 {
 		x.errs.errorf(at, "word is missing; write \"\" for a family that adds none to symbols")
 	}
+	x.target(at, spec.Target)
 	l := &Library{
-		Name:      codec.Name + "_" + spec.Family.V,
+		Name:      codec.Name + "_" + strings.TrimSuffix(path.Base(file), ".yaml"),
 		Doc:       spec.Doc.V,
 		Spec:      file,
 		Templates: []string{fmt.Sprintf("codecs/%s.metal", codec.Name), fmt.Sprintf("families/%s.metal", spec.Template.V)},
@@ -229,7 +231,7 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 			continue
 		}
 		launch := spec.Passes[i]
-		b := x.body(p, Pos{file, launch.Pass.Line}, launch.LaunchSpec)
+		b := x.body(p, Pos{file, launch.Pass.Line}, launch.LaunchSpec, spec.Target.V)
 		b.Codec = codec.Name
 		b.Family = spec.Family.V
 		b.Source = l.metalName()
@@ -282,14 +284,29 @@ func (x *expander) preference(file string, at Pos, field string, spec []At[runti
 	return order
 }
 
-// body returns what the kernels of pass p have in common when launched so.
-func (x *expander) body(p pass, at Pos, spec LaunchSpec) *Body {
+// target checks that there is one of this name.
+func (x *expander) target(at Pos, name At[string]) {
+	need(x, at, "target", name)
+	var names []string
+	for _, t := range sorted(x.specs.Targets) {
+		names = append(names, t.Target.V)
+	}
+	if name.Line != 0 && !x.partial && !slices.Contains(names, name.V) {
+		x.errs.errorf(Pos{at.File, name.Line}, "no target is called %q; there are %s", name.V, list(names))
+	}
+}
+
+// body returns what the kernels of pass p have in common when launched so on a
+// target, or on every one if it is empty.
+func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
 	b := &Body{
 		Body: &runtime.Body{
 			Pass:             p.Pass.V,
 			Doc:              p.Doc.V,
+			Target:           target,
 			Threads:          spec.Threads.V,
 			ThreadgroupBytes: spec.ThreadgroupBytes.V,
+			Residents:        spec.Residents.V,
 		},
 		At: at,
 	}
@@ -310,18 +327,24 @@ func (x *expander) body(p pass, at Pos, spec LaunchSpec) *Body {
 	b.Grid = x.grid(at, spec)
 	b.Spec = at.String()
 	x.positive(at, "threads", spec.Threads)
+	if spec.Residents.Line != 0 {
+		x.positive(Pos{at.File, spec.Residents.Line}, "residents", spec.Residents)
+	}
 	need(x, at, "threadgroup_bytes", spec.ThreadgroupBytes)
 	x.limits(b, spec)
 	return b
 }
 
-// limits holds b against every target.
+// limits holds b against its target, or every one.
 func (x *expander) limits(b *Body, spec LaunchSpec) {
 	at := func(line int) Pos { return Pos{b.At.File, cmp.Or(line, b.At.Line)} }
 	if b.Threads%32 != 0 {
 		x.errs.errorf(at(spec.Threads.Line), "%d threads are no whole number of simdgroups of 32", b.Threads)
 	}
 	for file, t := range sorted(x.specs.Targets) {
+		if b.Target != "" && b.Target != t.Target.V {
+			continue
+		}
 		if b.Threads > t.Threads.V {
 			x.errs.errorf(at(spec.Threads.Line), "%d threads, but target %s has %d (%s:%d)",
 				b.Threads, t.Target.V, t.Threads.V, file, t.Threads.Line)
@@ -373,43 +396,51 @@ func (x *expander) kernel(b *Body, kind runtime.Kind, tuples []runtime.BitTuple,
 	b.Kernels = append(b.Kernels, &runtime.Kernel{Body: b.Body, Kind: kind, Tuples: tuples, Symbol: symbol, Line: at.String()})
 }
 
-// proveRows checks, for each codec, that every number of rows from 1 on has
-// one family and no second.
+// proveRows checks, for each codec and target, that every number of rows from 1
+// on has one family and no second. A target for which a codec has no family has
+// none of its kernels.
 func (x *expander) proveRows() {
 	if x.partial {
 		return
 	}
+	for _, codec := range slices.Sorted(maps.Keys(x.codecs)) {
+		for _, t := range sorted(x.specs.Targets) {
+			x.proveTarget(codec, t.Target.V)
+		}
+	}
+}
+
+// proveTarget does so for one codec and target.
+func (x *expander) proveTarget(codec, target string) {
 	type claim struct {
 		runtime.Range
 		family string
 		at     Pos
 	}
-	for _, codec := range slices.Sorted(maps.Keys(x.codecs)) {
-		var claims []claim
-		for file, spec := range sorted(x.specs.Families) {
-			if slices.ContainsFunc(spec.Codecs, func(c At[string]) bool { return c.V == codec }) {
-				claims = append(claims, claim{spec.Rows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}})
-			}
+	var claims []claim
+	for file, spec := range sorted(x.specs.Families) {
+		if spec.Target.V == target && slices.ContainsFunc(spec.Codecs, func(c At[string]) bool { return c.V == codec }) {
+			claims = append(claims, claim{spec.Rows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}})
 		}
-		if slices.ContainsFunc(claims, func(c claim) bool { return c.Min < 1 }) {
-			continue // a family without rows is complained of as such
+	}
+	if slices.ContainsFunc(claims, func(c claim) bool { return c.Min < 1 }) {
+		return // a family without rows is complained of as such
+	}
+	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.Min, b.Min) })
+	next, open := 1, true // the first row count without a family, if any is left
+	for i, c := range claims {
+		switch {
+		case !open || c.Min < next:
+			x.errs.errorf(c.at, "%v rows of %s overlap with family %s, which has %v (%v)",
+				c.Range, codec, claims[i-1].family, claims[i-1].Range, claims[i-1].at)
+		case c.Min > next:
+			x.errs.errorf(c.at, "no family has %v rows of %s", runtime.Range{Min: next, Max: c.Min - 1}, codec)
 		}
-		slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.Min, b.Min) })
-		next, open := 1, true // the first row count without a family, if any is left
-		for i, c := range claims {
-			switch {
-			case !open || c.Min < next:
-				x.errs.errorf(c.at, "%v rows of %s overlap with family %s, which has %v (%v)",
-					c.Range, codec, claims[i-1].family, claims[i-1].Range, claims[i-1].at)
-			case c.Min > next:
-				x.errs.errorf(c.at, "no family has %v rows of %s", runtime.Range{Min: next, Max: c.Min - 1}, codec)
-			}
-			open = open && c.Max != 0
-			next = max(next, c.Max+1)
-		}
-		if open && len(claims) > 0 {
-			x.errs.errorf(claims[len(claims)-1].at, "no family has %d or more rows of %s; write %d..", next, codec, claims[len(claims)-1].Min)
-		}
+		open = open && c.Max != 0
+		next = max(next, c.Max+1)
+	}
+	if open && len(claims) > 0 {
+		x.errs.errorf(claims[len(claims)-1].at, "no family has %d or more rows of %s; write %d..", next, codec, claims[len(claims)-1].Min)
 	}
 }
 

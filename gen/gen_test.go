@@ -55,7 +55,7 @@ func TestUpToDate(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	model, err := gen.Read(root)
 	require.NoError(t, err)
-	require.Equal(t, model.Table(), generated.Table)
+	require.Equal(t, model.Table(), generated.All)
 	require.Equal(t, model.Profiles, generated.Profiles)
 	require.Equal(t, model.Digest, generated.Manifest.Specs)
 	require.Equal(t, generated.Manifest.Sum(), generated.Manifest.Digest)
@@ -71,7 +71,7 @@ func TestSymbols(t *testing.T) {
 		for _, m := range kernel.FindAllStringSubmatch(string(src), -1) {
 			have = append(have, m[1]+m[2])
 		}
-		for _, k := range generated.Table.Kernels {
+		for _, k := range generated.All.Kernels {
 			if k.Source == source.Name {
 				want = append(want, k.Symbol)
 			}
@@ -96,7 +96,7 @@ func TestKnownSymbols(t *testing.T) {
 		generated.MoeTrellisSwigluLargeBatch444: {runtime.GateUp, "large_batch", runtime.Tuple},
 		generated.MoeRoute:                      {runtime.Route, "", runtime.Helper},
 	} {
-		k := generated.Table.Kernel(symbol)
+		k := generated.All.Kernel(symbol)
 		require.NotNil(t, k, symbol)
 		require.Equal(t, is.pass, k.Pass, symbol)
 		require.Equal(t, is.family, k.Family, symbol)
@@ -159,6 +159,13 @@ func TestAddTuple(t *testing.T) {
 		"trellis_prefill4.metal":    5,
 		"trellis_base.metal":        5,
 		"trellis_large_batch.metal": 5,
+
+		"trellis_cuda_decode.go":      4,
+		"trellis_cuda_prefill4.go":    4,
+		"trellis_cuda_base.go":        4,
+		"trellis_cuda_decode.metal":   5,
+		"trellis_cuda_prefill4.metal": 5,
+		"trellis_cuda_base.metal":     5,
 	}, added)
 }
 

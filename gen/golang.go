@@ -58,6 +58,7 @@ func body(b *Body) Code {
 		field("Pass", rt(b.Pass)),
 		field("Codec", Lit(b.Codec)),
 		field("Family", Lit(b.Family)),
+		field("Target", Lit(b.Target)),
 		field("Doc", Lit(b.Doc)),
 		field("Rows", rt("Range").Values(is("Min", Lit(b.Rows.Min)), is("Max", Lit(b.Rows.Max)))),
 		field("Tile", Lit(b.Tile)),
@@ -66,6 +67,7 @@ func body(b *Body) Code {
 		})...)),
 		field("Threads", Lit(b.Threads)),
 		field("ThreadgroupBytes", Lit(b.ThreadgroupBytes)),
+		field("Residents", Lit(b.Residents)),
 		field("Accumulator", Lit(b.Accumulator)),
 		field("Bindings", Index().Add(rt("Binding")).Values(lines(b.Bindings, func(a runtime.Binding) Code {
 			return Values(is("Name", Lit(a.Name)), is("Type", Lit(a.Type)), is("Access", rt(a.Access)))
@@ -111,8 +113,13 @@ func table(m *Model, manifest runtime.Manifest) ([]byte, error) {
 	file.PackageComment("Package generated holds the kernels that marlingen makes of its specs: a table")
 	file.PackageComment("of rows to select and launch them by, and their Metal sources. It is written by")
 	file.PackageComment("go generate; package runtime explains its types.")
-	file.Comment("Table holds every generated kernel.")
-	file.Var().Id("Table").Op("=").Op("&").Add(rt("Table")).Values(
+	file.Comment("Table holds the kernels for Apple's GPUs. Devices without kernels of their own run")
+	file.Comment("them, too.")
+	file.Var().Id("Table").Op("=").Id("All").Dot("For").Call(rt("Metal3"))
+	file.Comment("CUDA holds the kernels for NVIDIA's GPUs.")
+	file.Var().Id("CUDA").Op("=").Id("All").Dot("For").Call(rt("CUDA"))
+	file.Comment("All holds every generated kernel. To select from it would be to mix devices.")
+	file.Var().Id("All").Op("=").Op("&").Add(rt("Table")).Values(
 		field("Kernels", Qual("slices", "Concat").Call(lines(m.Libraries, func(l *Library) Code {
 			return Id(kernelsOf(l))
 		})...)),
@@ -124,8 +131,8 @@ func table(m *Model, manifest runtime.Manifest) ([]byte, error) {
 		file.Var().Id(tuplesOf(c)).Op("=").Index().Add(rt("BitTuple")).Values(
 			lines(c.Tuples, func(t runtime.BitTuple) Code { return tuple(t) })...)
 	}
-	file.Comment("Sources holds the Metal source of each kernel, by its Source.")
-	file.Comment("//go:embed *.metal")
+	file.Comment("Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.")
+	file.Comment("//go:embed *.metal* *.ptx manifest.json")
 	file.Var().Id("Sources").Qual("embed", "FS")
 	file.Comment("Manifest identifies the generated files.")
 	file.Var().Id("Manifest").Op("=").Add(rt("Manifest")).Values(

@@ -15,20 +15,17 @@ func Render(m *Model, templates fs.FS) (Files, error) {
 		return nil, err
 	}
 	files := Files{}
-	manifest := runtime.Manifest{Specs: m.Digest}
 	for _, l := range m.Libraries {
 		src, err := metal(l, templates)
 		if err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(src)
-		manifest.Sources = append(manifest.Sources, runtime.Source{Name: l.metalName(), SHA256: hex.EncodeToString(sum[:])})
 		files[l.metalName()] = src
 		if files[l.Name+".go"], err = library(l); err != nil {
 			return nil, err
 		}
 	}
-	manifest.Digest = manifest.Sum()
+	manifest := m.Manifest(files)
 	var err error
 	if files["table.go"], err = table(m, manifest); err != nil {
 		return nil, err
@@ -38,6 +35,17 @@ func Render(m *Model, templates fs.FS) (Files, error) {
 	}
 	files["manifest.json"], err = manifestJSON(m, manifest)
 	return files, err
+}
+
+// Manifest returns the manifest of the Metal sources that m was rendered to.
+func (m *Model) Manifest(files Files) runtime.Manifest {
+	manifest := runtime.Manifest{Specs: m.Digest}
+	for _, l := range m.Libraries {
+		sum := sha256.Sum256(files[l.metalName()])
+		manifest.Sources = append(manifest.Sources, runtime.Source{Name: l.metalName(), SHA256: hex.EncodeToString(sum[:])})
+	}
+	manifest.Digest = manifest.Sum()
+	return manifest
 }
 
 // missing complains about the templates that specs ask for in vain.

@@ -58,6 +58,7 @@ type LaunchSpec struct {
 	Grid             []At[string]
 	Threads          At[int]
 	ThreadgroupBytes At[int]            `yaml:"threadgroup_bytes"`
+	Residents        At[int]            `yaml:",omitempty"`
 	Constants        map[string]At[int] `yaml:",omitempty"`
 }
 
@@ -66,6 +67,7 @@ type FamilySpec struct {
 	Family      At[string]
 	Doc         At[string]
 	Word        At[string] // that stands for the family in symbols; may be empty
+	Target      At[string] // that it is tuned for
 	Rows        At[runtime.Range]
 	Codecs      []At[string]
 	Template    At[string] // a file of templates/families, without .metal
@@ -94,7 +96,7 @@ type CodecSpec struct {
 // A ComponentSpec is a tensor of a projection.
 type ComponentSpec struct{ Name, Type At[string] }
 
-// A TargetSpec is a file of specs/targets: limits that every kernel keeps.
+// A TargetSpec is a file of specs/targets: a kind of GPU, whose limits kernels keep.
 type TargetSpec struct {
 	Target           At[string]
 	Doc              At[string]

@@ -11,11 +11,21 @@ import (
 	"slices"
 )
 
-// Table holds every generated kernel.
-var Table = &runtime.Table{
+// Table holds the kernels for Apple's GPUs. Devices without kernels of their own run
+// them, too.
+var Table = All.For(runtime.Metal3)
+
+// CUDA holds the kernels for NVIDIA's GPUs.
+var CUDA = All.For(runtime.CUDA)
+
+// All holds every generated kernel. To select from it would be to mix devices.
+var All = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,
 		trellisBaseKernels,
+		trellisCudaBaseKernels,
+		trellisCudaDecodeKernels,
+		trellisCudaPrefill4Kernels,
 		trellisDecodeKernels,
 		trellisLargeBatchKernels,
 		trellisPrefill4Kernels,
@@ -49,20 +59,23 @@ var trellisTuples = []runtime.BitTuple{
 	{Gate: 5, Up: 3, Down: 4},
 }
 
-// Sources holds the Metal source of each kernel, by its Source.
+// Sources holds the Metal source of each kernel, by its Source, the PTX that was compiled from it, and the manifest.
 //
-//go:embed *.metal
+//go:embed *.metal* *.ptx manifest.json
 var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "56b820e79a592acd177801835416651ddb72bf8652030e3bb6f266026a292fea",
-	Specs:  "63e947ef045a03af8bdd842e09b894d3cf0d68a8923a58ea9b79945e2d2a43fe",
+	Digest: "69bea9556600a6d123cee0295d001112a9c19c29f59fa5923d23a1cf7ad7b88c",
+	Specs:  "d77d491bffde466c06604c7ae03d42b8752d5dd176b92ae8213ffc941d1680e5",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
-		{Name: "trellis_base.metal", SHA256: "ed1a25925712cb2ec9dd0ddb6de1cc0c163090d2ab7db61e1b7ae19376b430b3"},
-		{Name: "trellis_decode.metal", SHA256: "ff9385e2cbb70da2bf8dc2ca0a3620fdda8a6809e7a949a040c679b8ff9cf6e4"},
-		{Name: "trellis_large_batch.metal", SHA256: "3fad3609bf8ff6acedc947cf0d899dde8dc4c4624dbb920eb342134a7de09f60"},
-		{Name: "trellis_prefill4.metal", SHA256: "4ad707978736d87ee59e65263525cad61405163dd35a16ba2eb9987b86f4e0fd"},
+		{Name: "trellis_base.metal", SHA256: "30cd52a52e5119360b31ca9a4d7fea2633696d08f5040cd6b0e507525986b704"},
+		{Name: "trellis_cuda_base.metal", SHA256: "d639ba01cd3ffbfe0225d634a4f8cafcbf9e2bb80e0bcc4915c128e99fb08562"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "d2a459b9aa1b8e63745b6584dff283907032634e2590b98b51cadae5c8173e44"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f2c45fbb988cb550c903dd12c87d32aa669e83c5fb255392ef6628f0269abe79"},
+		{Name: "trellis_decode.metal", SHA256: "e71892e6e6ba3e8e5f67a0a8a0b471933f5c9b214ad00b065411cb52ee3172e4"},
+		{Name: "trellis_large_batch.metal", SHA256: "022fe58bbebb627948a0ff59b2c3c5643cdff4d3f2ae5b905084fc8f78f20d2e"},
+		{Name: "trellis_prefill4.metal", SHA256: "ef4769ab29c4ff77fef2579e30e543cf33cede1e45f55d459688ff2b21e54169"},
 	},
 }

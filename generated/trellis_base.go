@@ -32,6 +32,7 @@ var trellisBaseGateUp = &runtime.Body{
 	Pass:   runtime.GateUp,
 	Codec:  "trellis",
 	Family: "base",
+	Target: "metal3",
 	Doc:    "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
 	Rows:   runtime.Range{Min: 17, Max: 32},
 	Tile:   32,
@@ -42,6 +43,7 @@ var trellisBaseGateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 13824,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -55,12 +57,13 @@ var trellisBaseGateUp = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_base.metal",
-	Spec:   "specs/families/base.yaml:13",
+	Spec:   "specs/families/base.yaml:14",
 }
 var trellisBaseDown = &runtime.Body{
 	Pass:   runtime.Down,
 	Codec:  "trellis",
 	Family: "base",
+	Target: "metal3",
 	Doc:    "y = p·(h·Wd), for each row of the work list",
 	Rows:   runtime.Range{Min: 17, Max: 32},
 	Tile:   32,
@@ -71,6 +74,7 @@ var trellisBaseDown = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 9216,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -84,7 +88,7 @@ var trellisBaseDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_base.metal",
-	Spec:   "specs/families/base.yaml:19",
+	Spec:   "specs/families/base.yaml:20",
 }
 var trellisBaseKernels = []*runtime.Kernel{
 	{Body: trellisBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwiglu623, Line: "specs/codecs/trellis.yaml:15"},
@@ -95,8 +99,8 @@ var trellisBaseKernels = []*runtime.Kernel{
 	{Body: trellisBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwiglu632, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwiglu444, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwiglu534, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisBaseGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwiglu, Line: "specs/families/base.yaml:13"},
-	{Body: trellisBaseGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairway, Line: "specs/families/base.yaml:13"},
+	{Body: trellisBaseGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwiglu, Line: "specs/families/base.yaml:14"},
+	{Body: trellisBaseGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairway, Line: "specs/families/base.yaml:14"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwiglu623Down, Line: "specs/codecs/trellis.yaml:15"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 4}}, Symbol: MoeTrellisSwiglu634Down, Line: "specs/codecs/trellis.yaml:16"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 4}}, Symbol: MoeTrellisSwiglu624Down, Line: "specs/codecs/trellis.yaml:17"},
@@ -105,6 +109,6 @@ var trellisBaseKernels = []*runtime.Kernel{
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwiglu632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwiglu444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwiglu534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDown, Line: "specs/families/base.yaml:19"},
-	{Body: trellisBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairwayDown, Line: "specs/families/base.yaml:19"},
+	{Body: trellisBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDown, Line: "specs/families/base.yaml:20"},
+	{Body: trellisBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairwayDown, Line: "specs/families/base.yaml:20"},
 }

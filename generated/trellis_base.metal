@@ -185,9 +185,15 @@ struct Trellis {
   }
 
   // Returns an output's row of a tile: 16 indices, the first in the lowest bits.
-  ulong2 packed(uint tile, uint output) const {
-    const uint row = (output / Side * (inputs / Side) + tile) * Side + output % Side;
-    device const uchar* p = indices + row * 2 * width();
+  ulong2 packed(uint tile, uint output) const { return packed(row(output) + tile * tile_bytes()); }
+
+  // Returns where an output's row of the first tile is; the next tile is tile_bytes() on.
+  device const uchar* row(uint output) const {
+    return indices + (output / Side * (inputs / Side) * Side + output % Side) * 2 * width();
+  }
+  uint tile_bytes() const { return 2 * Side * width(); }
+
+  ulong2 packed(device const uchar* p) const {
     ulong low = 0, high = 0;
     #pragma unroll
     for (uint i = 0; i < 8; i += sizeof(Piece)) {
@@ -206,6 +212,81 @@ struct Trellis {
     const uint4 index = (uint4(uint(four)) >> (uint4(0, 1, 2, 3) * width())) & ((1u << width()) - 1);
     return as_type<float4>((index << (23 - width())) | 0x3f800000u);
   }
+
+  // Two indices of a row, Distance apart, are multiplied at once as they lie: masked out of a word whose halves
+  // they share, they are mantissas, of halves that are so small that those have no other part. Eight pairs make
+  // a row. Pair p starts with input pair_first(p); its two halves are indices times 2^(pair_low(p) − 24) and
+  // 2^(pair_high(p) − 24).
+  static constant constexpr uint Distance = Bits == 0 || Bits == 2 ? 8 : Bits <= 5 ? 4 : 2;
+
+  static constexpr uint pair_first(uint p) { return p / Distance * 2 * Distance + p % Distance; }
+  static constexpr uint pair_low(uint p) { return Bits == 0 ? 0 : uint(int(pair_first(p) * Bits) - pair_shift(p)); }
+  static constexpr uint pair_high(uint p) {
+    return Bits == 0 ? 0 : uint(int((pair_first(p) + Distance) * Bits) - pair_shift(p) - 16);
+  }
+
+  // Returns by how many bits a row is shifted for pair p: as for the pair before it, if that will do.
+  static constexpr int pair_shift(uint p) {
+    int shift = -32;
+    for (uint q = 0; q <= p; ++q) {
+      const int first = int(pair_first(q) * Bits), second = first + int(Distance * Bits), width = int(Bits);
+      const int least = first > second - 16 ? first - 11 + width : second - 27 + width;
+      const int most = first < second - 16 ? first : second - 16;
+      if (shift < least || shift > most) shift = most;
+    }
+    return shift;
+  }
+
+  // Two rows of a tile.
+  struct Rows {
+    uint words[Bits == 0 ? 16 : Bits];
+  };
+
+  // Returns the row at p and the one after it; the first is of an even output.
+  Rows rows(device const uchar* p) const {
+    Rows r;
+    if (Bits == 0) {
+      #pragma unroll
+      for (uint i = 0; i < 2; ++i) {
+        const ulong2 row = packed(p + i * 2 * width());
+        #pragma unroll
+        for (uint p = 0; p < 8; ++p) r.words[8 * i + p] = index(row, p) | index(row, p + 8) << 16;
+      }
+      return r;
+    }
+    #pragma unroll
+    for (uint i = 0; i < Bits; ++i) {
+      if (Bits % 2 == 1) {
+        r.words[i] = *(device const uint*)(p + 4 * i);
+      } else if (i % 2 == 0) {
+        const uint2 two = *(device const uint2*)(p + 4 * i);
+        r.words[i] = two.x;
+        r.words[i + 1] = two.y;
+      }
+    }
+    return r;
+  }
+
+  // Returns an index of a row.
+  uint index(ulong2 row, uint i) const {
+    const uint at = i * width();
+    const ulong from = at == 0 ? row.x : at < 64 ? (row.x >> at) | (row.y << (64 - at)) : row.y >> (at - 64);
+    return uint(from) & ((1u << width()) - 1);
+  }
+
+  // Returns pair p of one of two rows, two halves.
+  static uint pair(const Rows r, uint row, uint p) {
+    if (Bits == 0) return r.words[8 * row + p];
+    const int shift = int(16 * row * Bits) + pair_shift(p), by = shift & 31, word = (shift - by) / 32;
+    const uint low = word >= 0 ? r.words[word] : 0, high = word + 1 < int(Bits) ? r.words[word + 1] : 0;
+    const uint mask = ((1u << Bits) - 1) << pair_low(p) | ((1u << Bits) - 1) << (16 + pair_high(p));
+    return (by == 0 ? low : (low >> by) | (high << (32 - by))) & mask;
+  }
+
+  // The mean of the indices, which weights are relative to.
+  float middle() const { return 0.5f * float((1u << width()) - 1); }
+  // The scale of a group of inputs.
+  half scale(uint group, uint output) const { return scales[group * outputs + output]; }
 };
 #line 1 "templates/families/gemm.metal"
 // Many rows of an expert, as a matrix product on 8×8 tiles.
@@ -420,11 +501,11 @@ template [[host_name("moe_trellis_swiglu_6_3_2")]] [[kernel]] decltype(trellis_b
 template [[host_name("moe_trellis_swiglu_4_4_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
 #line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_5_3_4")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_base_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 13 "specs/families/base.yaml"
+#line 14 "specs/families/base.yaml"
 template [[host_name("moe_trellis_swiglu")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_base_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 13 "specs/families/base.yaml"
+#line 14 "specs/families/base.yaml"
 kernel void moe_trellis_swiglu_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
@@ -462,11 +543,11 @@ template [[host_name("moe_trellis_swiglu_6_3_2_down")]] [[kernel]] decltype(trel
 template [[host_name("moe_trellis_swiglu_4_4_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
 #line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_5_3_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 19 "specs/families/base.yaml"
+#line 20 "specs/families/base.yaml"
 template [[host_name("moe_trellis_swiglu_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 19 "specs/families/base.yaml"
+#line 20 "specs/families/base.yaml"
 kernel void moe_trellis_swiglu_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_base_down> scratch;

@@ -32,6 +32,7 @@ var trellisDecodeGateUp = &runtime.Body{
 	Pass:   runtime.GateUp,
 	Codec:  "trellis",
 	Family: "decode",
+	Target: "metal3",
 	Doc:    "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
 	Rows:   runtime.Range{Min: 1, Max: 1},
 	Tile:   1,
@@ -42,6 +43,7 @@ var trellisDecodeGateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 9216,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -55,12 +57,13 @@ var trellisDecodeGateUp = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_decode.metal",
-	Spec:   "specs/families/decode.yaml:13",
+	Spec:   "specs/families/decode.yaml:14",
 }
 var trellisDecodeDown = &runtime.Body{
 	Pass:   runtime.Down,
 	Codec:  "trellis",
 	Family: "decode",
+	Target: "metal3",
 	Doc:    "y = p·(h·Wd), for each row of the work list",
 	Rows:   runtime.Range{Min: 1, Max: 1},
 	Tile:   1,
@@ -71,6 +74,7 @@ var trellisDecodeDown = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 4608,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -84,7 +88,7 @@ var trellisDecodeDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_decode.metal",
-	Spec:   "specs/families/decode.yaml:19",
+	Spec:   "specs/families/decode.yaml:20",
 }
 var trellisDecodeKernels = []*runtime.Kernel{
 	{Body: trellisDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluDecode623, Line: "specs/codecs/trellis.yaml:15"},
@@ -95,8 +99,8 @@ var trellisDecodeKernels = []*runtime.Kernel{
 	{Body: trellisDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluDecode632, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluDecode444, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluDecode534, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisDecodeGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecode, Line: "specs/families/decode.yaml:13"},
-	{Body: trellisDecodeGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairway, Line: "specs/families/decode.yaml:13"},
+	{Body: trellisDecodeGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecode, Line: "specs/families/decode.yaml:14"},
+	{Body: trellisDecodeGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairway, Line: "specs/families/decode.yaml:14"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluDecode623Down, Line: "specs/codecs/trellis.yaml:15"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluDecode634Down, Line: "specs/codecs/trellis.yaml:16"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 4}}, Symbol: MoeTrellisSwigluDecode624Down, Line: "specs/codecs/trellis.yaml:17"},
@@ -105,6 +109,6 @@ var trellisDecodeKernels = []*runtime.Kernel{
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluDecode632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluDecode444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluDecode534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecodeDown, Line: "specs/families/decode.yaml:19"},
-	{Body: trellisDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairwayDown, Line: "specs/families/decode.yaml:19"},
+	{Body: trellisDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecodeDown, Line: "specs/families/decode.yaml:20"},
+	{Body: trellisDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairwayDown, Line: "specs/families/decode.yaml:20"},
 }

@@ -32,6 +32,7 @@ var trellisLargeBatchGateUp = &runtime.Body{
 	Pass:   runtime.GateUp,
 	Codec:  "trellis",
 	Family: "large_batch",
+	Target: "metal3",
 	Doc:    "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
 	Rows:   runtime.Range{Min: 33, Max: 0},
 	Tile:   64,
@@ -42,6 +43,7 @@ var trellisLargeBatchGateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 18432,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -55,12 +57,13 @@ var trellisLargeBatchGateUp = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_large_batch.metal",
-	Spec:   "specs/families/large_batch.yaml:13",
+	Spec:   "specs/families/large_batch.yaml:14",
 }
 var trellisLargeBatchDown = &runtime.Body{
 	Pass:   runtime.Down,
 	Codec:  "trellis",
 	Family: "large_batch",
+	Target: "metal3",
 	Doc:    "y = p·(h·Wd), for each row of the work list",
 	Rows:   runtime.Range{Min: 33, Max: 0},
 	Tile:   64,
@@ -71,6 +74,7 @@ var trellisLargeBatchDown = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 13824,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -84,7 +88,7 @@ var trellisLargeBatchDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_large_batch.metal",
-	Spec:   "specs/families/large_batch.yaml:19",
+	Spec:   "specs/families/large_batch.yaml:20",
 }
 var trellisLargeBatchKernels = []*runtime.Kernel{
 	{Body: trellisLargeBatchGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluLargeBatch623, Line: "specs/codecs/trellis.yaml:15"},
@@ -95,8 +99,8 @@ var trellisLargeBatchKernels = []*runtime.Kernel{
 	{Body: trellisLargeBatchGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluLargeBatch632, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisLargeBatchGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch444, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisLargeBatchGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch534, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisLargeBatchGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatch, Line: "specs/families/large_batch.yaml:13"},
-	{Body: trellisLargeBatchGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairway, Line: "specs/families/large_batch.yaml:13"},
+	{Body: trellisLargeBatchGateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatch, Line: "specs/families/large_batch.yaml:14"},
+	{Body: trellisLargeBatchGateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairway, Line: "specs/families/large_batch.yaml:14"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluLargeBatch623Down, Line: "specs/codecs/trellis.yaml:15"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch634Down, Line: "specs/codecs/trellis.yaml:16"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch624Down, Line: "specs/codecs/trellis.yaml:17"},
@@ -105,6 +109,6 @@ var trellisLargeBatchKernels = []*runtime.Kernel{
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluLargeBatch632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisLargeBatchDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatchDown, Line: "specs/families/large_batch.yaml:19"},
-	{Body: trellisLargeBatchDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairwayDown, Line: "specs/families/large_batch.yaml:19"},
+	{Body: trellisLargeBatchDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatchDown, Line: "specs/families/large_batch.yaml:20"},
+	{Body: trellisLargeBatchDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairwayDown, Line: "specs/families/large_batch.yaml:20"},
 }

@@ -32,6 +32,7 @@ var trellisPrefill4GateUp = &runtime.Body{
 	Pass:   runtime.GateUp,
 	Codec:  "trellis",
 	Family: "prefill4",
+	Target: "metal3",
 	Doc:    "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
 	Rows:   runtime.Range{Min: 2, Max: 16},
 	Tile:   4,
@@ -42,6 +43,7 @@ var trellisPrefill4GateUp = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 10240,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -55,12 +57,13 @@ var trellisPrefill4GateUp = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_prefill4.metal",
-	Spec:   "specs/families/prefill4.yaml:13",
+	Spec:   "specs/families/prefill4.yaml:14",
 }
 var trellisPrefill4Down = &runtime.Body{
 	Pass:   runtime.Down,
 	Codec:  "trellis",
 	Family: "prefill4",
+	Target: "metal3",
 	Doc:    "y = p·(h·Wd), for each row of the work list",
 	Rows:   runtime.Range{Min: 2, Max: 16},
 	Tile:   4,
@@ -71,6 +74,7 @@ var trellisPrefill4Down = &runtime.Body{
 	},
 	Threads:          128,
 	ThreadgroupBytes: 5120,
+	Residents:        0,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -84,7 +88,7 @@ var trellisPrefill4Down = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_prefill4.metal",
-	Spec:   "specs/families/prefill4.yaml:19",
+	Spec:   "specs/families/prefill4.yaml:20",
 }
 var trellisPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluPrefill4623, Line: "specs/codecs/trellis.yaml:15"},
@@ -95,8 +99,8 @@ var trellisPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluPrefill4632, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4444, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4534, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisPrefill4GateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4, Line: "specs/families/prefill4.yaml:13"},
-	{Body: trellisPrefill4GateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4Fairway, Line: "specs/families/prefill4.yaml:13"},
+	{Body: trellisPrefill4GateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4, Line: "specs/families/prefill4.yaml:14"},
+	{Body: trellisPrefill4GateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4Fairway, Line: "specs/families/prefill4.yaml:14"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluPrefill4623Down, Line: "specs/codecs/trellis.yaml:15"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4634Down, Line: "specs/codecs/trellis.yaml:16"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4624Down, Line: "specs/codecs/trellis.yaml:17"},
@@ -105,6 +109,6 @@ var trellisPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluPrefill4632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4Down, Line: "specs/families/prefill4.yaml:19"},
-	{Body: trellisPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4FairwayDown, Line: "specs/families/prefill4.yaml:19"},
+	{Body: trellisPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4Down, Line: "specs/families/prefill4.yaml:20"},
+	{Body: trellisPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4FairwayDown, Line: "specs/families/prefill4.yaml:20"},
 }

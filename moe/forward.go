@@ -20,6 +20,8 @@ type forward struct {
 	prob       []float32 // with the shared expert
 	rows       Assignments
 	draft      draft
+	decoder    *decoder // nil if there is none
+	decoding   bool     // it is known whether there is one
 
 	// Of one call.
 	planner planner      // its availability loses the kernels whose launches fail
@@ -30,8 +32,8 @@ type forward struct {
 
 	// Of one submission. Launches hold on to their parts of it until they are
 	// waited for.
-	work    []byte
-	offsets []int // of each step's part of work
+	lists   []byte // token, prob, row, and the work of each step, from multiples of Align on
+	offsets []int  // of each step's part of lists
 	given   []runtime.Arg
 	shapes  []byte
 	failed  map[*runtime.Kernel]error // nil while none did
@@ -41,7 +43,13 @@ type forward struct {
 // what failing launches leave undone, until every row is computed; then it sums
 // them.
 func (f *forward) run(ctx context.Context, out, x []float32) error {
-	if err := f.begin(x); err != nil {
+	f.planner = f.Layer.planner
+	if len(x) == f.weights.Hidden && f.router != nil {
+		if done, err := f.decode(ctx, out, x); done || err != nil {
+			return err
+		}
+	}
+	if err := f.begin(ctx, x); err != nil {
 		return err
 	}
 	for {
@@ -64,36 +72,30 @@ func (f *forward) run(ctx context.Context, out, x []float32) error {
 
 // begin routes the tokens of x, plans, and fills the buffers that launches
 // read.
-func (f *forward) begin(x []float32) error {
-	if err := f.weights.Router.route(&f.routing, &f.candidates, x, f.weights.Hidden); err != nil {
+func (f *forward) begin(ctx context.Context, x []float32) error {
+	tokens := len(x) / f.weights.Hidden
+	f.shape = runtime.Shape{
+		Tokens:       uint32(tokens),
+		Slots:        uint32(f.slots()),
+		Experts:      uint32(len(f.planner.experts)),
+		Hidden:       uint32(f.weights.Hidden),
+		Intermediate: uint32(f.weights.Intermediate),
+		Rows:         uint32(tokens * f.slots()),
+	}
+	f.x, f.a = x, &f.rows
+	if err := f.fill("x", bytesOf(x)); err != nil {
+		return err
+	}
+	if err := f.route(ctx, x); err != nil {
 		return err
 	}
 	if err := f.assign(&f.rows, &f.routing, &f.chosen, &f.prob); err != nil {
 		return err
 	}
-	f.x, f.a, f.planner = x, &f.rows, f.Layer.planner
 	if err := f.planner.plan(&f.draft, f.a, nil); err != nil {
 		return err
 	}
-	f.shape = runtime.Shape{
-		Tokens:       uint32(f.a.Tokens),
-		Slots:        uint32(f.a.Slots),
-		Experts:      uint32(len(f.planner.experts)),
-		Hidden:       uint32(f.weights.Hidden),
-		Intermediate: uint32(f.weights.Intermediate),
-		Rows:         uint32(len(f.a.Token)),
-	}
 	f.args["weights"] = runtime.Arg{Buffer: f.data}
-	for _, input := range [...]struct {
-		name    string
-		content []byte
-	}{
-		{"x", bytesOf(x)}, {"token", bytesOf(f.a.Token)}, {"prob", bytesOf(f.a.Prob)}, {"row", bytesOf(f.a.Row)},
-	} {
-		if err := f.fill(input.name, input.content); err != nil {
-			return err
-		}
-	}
 	rows := len(f.a.Token)
 	for _, result := range [...]struct {
 		name string
@@ -126,30 +128,17 @@ func (f *forward) fill(name string, content []byte) error {
 // launches failed are in f.
 func (f *forward) submit(ctx context.Context) (summed bool, err error) {
 	f.given, f.shapes, f.failed = f.given[:0], f.shapes[:0], nil
+	if err := f.list(); err != nil {
+		return false, err
+	}
 	if len(f.draft.GateUp) == 0 {
 		return false, ctx.Err()
 	}
-	passes := [...][]Step{f.draft.GateUp, f.draft.Down}
-	f.work, f.offsets = f.work[:0], f.offsets[:0]
-	for _, steps := range passes {
-		for i := range steps {
-			for len(f.work)%runtime.Align != 0 {
-				f.work = append(f.work, 0)
-			}
-			f.offsets = append(f.offsets, len(f.work))
-			for _, w := range steps[i].Work {
-				f.work = runtime.AppendWork(f.work, w)
-			}
-		}
-	}
-	if err := f.fill("work", f.work); err != nil {
-		return false, err
-	}
-	work, offsets := f.args["work"].Buffer, f.offsets
-	for _, steps := range passes {
+	lists, offsets := f.args["row"].Buffer, f.offsets
+	for _, steps := range [...][]Step{f.draft.GateUp, f.draft.Down} {
 		for i := range steps {
 			s := &steps[i]
-			f.args["work"] = runtime.Arg{Buffer: work, Offset: offsets[0]}
+			f.args["work"] = runtime.Arg{Buffer: lists, Offset: offsets[0]}
 			f.args["experts"] = runtime.Arg{Buffer: f.experts[s.Kernel.Codec]}
 			f.launch(s.Kernel, len(s.Work))
 			offsets = offsets[1:]
@@ -168,6 +157,41 @@ func (f *forward) submit(ctx context.Context) (summed bool, err error) {
 		f.countLaunch(combine.Kernel)
 	}
 	return summed, nil
+}
+
+// list makes the lists of the plan one buffer, which is written at once: on some
+// devices the smallest write costs as much as a small kernel.
+func (f *forward) list() error {
+	f.lists, f.offsets = f.lists[:0], f.offsets[:0]
+	begin := func() int {
+		for len(f.lists)%runtime.Align != 0 {
+			f.lists = append(f.lists, 0)
+		}
+		return len(f.lists)
+	}
+	var at [3]int
+	names := [...]string{"token", "prob", "row"}
+	for i, content := range [...][]byte{bytesOf(f.a.Token), bytesOf(f.a.Prob), bytesOf(f.a.Row)} {
+		at[i] = begin()
+		f.lists = append(f.lists, content...)
+	}
+	for _, steps := range [...][]Step{f.draft.GateUp, f.draft.Down} {
+		for i := range steps {
+			f.offsets = append(f.offsets, begin())
+			for _, w := range steps[i].Work {
+				f.lists = runtime.AppendWork(f.lists, w)
+			}
+		}
+	}
+	b, err := f.buffer("lists", len(f.lists))
+	if err != nil {
+		return err
+	}
+	for i, name := range names {
+		f.args[name] = runtime.Arg{Buffer: b, Offset: at[i]}
+	}
+	_, err = b.WriteAt(f.lists, 0)
+	return err
 }
 
 // launch enqueues kernel k over the given number of entries of the work list.

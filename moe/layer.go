@@ -14,13 +14,24 @@ import (
 // MaxTokens is the most tokens that one Forward takes.
 const MaxTokens = 4096
 
-// Options say with what a layer runs. All but KernelOverride and Counters are
+// Options say with what a layer runs. Device, Library, Table and Codecs are
 // needed.
 type Options struct {
 	Device  runtime.Device
 	Library runtime.Library // that Device loaded of Table
 	Table   *runtime.Table
 	Codecs  []Codec // for the host, where a device has no kernel
+
+	// Weights is what Device made of the weights' Data, if somebody has wrapped
+	// it already: layers that share their Data can share it. It must outlive
+	// the layer. If nil, the layer wraps its Data.
+	Weights runtime.Buffer
+
+	// RouteOnDevice has Device choose the experts, in float32: of scores that
+	// rounding can swap, it may choose others than the host, whose choices are
+	// the same on every machine. Where queues record and copy, a Forward of one
+	// token is one graph then, with nothing for the host to do inside it.
+	RouteOnDevice bool
 
 	// KernelOverride is the symbol of a kernel to run in its pass whatever
 	// would be best, for benchmarks. A Forward that it cannot run fails.
@@ -43,6 +54,8 @@ type Layer struct {
 	library runtime.Library
 	queue   runtime.Queue
 	data    runtime.Buffer            // the weights
+	shared  bool                      // data is somebody else's
+	router  *deviceRouter             // nil if the host routes
 	experts map[string]runtime.Buffer // their descriptors, by codec
 	scratch map[string]runtime.Buffer // by binding
 	forward forward
@@ -58,6 +71,8 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		device:   o.Device,
 		library:  o.Library,
 		workers:  workersOf(o.Device),
+		data:     o.Weights,
+		shared:   o.Weights != nil,
 		experts:  map[string]runtime.Buffer{},
 		scratch:  map[string]runtime.Buffer{},
 	}
@@ -89,6 +104,11 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 	if err := l.upload(); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	if o.RouteOnDevice {
+		if err := l.routeOnDevice(); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
 	return l, nil
 }
 
@@ -100,10 +120,14 @@ func (l *Layer) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
+	if d := l.forward.decoder; d != nil {
+		errs = append(errs, d.graph.Close())
+		l.forward.decoder = nil
+	}
 	if l.queue != nil {
 		errs = append(errs, l.queue.Close())
 	}
-	if l.data != nil {
+	if l.data != nil && !l.shared {
 		errs = append(errs, l.data.Close())
 	}
 	for _, buffers := range []map[string]runtime.Buffer{l.experts, l.scratch} {
@@ -123,6 +147,9 @@ func (l *Layer) check() error {
 		return fmt.Errorf("a layer of %d hidden and %d intermediate columns", w.Hidden, w.Intermediate)
 	}
 	errs := []error{w.Router.Check(w.Hidden)}
+	if l.shared && l.data.Size() != len(w.Data) {
+		errs = append(errs, fmt.Errorf("a buffer of %d bytes for weights of %d", l.data.Size(), len(w.Data)))
+	}
 	if len(w.Router.Bias) != len(w.Experts) {
 		errs = append(errs, fmt.Errorf("a router of %d experts for %d", len(w.Router.Bias), len(w.Experts)))
 	}
@@ -176,8 +203,10 @@ func (l *Layer) upload() (err error) {
 	if l.queue, err = l.library.NewQueue(); err != nil {
 		return err
 	}
-	if l.data, err = l.device.Wrap(l.weights.Data); err != nil {
-		return err
+	if l.data == nil {
+		if l.data, err = l.device.Wrap(l.weights.Data); err != nil {
+			return err
+		}
 	}
 	for _, c := range l.planner.table.Codecs {
 		var descriptors []byte

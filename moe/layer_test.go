@@ -205,8 +205,11 @@ func TestForward(t *testing.T) {
 			if test.shared {
 				slots++
 			}
-			for _, tokens := range test.tokens {
-				s := requireForward(t, m, options(t, faults{}), randomInput(r, tokens*test.hidden))
+			for i, tokens := range test.tokens {
+				o := options(t, faults{})
+				o.RouteOnDevice = i%2 == 1 || len(test.tokens) == 1
+				s := requireForward(t, m, o, randomInput(r, tokens*test.hidden))
+				require.Equal(t, o.RouteOnDevice, s.Launches[generated.MoeRoute] == 1)
 				var rows uint64
 				for _, n := range s.Assignments {
 					rows += n
@@ -272,6 +275,51 @@ func TestNewLayerErrors(t *testing.T) {
 	o.KernelOverride = "moe_typo"
 	_, err := moe.NewLayer(m.Weights, o)
 	require.ErrorContains(t, err, "kernel override moe_typo")
+}
+
+// Layers can share the buffer of their weights, which outlives them.
+func TestSharedWeights(t *testing.T) {
+	r := rand.New(rand.NewPCG(27, 28))
+	m := newModel(t, r, 64, 32, tuplesOf(t, "6_2_3", "4_4_4"), true, 1)
+	o := options(t, faults{})
+	var err error
+	o.Weights, err = o.Device.Wrap(m.Data)
+	require.NoError(t, err)
+	for range 2 {
+		requireForward(t, m, o, randomInput(r, 3*64))
+	}
+	require.NoError(t, o.Weights.Close())
+	o.Weights, err = o.Device.NewBuffer(len(m.Data) - 1)
+	require.NoError(t, err)
+	_, err = moe.NewLayer(m.Weights, o)
+	require.ErrorContains(t, err, "for weights of")
+}
+
+func TestRouteOnDevice(t *testing.T) {
+	r := rand.New(rand.NewPCG(29, 30))
+	m := newModel(t, r, 64, 32, tuplesOf(t, "6_2_3", "4_4_4", "6_2_3"), true, 1)
+	o := options(t, faults{missing: []string{generated.MoeRoute}})
+	o.RouteOnDevice = true
+	_, err := moe.NewLayer(m.Weights, o)
+	require.ErrorContains(t, err, "routing on the device: ")
+
+	o = options(t, faults{launch: []string{generated.MoeRoute}})
+	o.RouteOnDevice = true
+	s := requireForward(t, m, o, randomInput(r, 5*64))
+	require.Equal(t, map[moe.Fallback]uint64{{
+		Pass: runtime.Route, From: runtime.Helper, To: moe.Host, Reason: runtime.ReasonLaunch,
+	}: 1}, s.Fallbacks)
+	require.Zero(t, s.Launches[generated.MoeRoute])
+
+	o = options(t, faults{})
+	o.RouteOnDevice = true
+	layer, err := moe.NewLayer(m.Weights, o)
+	require.NoError(t, err)
+	x := randomInput(r, 2*64)
+	x[64] = float32(math.NaN())
+	_, err = layer.Forward(t.Context(), x)
+	require.ErrorContains(t, err, "router: a weight of token 1 is NaN")
+	require.NoError(t, layer.Close())
 }
 
 func TestForwardErrors(t *testing.T) {

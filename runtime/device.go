@@ -111,6 +111,14 @@ type Arg struct {
 // constantSizes holds the sizes of the constants that kernels take.
 var constantSizes = map[string]int{"Shape": binary.Size(Shape{}), "Routing": binary.Size(Routing{})}
 
+// ConstantSize returns the bytes of a constant, and 0 for a buffer.
+func (b Binding) ConstantSize() int {
+	if b.Access != Constant {
+		return 0
+	}
+	return constantSizes[b.Type]
+}
+
 // Align is what the offset of a buffer argument is a multiple of: kernels read
 // four floats at once.
 const Align = 16
@@ -129,8 +137,8 @@ func (l Launch) Check() error {
 	for i, b := range l.Kernel.Bindings {
 		a := l.Args[i]
 		switch {
-		case b.Access == Constant && (a.Buffer != nil || len(a.Bytes) != constantSizes[b.Type]):
-			errs = append(errs, fmt.Errorf("argument %s: want the %d bytes of a %s", b.Name, constantSizes[b.Type], b.Type))
+		case b.Access == Constant && (a.Buffer != nil || len(a.Bytes) != b.ConstantSize()):
+			errs = append(errs, fmt.Errorf("argument %s: want the %d bytes of a %s", b.Name, b.ConstantSize(), b.Type))
 		case b.Type == "Shape" && !bytes.Equal(a.Bytes, AppendShape(nil, l.Shape)):
 			errs = append(errs, fmt.Errorf("argument %s: it is not the launch's %+v", b.Name, l.Shape))
 		case b.Access == Constant:

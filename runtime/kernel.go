@@ -34,12 +34,14 @@ type Body struct {
 	Pass             Pass
 	Codec            string // empty for a helper
 	Family           string // empty for a helper
+	Target           string // kind of GPU that it is tuned for; empty if it is for all
 	Doc              string
 	Rows             Range // rows of one expert that it serves
 	Tile             int   // most rows in one entry of the work list
 	Grid             [3]Axis
 	Threads          int // per threadgroup
 	ThreadgroupBytes int // of threadgroup memory
+	Residents        int // threadgroups that a core is to hold at once, which limits their registers; 0 if it is the compiler's choice
 	Accumulator      string
 	Bindings         []Binding
 	Alone            []Kind // best first, where a launch has one tuple
@@ -104,10 +106,39 @@ type Component struct {
 	Type string // of an element, as in Metal
 }
 
-// A Table holds every generated kernel.
+// A Table holds generated kernels: all of them, or those for a target.
 type Table struct {
 	Kernels []*Kernel
 	Codecs  []*Codec
+}
+
+// The targets that the generated table has kernels for.
+const (
+	Metal3 = "metal3" // Apple GPUs; also what devices without kernels of their own run
+	CUDA   = "cuda"   // NVIDIA GPUs
+)
+
+// For returns the kernels of t for a target: those that are tuned for it, and
+// those that are for all, in the order of t. What selects kernels takes such a
+// table: of two targets' kernels for the same rows, none is the better one.
+func (t *Table) For(target string) *Table {
+	view := &Table{Codecs: t.Codecs}
+	for _, k := range t.Kernels {
+		if k.Target == "" || k.Target == target {
+			view.Kernels = append(view.Kernels, k)
+		}
+	}
+	return view
+}
+
+// SourceNames returns the sources of the kernels of t, in the order of t.
+func (t *Table) SourceNames() (names []string) {
+	for _, k := range t.Kernels {
+		if k.Body != nil && !slices.Contains(names, k.Source) {
+			names = append(names, k.Source)
+		}
+	}
+	return names
 }
 
 // Kernel returns the kernel named symbol, or nil.
@@ -121,7 +152,7 @@ func (t *Table) Kernel(symbol string) *Kernel {
 }
 
 // Body returns the body that serves experts with the given number of rows in
-// pass p of a codec, or nil. The generator proves that there is no second one.
+// pass p of a codec, or nil. The generator proves that a target has no second one.
 func (t *Table) Body(p Pass, codec string, rows int) *Body {
 	for _, k := range t.Kernels {
 		if k.Body.refuses(Request{Pass: p, Codec: codec, Rows: rows}) == "" {

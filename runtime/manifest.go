@@ -3,7 +3,10 @@ package runtime
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 )
 
 // A Manifest identifies a set of generated files.
@@ -27,4 +30,33 @@ func (m Manifest) Sum() string {
 		fmt.Fprintln(h, s.Name, s.SHA256)
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// ReadManifest returns the manifest among sources, in manifest.json. The error
+// names each source that is not the one it lists.
+func ReadManifest(sources fs.FS) (Manifest, error) {
+	const name = "manifest.json"
+	var m Manifest
+	data, err := fs.ReadFile(sources, name)
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return m, fmt.Errorf("%s: %w", name, err)
+	}
+	var errs []error
+	if m.Sum() != m.Digest {
+		errs = append(errs, fmt.Errorf("%s: its digest is not that of what it lists", name))
+	}
+	for _, s := range m.Sources {
+		text, err := fs.ReadFile(sources, s.Name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != s.SHA256 {
+			errs = append(errs, fmt.Errorf("%s is not the file that %s lists", s.Name, name))
+		}
+	}
+	return m, errors.Join(errs...)
 }

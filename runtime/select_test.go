@@ -237,3 +237,35 @@ func TestSelectGenerated(t *testing.T) {
 		})
 	}
 }
+
+// A view holds a target's own kernels and those for all, as they are, and nobody else's.
+func TestFor(t *testing.T) {
+	all := generated.All
+	metal, cuda := all.For(runtime.Metal3), all.For(runtime.CUDA)
+	require.Equal(t, all.Codecs, cuda.Codecs)
+	seen := map[*runtime.Kernel]int{}
+	for target, view := range map[string]*runtime.Table{runtime.Metal3: metal, runtime.CUDA: cuda} {
+		for _, k := range view.Kernels {
+			seen[k]++
+			require.Equal(t, k.Kind == runtime.Helper, k.Target == "", k.Symbol)
+			if k.Target != "" {
+				require.Equal(t, target, k.Target, k.Symbol)
+			}
+		}
+		for rows := 1; rows <= 100; rows++ {
+			for _, pass := range []runtime.Pass{runtime.GateUp, runtime.Down} {
+				body := view.Body(pass, "trellis", rows)
+				require.NotNil(t, body)
+				require.Equal(t, target, body.Target)
+			}
+		}
+	}
+	for _, k := range all.Kernels {
+		want := 1
+		if k.Kind == runtime.Helper {
+			want = 2
+		}
+		require.Equal(t, want, seen[k], k.Symbol)
+	}
+	require.Empty(t, (&runtime.Table{}).For(runtime.CUDA).Kernels)
+}

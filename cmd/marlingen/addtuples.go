@@ -78,7 +78,7 @@ func (c *addTuplesCmd) Run(a *app) error {
 	if !c.DryRun {
 		step = files.Write
 		for _, s := range done.Specs {
-			err := writePage(filepath.Join(c.Root, s.Spec), func(w io.Writer) error {
+			err := writeFile(filepath.Join(c.Root, s.Spec), func(w io.Writer) error {
 				_, err := w.Write(after[s.Spec])
 				return err
 			})

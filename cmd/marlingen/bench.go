@@ -45,12 +45,18 @@ func (*benchCmd) Help() string {
 can do they reach: of its read bandwidth or of its int8 peak, measured in the same rounds. Exits
 with 1 if a layer is off the oracle, or if a tuple falls back from a kernel that a spec asks for.
 
+On a GPU it times replayed graphs of 8 layers instead, without routing, against what the GPU copies.
+
   marlingen bench --quick
   marlingen bench --tuples 7_7_7,6_2_3 --batches 1,64 --threads 2
-  marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg`
+  marlingen bench --markdown docs/cpu-speed.md --plot docs/cpu-scaling.svg
+  marlingen bench --device cuda --tuples 6_2_3,glm47 --batches 1,8,64,512`
 }
 
 func (c *benchCmd) Run(ctx context.Context, a *app) error {
+	if c.Device.kind() == "cuda" {
+		return c.graphs(ctx, a)
+	}
 	o, err := c.options()
 	if err != nil {
 		return err
@@ -89,7 +95,7 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 // options returns what does not depend on devices.
 func (c *benchCmd) options() (bench.Options, error) {
 	o := bench.Options{
-		Table: generated.Table, Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
+		Table: c.Device.table(), Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
 		Rounds: c.Rounds, Time: c.Time, Known: 2, Seed: 1,
 	}
 	if c.Quick {
@@ -114,10 +120,8 @@ func (c *benchCmd) plan(o *bench.Options, variants []*bench.Variant) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range c.Batches {
-		if n < 1 {
-			return fmt.Errorf("--batches %d: want at least 1", n)
-		}
+	if err := c.checkBatches(); err != nil {
+		return err
 	}
 	batches := c.Batches
 	if len(batches) == 0 {
@@ -185,7 +189,7 @@ func (c *benchCmd) variants(ctx context.Context) (variants []*bench.Variant, end
 		if err != nil {
 			return fmt.Errorf("device %s: %w", c.Device, err)
 		}
-		s, err := newSession(ctx, device, generated.Table, generated.Sources)
+		s, err := newSession(ctx, device, c.Device.table(), generated.Sources)
 		if err != nil {
 			return err
 		}
@@ -254,7 +258,7 @@ func (c *benchCmd) command() string {
 	if c.Quick {
 		words = append(words, "--quick")
 	}
-	flag("device", c.Device, c.Device != "cpu")
+	flag("device", string(c.Device), c.Device != "cpu")
 	flag("tuples", strings.Join(c.Tuples, ","), strings.Join(c.Tuples, ",") != "6_2_3,6_3_4,4_4_4,glm47")
 	flag("batches", ints(c.Batches), len(c.Batches) > 0)
 	flag("threads", ints(c.Threads), len(c.Threads) > 0)
@@ -286,7 +290,7 @@ func (c *benchCmd) write(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil
 	}
-	return writePage(name, write)
+	return writeFile(name, write)
 }
 
 // picture returns the address of the plot in the document.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime/msl"
@@ -29,14 +30,21 @@ type metalCheck struct {
 }
 
 func (c *checkMetalCmd) Run(ctx context.Context, a *app) error {
-	type text struct{ name, source string }
+	type text struct {
+		name, source string
+		check        func(name, source string) ([]msl.Diagnostic, error)
+	}
+	given := func(name, source string) ([]msl.Diagnostic, error) { return msl.Check(ctx, name, source) }
+	ours := func(name, source string) ([]msl.Diagnostic, error) {
+		return msl.CheckSource(ctx, generated.All, filepath.Base(name), source)
+	}
 	var texts []text
 	for _, file := range c.Files {
 		source, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
-		texts = append(texts, text{file, string(source)})
+		texts = append(texts, text{file, string(source), given})
 	}
 	if len(c.Files) == 0 {
 		for _, s := range generated.Manifest.Sources {
@@ -44,13 +52,13 @@ func (c *checkMetalCmd) Run(ctx context.Context, a *app) error {
 			if err != nil {
 				return err
 			}
-			texts = append(texts, text{"generated/" + s.Name, string(source)})
+			texts = append(texts, text{"generated/" + s.Name, string(source), ours})
 		}
 	}
 	checks := []metalCheck{}
 	failed := false
 	for _, t := range texts {
-		diagnostics, err := msl.Check(ctx, t.name, t.source)
+		diagnostics, err := t.check(t.name, t.source)
 		if err != nil {
 			return err
 		}

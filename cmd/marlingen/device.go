@@ -4,24 +4,76 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
+	"github.com/marlingen/marlingen/runtime/cuda"
+	"github.com/marlingen/marlingen/runtime/metal"
 	"github.com/marlingen/marlingen/runtime/msl"
 )
 
 // deviceFlag chooses a device.
 type deviceFlag struct {
-	Device string `help:"Device to use: cpu, in Go; msl, the generated Metal text compiled by clang for this machine." enum:"cpu,msl" default:"cpu"`
+	Device deviceName `help:"Device to use: cpu, in Go; cuda or cuda:1, an NVIDIA GPU by its number; metal, an Apple GPU; msl, the generated Metal text compiled by clang for this machine." default:"cpu"`
+}
+
+// A deviceName is cpu, metal, msl, cuda or cuda:N.
+type deviceName string
+
+// kind returns the name without a number.
+func (d deviceName) kind() string {
+	kind, _, _ := strings.Cut(string(d), ":")
+	return kind
+}
+
+// index returns the number of a GPU, by default 0.
+func (d deviceName) index() (int, error) {
+	_, number, ok := strings.Cut(string(d), ":")
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is no number of a GPU", number)
+	}
+	return n, nil
+}
+
+// target returns the target that the device's kernels are tuned for.
+func (d deviceName) target() string {
+	if d.kind() == "cuda" {
+		return runtime.CUDA
+	}
+	return runtime.Metal3
+}
+
+// table returns the generated kernels that are tuned for the device.
+func (d deviceName) table() *runtime.Table {
+	if d.target() == runtime.CUDA {
+		return generated.CUDA
+	}
+	return generated.Table
+}
+
+// Validate is called by kong.
+func (d deviceName) Validate() error {
+	if d == "cpu" || d == "metal" || d == "msl" || d.kind() == "cuda" {
+		_, err := d.index()
+		return err
+	}
+	return fmt.Errorf("must be one of cpu, cuda, cuda:N, metal, msl but got %q", string(d))
 }
 
 // A session is an open device with a library.
 type session struct {
 	device  runtime.Device
-	library runtime.Library
-	load    time.Duration // what loading took
+	table   *runtime.Table
+	library runtime.Library // of table
+	load    time.Duration   // what loading took
 }
 
 // open opens the device with the generated library.
@@ -34,12 +86,21 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", f.Device, err)
 	}
-	return newSession(ctx, device, generated.Table, generated.Sources)
+	return newSession(ctx, device, f.Device.table(), generated.Sources)
 }
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
-	if f.Device == "msl" {
+	switch f.Device.kind() {
+	case "metal":
+		return metal.Open(metal.Options{Digest: generated.Manifest.Digest})
+	case "msl":
 		return msl.Open(ctx, msl.Options{})
+	case "cuda":
+		index, err := f.Device.index()
+		if err != nil {
+			return nil, err
+		}
+		return cuda.Open(cuda.Options{Index: index})
 	}
 	return cpu.New(o), nil
 }
@@ -67,7 +128,7 @@ func newSession(ctx context.Context, device runtime.Device, table *runtime.Table
 		_ = device.Close()
 		return nil, fmt.Errorf("device %s: %w", device.Info().Kind, err)
 	}
-	return &session{device, library, time.Since(start)}, nil
+	return &session{device, table, library, time.Since(start)}, nil
 }
 
 // close closes the session. An error is of no use to anybody any more.

@@ -15,9 +15,12 @@ import (
 	"github.com/klauspost/cpuid/v2"
 
 	"github.com/marlingen/marlingen/cmd/marlingen/internal/host"
+	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
+	"github.com/marlingen/marlingen/runtime/cuda"
+	"github.com/marlingen/marlingen/runtime/metal"
 	"github.com/marlingen/marlingen/runtime/msl"
 )
 
@@ -78,7 +81,26 @@ type deviceProbe struct {
 // deviceProbes are those of all kinds, a line each.
 var deviceProbes = []deviceProbe{
 	{"cpu", one(func(context.Context) (runtime.Device, error) { return cpu.New(cpu.Options{Precision: cpu.Fast}), nil })},
+	{"cuda", gpus},
+	{"metal", one(func(context.Context) (runtime.Device, error) {
+		return metal.Open(metal.Options{Digest: generated.Manifest.Digest})
+	})},
 	{"msl", one(func(ctx context.Context) (runtime.Device, error) { return msl.Open(ctx, msl.Options{}) })},
+}
+
+// gpus is the probe of NVIDIA GPUs.
+func gpus(context.Context) (infos []runtime.Info, err error) {
+	n, err := cuda.Devices(cuda.Options{})
+	for i := range n {
+		d, failure := cuda.Open(cuda.Options{Index: i})
+		if failure != nil {
+			err = errors.Join(err, fmt.Errorf("cuda:%d: %w", i, failure))
+			continue
+		}
+		infos = append(infos, d.Info())
+		err = errors.Join(err, d.Close())
+	}
+	return infos, err
 }
 
 // one is the probe of a kind of which a machine has one device at most.

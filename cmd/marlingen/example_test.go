@@ -13,7 +13,7 @@ func Example() {
 	// Output:
 	// {
 	//   "changes": [],
-	//   "files": 13
+	//   "files": 19
 	// }
 	// exit status 0
 }

@@ -69,7 +69,7 @@ func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
 	var unknown []error
 	for _, symbol := range c.Require {
 		required[symbol] = true
-		if generated.Table.Kernel(symbol) == nil {
+		if c.Device.table().Kernel(symbol) == nil {
 			unknown = append(unknown, fmt.Errorf("--require %s: the table has no such kernel", symbol))
 		}
 	}
@@ -120,9 +120,9 @@ func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
 func (c *inventoryCmd) ask(ctx context.Context) (*inventory, *runtime.Table, runtime.Availability, error) {
 	inv := &inventory{Time: time.Now().UTC(), Digest: generated.Manifest.Digest}
 	if len(c.Library) > 0 {
-		have, err := readLibraries(ctx, c.Library, &inv.Unknown)
+		have, err := readLibraries(ctx, c.Library, c.Device.table(), &inv.Unknown)
 		inv.Device, inv.Kind = strings.Join(c.Library, ", "), "library"
-		return inv, generated.Table, have, err
+		return inv, c.Device.table(), have, err
 	}
 	s, err := c.open(ctx)
 	if err != nil {
@@ -131,11 +131,11 @@ func (c *inventoryCmd) ask(ctx context.Context) (*inventory, *runtime.Table, run
 	defer s.close()
 	info := s.device.Info()
 	inv.Device, inv.Kind, inv.Driver, inv.LoadMS = info.Name, info.Kind, info.Driver, milliseconds(s.load)
-	return inv, generated.Table, s.library.Availability(), nil
+	return inv, s.table, s.library.Availability(), nil
 }
 
-// readLibraries returns what is in files, and adds what the table lacks to unknown.
-func readLibraries(ctx context.Context, files []string, unknown *[]string) (runtime.Availability, error) {
+// readLibraries returns what is in files, and adds what a table lacks to unknown.
+func readLibraries(ctx context.Context, files []string, kernels *runtime.Table, unknown *[]string) (runtime.Availability, error) {
 	have := runtime.Availability{}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -159,7 +159,7 @@ func readLibraries(ctx context.Context, files []string, unknown *[]string) (runt
 		}
 		for _, symbol := range symbols {
 			have[symbol] = runtime.Status{State: runtime.Present}
-			if generated.Table.Kernel(symbol) == nil {
+			if kernels.Kernel(symbol) == nil {
 				*unknown = append(*unknown, symbol)
 			}
 		}

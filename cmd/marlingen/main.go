@@ -31,6 +31,7 @@ kernels and the Go rows that dispatch them:
 
 type cli struct {
 	Regenerate   regenerateCmd   `cmd:"" help:"Write generated/ from specs/ and templates/, or check it."`
+	Compile      compileCmd      `cmd:"" help:"Compile the generated Metal: into a library on a Mac, or to PTX for NVIDIA."`
 	Inventory    inventoryCmd    `cmd:"" help:"Say which kernels of the table a device has."`
 	AddTuples    addTuplesCmd    `cmd:"" help:"Have kernels for the tuples of a checkpoint."`
 	Select       selectCmd       `cmd:"" help:"Say which kernel runs a tuple, and why."`

@@ -42,7 +42,7 @@ func TestMetalScripts(t *testing.T) {
 	runScripts(t, "testdata/metal")
 }
 
-func runScripts(t *testing.T, dir string) {
+func runScripts(t *testing.T, dir string, env ...string) {
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	cache, err := os.UserCacheDir()
@@ -55,6 +55,7 @@ func runScripts(t *testing.T, dir string) {
 			e.Setenv("ROOT", root)
 			e.Setenv("MARLINGEN", program)
 			e.Setenv("XDG_CACHE_HOME", cache) // of what clang compiled
+			e.Vars = append(e.Vars, env...)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

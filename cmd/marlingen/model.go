@@ -28,6 +28,8 @@ type modelFlags struct {
 	placeFlags
 	Model string `help:"Checkpoint to run; without it, the one that marlingen brings along." type:"existingdir" placeholder:"DIR"`
 	Rope  string `help:"Frequencies of position embeddings: exact; bfloat16, rounded, as in a model that was cast as a whole; auto, as in reference.safetensors of the model, or exact." enum:"auto,exact,bfloat16" default:"auto"`
+
+	RouteOnDevice bool `help:"Choose experts on the device, which is faster on a GPU, and not on the host, where the choice is the same on every machine."`
 }
 
 // A languageModel is a whole model, with its tokenizer, on a device.
@@ -39,11 +41,13 @@ type languageModel struct {
 	tokenizer *tokenizer.Tokenizer
 	counters  *moe.Counters
 	positions model.Frequencies
+
+	routeOnDevice bool
 }
 
 // open opens the model that the flags ask for.
 func (f modelFlags) open(ctx context.Context, a *app) (m *languageModel, err error) {
-	m = &languageModel{counters: new(moe.Counters)}
+	m = &languageModel{counters: new(moe.Counters), routeOnDevice: f.RouteOnDevice}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
@@ -96,7 +100,8 @@ func (f modelFlags) fit(ctx context.Context, a *app, m *languageModel) error {
 func (m *languageModel) options() model.Options {
 	return model.Options{
 		MoE: moe.Options{
-			Device: m.session.device, Library: m.session.library, Table: generated.Table, Codecs: codecs, Counters: m.counters,
+			Device: m.session.device, Library: m.session.library, Table: m.session.table, Codecs: codecs, Counters: m.counters,
+			RouteOnDevice: m.routeOnDevice,
 		},
 		Frequencies: m.positions,
 	}
@@ -167,7 +172,7 @@ func newFairwayStats(s moe.Snapshot) fairwayStats {
 func (a *app) fairway(s moe.Snapshot) {
 	fmt.Fprintf(a.out, "\n%d forwards of mixtures of experts\n", s.Forwards)
 	var rows []table.Row
-	for _, k := range generated.Table.Kernels {
+	for _, k := range generated.All.Kernels {
 		if n := s.Launches[k.Symbol]; n > 0 {
 			rows = append(rows, table.Row{k.Symbol, n})
 		}

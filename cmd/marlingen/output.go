@@ -41,8 +41,8 @@ func (a *app) table(header table.Row, rows []table.Row, right ...int) {
 	w.Render()
 }
 
-// writePage writes a file, which appears or is replaced once it is complete.
-func writePage(path string, write func(io.Writer) error) (err error) {
+// writeFile writes a file, which appears or is replaced once it is complete.
+func writeFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err

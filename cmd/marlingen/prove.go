@@ -104,7 +104,7 @@ func (c *proveCmd) Run(ctx context.Context, a *app) error {
 // load returns what is to be proved.
 func (c *proveCmd) load() (*runtime.Table, fs.FS, error) {
 	if c.Root == "" {
-		return generated.Table, generated.Sources, nil
+		return generated.All, generated.Sources, nil
 	}
 	model, err := gen.Read(os.DirFS(c.Root))
 	if err != nil {

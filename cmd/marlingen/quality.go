@@ -89,7 +89,7 @@ func (c *qualityCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	switch {
 	case c.Markdown != "":
-		err = writePage(c.Markdown, func(w io.Writer) error { c.page(w, q, results); return nil })
+		err = writeFile(c.Markdown, func(w io.Writer) error { c.page(w, q, results); return nil })
 	case c.JSON:
 		err = a.json(results)
 	default:

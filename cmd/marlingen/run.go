@@ -12,7 +12,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 
-	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/checkpoint"
 	"github.com/marlingen/marlingen/moe/dense"
@@ -115,7 +114,7 @@ func (c *runCmd) layer(ctx context.Context, a *app, s *session, model *checkpoin
 		return nil, fmt.Errorf("activations: %w", err)
 	}
 	return replay.Run(ctx, n, weights, moe.Options{
-		Device: s.device, Library: s.library, Table: generated.Table, Codecs: codecs,
+		Device: s.device, Library: s.library, Table: s.table, Codecs: codecs,
 		KernelOverride: c.KernelOverride,
 	}, record, c.Repeat)
 }

@@ -63,7 +63,7 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 		if overridden != nil && overridden.Pass == pass {
 			r.Override = c.Override
 		}
-		choice, err := runtime.Select(generated.Table, s.library.Availability(), r)
+		choice, err := runtime.Select(s.table, s.library.Availability(), r)
 		if err != nil {
 			errs = append(errs, err)
 			selections = append(selections, selection{Pass: pass, Error: err.Error()})

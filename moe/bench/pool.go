@@ -40,41 +40,63 @@ func newPool(size int) *pool {
 // most.
 func (p *pool) layers(c Case, most int, r *rand.Rand) ([]moe.Weights, error) {
 	var all []moe.Weights
-	indices, factors := 0, p.factors
-	take := func(bits uint8, out, in int) moe.Matrix {
-		m := moe.Matrix{Bits: bits, Out: out, In: in}
-		for _, component := range trellis.Components {
-			at := &factors
-			if component == trellis.Indices {
-				at = &indices
-			}
-			size := component.Size(bits, out, in)
-			m.Parts = append(m.Parts, moe.Span{Offset: *at, Size: size})
-			*at += (size + 63) &^ 63
-		}
-		return m
-	}
-	s := c.Shape
+	at := position{factors: p.factors}
 	for len(all) < most {
-		w := moe.Weights{Data: p.data, Hidden: s.Hidden, Intermediate: s.Intermediate}
-		for _, t := range c.Mix.Tuples(s.Experts) {
-			w.Experts = append(w.Experts, moe.Expert{
-				Codec: trellis.Codec{}.Name(),
-				Gate:  take(t.Gate, s.Intermediate, s.Hidden),
-				Up:    take(t.Up, s.Intermediate, s.Hidden),
-				Down:  take(t.Down, s.Hidden, s.Intermediate),
-			})
-		}
-		if indices > p.factors || factors > len(p.data) {
+		w := moe.Weights{Data: p.data, Hidden: c.Shape.Hidden, Intermediate: c.Shape.Intermediate, Experts: at.layer(c)}
+		if at.indices > p.factors || at.factors > len(p.data) {
 			break
 		}
-		w.Router = router(s, r)
+		w.Router = router(c.Shape, r)
 		all = append(all, w)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("a layer of %s, %v, does not fit into %d MB", c.Mix.Name, s, len(p.data)/1e6)
+		return nil, fmt.Errorf("a layer of %s, %v, does not fit into %d MB", c.Mix.Name, c.Shape, len(p.data)/1e6)
 	}
 	return all, nil
+}
+
+// poolFor returns a pool with room for a number of layers of each case.
+func poolFor(cases []Case, layers int) *pool {
+	size := 0
+	for _, c := range cases {
+		var at position
+		for range layers {
+			at.layer(c)
+		}
+		size = max(size, at.indices/92*100, at.factors/8*100)
+	}
+	return newPool(size + 1<<14)
+}
+
+// A position is where the next components lie in a pool.
+type position struct{ indices, factors int }
+
+// layer takes room for the experts of a layer.
+func (p *position) layer(c Case) (experts []moe.Expert) {
+	s := c.Shape
+	for _, t := range c.Mix.Tuples(s.Experts) {
+		experts = append(experts, moe.Expert{
+			Codec: trellis.Codec{}.Name(),
+			Gate:  p.matrix(t.Gate, s.Intermediate, s.Hidden),
+			Up:    p.matrix(t.Up, s.Intermediate, s.Hidden),
+			Down:  p.matrix(t.Down, s.Hidden, s.Intermediate),
+		})
+	}
+	return experts
+}
+
+func (p *position) matrix(bits uint8, out, in int) moe.Matrix {
+	m := moe.Matrix{Bits: bits, Out: out, In: in}
+	for _, component := range trellis.Components {
+		at := &p.factors
+		if component == trellis.Indices {
+			at = &p.indices
+		}
+		size := component.Size(bits, out, in)
+		m.Parts = append(m.Parts, moe.Span{Offset: *at, Size: size})
+		*at += (size + 63) &^ 63
+	}
+	return m
 }
 
 // router returns a router that sends random tokens to random experts.

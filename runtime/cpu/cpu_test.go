@@ -25,3 +25,10 @@ func TestDevice(t *testing.T) {
 		}
 	}
 }
+
+// The device runs passes, whatever the kernels that a table has for them.
+func TestOtherTarget(t *testing.T) {
+	dev := cpu.New(cpu.Options{})
+	defer dev.Close()
+	devicetest.Run(t, dev, generated.CUDA, generated.Sources, devicetest.Options{Short: true})
+}

@@ -222,10 +222,8 @@ func (e *expertJob) multiply() error {
 
 // blocks returns into how many blocks to divide rows.
 func (e engine) blocks(rows int) int {
-	most := len(e.multipliers(8)) - 1
-	if rows < e.panelRows() {
-		most = len(e.dots(8)) - 1
-	}
+	multiply, _ := e.multipliers(8, rows)
+	most := len(multiply) - 1
 	return (rows + most - 1) / most
 }
 

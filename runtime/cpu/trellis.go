@@ -78,31 +78,22 @@ func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
-// panelRows returns the number of rows from which on they share a panel.
-func (e engine) panelRows() int {
-	if e.exact {
-		return e.set.PanelRowsExact
+// multipliers returns the functions that multiply so many rows with weights of a
+// width, by rows, and whether they want a panel.
+func (e engine) multipliers(bits uint8, rows int) (of []simd.Multiplier, panel bool) {
+	switch {
+	case e.exact && rows < e.set.PanelRowsExact:
+		return e.set.DotExact[bits], false
+	case e.exact:
+		return e.set.MultiplyExact[bits], true
+	case rows < e.set.PanelRows:
+		return e.set.Dot[bits], false
 	}
-	return e.set.PanelRows
+	return e.set.Multiply[bits], true
 }
 
-// dots returns the functions without a panel for a width, by rows.
-func (e engine) dots(bits uint8) []simd.Dotter {
-	if e.exact {
-		return e.set.DotExact[bits]
-	}
-	return e.set.Dot[bits]
-}
-
-// multipliers returns the functions with a panel for a width, by rows.
-func (e engine) multipliers(bits uint8) []simd.Multiplier {
-	if e.exact {
-		return e.set.MultiplyExact[bits]
-	}
-	return e.set.Multiply[bits]
-}
-
-// panelTiles is the number of tiles that are decoded at once.
+// panelTiles is the number of tiles that are decoded into a panel and multiplied
+// with all rows before the next: it stays in the first-level cache.
 const panelTiles = 4 * simd.Group
 
 // strip sets y, which has a row for each of the rows of a segment, to outputs
@@ -111,30 +102,30 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	if s.rows < e.panelRows() {
-		dots := e.dots(m.bits)
-		for i := range s.blocks {
-			b := a.block(e, s, i, m.in)
-			dots[b.rows](&y[s.firstOf(i)], w, &b.acts[0], &b.meta[0], steps, stride, tiles)
-		}
-		return
+	multiply, viaPanel := e.multipliers(m.bits, s.rows)
+	some := panelTiles
+	if !viaPanel {
+		some = tiles
 	}
-	multiply := e.multipliers(m.bits)
 	clear(y)
-	for t := 0; t < tiles; t += panelTiles {
-		n, g := min(panelTiles, tiles-t), t/simd.Group
-		e.set.Spread[m.bits](&panel[0], offset(w, t*tile), n)
+	for t := 0; t < tiles; t += some {
+		n, g := min(some, tiles-t), t/simd.Group
+		from := offset(w, t*tile)
+		if viaPanel {
+			e.set.Spread[m.bits](&panel[0], from, n)
+			from = &panel[0]
+		}
 		for i := range s.blocks {
 			first := s.firstOf(i)
 			b := a.block(e, s, i, m.in)
-			multiply[b.rows](&y[first], &panel[0], &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()],
+			multiply[b.rows](&y[first], from, &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()],
 				offset(steps, g*stride), stride, n, next.take(n*simd.Ahead))
 		}
 	}
 }
 
 // A lookahead is the indices of the next strip of all projections, which are
-// fetched while this one is multiplied: decoding waits for memory, and
+// fetched while a panel is multiplied: decoding waits for memory, and
 // multiplying does not need it.
 type lookahead struct {
 	at   [2]uintptr

@@ -39,16 +39,25 @@ func newCompiler(ctx context.Context, cacheDir string) (*compiler, error) {
 
 // language returns the flags that make clang read Metal.
 func (c *compiler) language() []string {
+	return append(c.metal(), "-ffp-contract=on", "--target=x86_64-linux-gnu", "-march=x86-64-v3")
+}
+
+// metal returns the flags of the language alone, whatever the target.
+func (c *compiler) metal() []string {
 	return []string{
 		"-x", "clcpp", "-cl-std=CLC++2021", "-cl-no-stdinc", "-nostdinc", "-fdeclspec", "-fno-exceptions", "-fno-rtti",
-		"-cl-single-precision-constant", "-ffp-contract=on", "-Xclang", "-cl-ext=+all,-cl_khr_fp64,-__opencl_c_fp64",
-		"--target=x86_64-linux-gnu", "-march=x86-64-v3",
+		"-cl-single-precision-constant", "-Xclang", "-cl-ext=+all,-cl_khr_fp64,-__opencl_c_fp64",
 		"-D__METAL__=1", "-D__METAL_VERSION__=310", "-D__METAL_MACOS__=1",
 		"-I", filepath.Join(c.shim, "std"), "-include", filepath.Join(c.shim, "metal", "metal.h"),
 		"-Werror=unknown-attributes", "-Werror=return-type", "-Werror=implicit-function-declaration",
 		"-Wno-duplicate-decl-specifier", "-Wno-gnu-line-marker", "-Wno-unused-command-line-argument", "-Wno-pass-failed",
 		"-fno-color-diagnostics", "-fno-caret-diagnostics", "-ferror-limit=0", "-ftemplate-backtrace-limit=0",
 	}
+}
+
+// within returns the flag that lets kernels have so much threadgroup memory.
+func within(threadgroupBytes int) string {
+	return fmt.Sprintf("-DMSL_THREADGROUP_BYTES=%d", threadgroupBytes)
 }
 
 // A variant is a way to compile a text.
@@ -209,8 +218,8 @@ func (o *object) survey(r *rewriting, symbols []string, words string) {
 // it refuses the text.
 func (c *compiler) compile(ctx context.Context, name string, r *rewriting, v variant) (path, words string, err error) {
 	text := unit(name, r, true)
-	args := append(c.language(), v.flags()...)
-	key := digest(c.version, c.shimSum, strings.Join(v.flags(), " "), strings.Join(c.language(), " "), text)
+	args := append(append(c.language(), within(mostThreadgroupBytes)), v.flags()...)
+	key := digest(c.version, c.shimSum, mostThreadgroupBytes, strings.Join(v.flags(), " "), strings.Join(c.language(), " "), text)
 	path, err = c.cache.file("kernels-"+key+".so", func(path string) error {
 		_, diagnostics, err := c.clang(ctx, text, append(args, "-o", path)...)
 		if err != nil {
@@ -231,7 +240,7 @@ func (c *compiler) compile(ctx context.Context, name string, r *rewriting, v var
 func (c *compiler) blame(ctx context.Context, name, text string, functions []*function, words string, o *object) error {
 	accept := func(keep func(string) bool) (string, error) {
 		r := rewrite(name, text, keep)
-		_, diagnostics, err := c.clang(ctx, unit(name, r, true), append(c.language(), "-w", "-fsyntax-only")...)
+		_, diagnostics, err := c.clang(ctx, unit(name, r, true), append(c.language(), within(mostThreadgroupBytes), "-w", "-fsyntax-only")...)
 		if !errors.As(err, new(*exec.ExitError)) {
 			return "", err
 		}

@@ -89,7 +89,7 @@ func TestGenerated(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			text, err := fs.ReadFile(generated.Sources, s.Name)
 			require.NoError(t, err)
-			ds, err := msl.Check(t.Context(), s.Name, string(text))
+			ds, err := msl.CheckSource(t.Context(), generated.All, s.Name, string(text))
 			skip(t, err)
 			for _, d := range ds {
 				t.Error(d)

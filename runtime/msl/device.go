@@ -89,10 +89,13 @@ func Open(ctx context.Context, o Options) (*Device, error) {
 	return &Device{options: o, compiler: c, runner: runner, slots: slots, live: make(map[uint64]bool)}, nil
 }
 
-// The limits of a threadgroup, as on Apple's GPUs.
+// The limits of a threadgroup: the widest of any target. That a kernel keeps its
+// own target's is proved when it is generated.
 const (
 	mostThreads          = 1024
-	mostThreadgroupBytes = 32768
+	mostThreadgroupBytes = 232448
+
+	metalThreadgroupBytes = 32768 // on Apple's GPUs
 )
 
 // Info describes the host and the compiler.
@@ -106,7 +109,7 @@ func (d *Device) Info() runtime.Info {
 
 // Check is the function Check, with the cache of d.
 func (d *Device) Check(ctx context.Context, name, text string, include ...string) ([]Diagnostic, error) {
-	return d.compiler.check(ctx, name, text, include...)
+	return d.compiler.check(ctx, metalThreadgroupBytes, name, text, include...)
 }
 
 // Load compiles the sources of the kernels of t, at the same time.

@@ -34,18 +34,21 @@ func skip(t testing.TB, err error) {
 func TestDevice(t *testing.T) {
 	for _, c := range []struct {
 		name    string
+		target  string
 		options msl.Options
 		short   bool
 	}{
-		{"forward", msl.Options{}, false},
-		{"reverse", msl.Options{Schedule: msl.Reverse}, true},
-		{"random", msl.Options{Schedule: msl.Random, Seed: 1}, true},
-		{"fast math", msl.Options{FastMath: true, FlushToZero: true}, true},
-		{"checker", msl.Options{Checker: true, Schedule: msl.Random, Seed: 2}, true},
+		{"forward", runtime.Metal3, msl.Options{}, false},
+		{"reverse", runtime.Metal3, msl.Options{Schedule: msl.Reverse}, true},
+		{"random", runtime.Metal3, msl.Options{Schedule: msl.Random, Seed: 1}, true},
+		{"fast math", runtime.Metal3, msl.Options{FastMath: true, FlushToZero: true}, true},
+		{"checker", runtime.Metal3, msl.Options{Checker: true, Schedule: msl.Random, Seed: 2}, true},
+		{"cuda", runtime.CUDA, msl.Options{Schedule: msl.Random, Seed: 3}, true},
+		{"cuda, checker", runtime.CUDA, msl.Options{Checker: true, Schedule: msl.Random, Seed: 4}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			devicetest.Run(t, open(t, c.options), generated.Table, generated.Sources, devicetest.Options{Short: c.short})
+			devicetest.Run(t, open(t, c.options), generated.All.For(c.target), generated.Sources, devicetest.Options{Short: c.short})
 		})
 	}
 }
@@ -54,8 +57,8 @@ func TestDevice(t *testing.T) {
 // loops over the inputs come round.
 func TestDeep(t *testing.T) {
 	dev := open(t, msl.Options{Checker: true})
-	table := &runtime.Table{Codecs: generated.Table.Codecs}
-	for _, k := range generated.Table.Kernels {
+	table := &runtime.Table{Codecs: generated.All.Codecs}
+	for _, k := range generated.All.Kernels {
 		if k.Kind == runtime.Tuple && k.Tuples[0] == (runtime.BitTuple{Gate: 6, Up: 2, Down: 3}) {
 			table.Kernels = append(table.Kernels, k)
 		}

@@ -88,9 +88,10 @@ func (r *rewriter) kernelInstance(i int, symbol string) int {
 		if symbol == "" {
 			f.symbol = f.name + f.arguments
 		}
-		if !r.keep(f.symbol) {
+		if r.implicit || !r.keep(f.symbol) {
 			r.blank(from, semicolon+1)
-		} else {
+		}
+		if r.keep(f.symbol) {
 			r.add(f, name)
 		}
 		return semicolon
@@ -131,6 +132,8 @@ func (r *rewriter) parameters(name string, i, close int) []parameter {
 				next = r.matchAngle(i)
 			case r.at(i).is("(") || r.at(i).is("["):
 				next = r.match(i)
+			case r.at(i).is("constant"):
+				r.replace(i, i+1, "MSL_ARGUMENT")
 			case r.at(i).kind == identifier:
 				p.name = r.at(i).text
 			}

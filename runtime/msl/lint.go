@@ -13,8 +13,8 @@ import (
 
 // lint reports what C++ for OpenCL allows and Metal does not, from clang's
 // syntax tree.
-func (c *compiler) lint(ctx context.Context, source string) ([]Diagnostic, error) {
-	tree, _, err := c.clang(ctx, source, append(c.language(), "-w", "-fsyntax-only", "-Xclang", "-ast-dump")...)
+func (c *compiler) lint(ctx context.Context, source string, flags ...string) ([]Diagnostic, error) {
+	tree, _, err := c.clang(ctx, source, append(append(c.language(), flags...), "-w", "-fsyntax-only", "-Xclang", "-ast-dump")...)
 	if err != nil && !errors.As(err, new(*exec.ExitError)) {
 		return nil, err
 	}

@@ -20,11 +20,26 @@ type rewriting struct {
 // rewrite rewrites the text of the file named name. Of its kernels it keeps
 // those that keep approves of; templates stay.
 func rewrite(name, text string, keep func(symbol string) bool) *rewriting {
+	return newRewriter(name, text, keep).rewrite()
+}
+
+// rewriteImplicit is rewrite without the explicit instances of templates, which
+// would be functions beside the entry points that call them.
+func rewriteImplicit(name, text string, keep func(symbol string) bool) *rewriting {
+	r := newRewriter(name, text, keep)
+	r.implicit = true
+	return r.rewrite()
+}
+
+func newRewriter(name, text string, keep func(symbol string) bool) *rewriter {
 	tokens := tokenize(text)
-	r := &rewriter{
+	return &rewriter{
 		source: text, tokens: tokens, places: newPlaces(name, text, tokens),
 		keep: keep, templates: make(map[string]*function), offset: "0u",
 	}
+}
+
+func (r *rewriter) rewrite() *rewriting {
 	r.run()
 	return &rewriting{r.apply(), r.functions, r.diagnostics, r.constants}
 }
@@ -41,6 +56,7 @@ type rewriter struct {
 	tokens      []token
 	places      places
 	keep        func(string) bool
+	implicit    bool // instances of kernels are left to who calls them
 	edits       []edit
 	functions   []*function
 	diagnostics []Diagnostic
@@ -516,9 +532,9 @@ func (r *rewriter) threadgroupVariables(i int) int {
 		r.variables++
 		fmt.Fprintf(&b, "typedef %s %s_msl_type %s; ", kept, name, r.flat(at+1, last))
 		fmt.Fprintf(&b, "constexpr uint %s_msl_offset = MSL_OFFSET(%s, %[1]s_msl_type); ", name, r.offset)
-		fmt.Fprintf(&b, "__local %s_msl_type &%[1]s = MSL_VARIABLE(%[1]s_msl_type, %d, \"%[1]s\"); ", name, r.variables)
+		fmt.Fprintf(&b, "__local %s_msl_type &%[1]s = MSL_VARIABLE(%[1]s_msl_type, %d, %[1]s_msl_offset, \"%[1]s\"); ", name, r.variables)
 		r.offset = fmt.Sprintf("%s_msl_offset + sizeof(%[1]s_msl_type)", name)
-		fmt.Fprintf(&b, "static_assert(%s <= 32768, \"the threadgroup variables up to here take more than 32768 bytes\");", r.offset)
+		fmt.Fprintf(&b, "static_assert(%s <= MSL_THREADGROUP_BYTES, \"the threadgroup variables up to here take more than 32768 bytes\");", r.offset)
 	}
 	b.WriteString(strings.Repeat("\n", strings.Count(r.text(r.start, close+1), "\n")))
 	r.replace(r.start, close+1, b.String())

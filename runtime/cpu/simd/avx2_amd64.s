@@ -4,19 +4,19 @@
 
 #include "textflag.h"
 
-// func avx2Dot2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot2x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot2x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group1:
 	MOVQ    R8, R9
@@ -218,19 +218,19 @@ DATA avx2Fields2From0At12<>+16(SB)/8, $0x0d0c0d0c0d0c0d0c
 DATA avx2Fields2From0At12<>+24(SB)/8, $0x0e0d0e0d0e0d0e0d
 GLOBL avx2Fields2From0At12<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot3x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot3x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group3:
 	MOVQ    R8, R9
@@ -426,19 +426,19 @@ DATA avx2Fields3From0At10<>+16(SB)/8, $0x0c0b0b0a0b0a0b0a
 DATA avx2Fields3From0At10<>+24(SB)/8, $0x0d0c0d0c0c0b0c0b
 GLOBL avx2Fields3From0At10<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot4x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot4x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group5:
 	MOVQ    R8, R9
@@ -634,19 +634,19 @@ DATA avx2Fields4From0At8<>+16(SB)/8, $0x0a090a0909080908
 DATA avx2Fields4From0At8<>+24(SB)/8, $0x0c0b0c0b0b0a0b0a
 GLOBL avx2Fields4From0At8<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot5x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot5x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group7:
 	MOVQ    R8, R9
@@ -842,19 +842,19 @@ DATA avx2Fields5From0At6<>+16(SB)/8, $0x0807080707060706
 DATA avx2Fields5From0At6<>+24(SB)/8, $0x0b0a0a090a090908
 GLOBL avx2Fields5From0At6<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot6x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot6x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group9:
 	MOVQ    R8, R9
@@ -1050,19 +1050,19 @@ DATA avx2Fields6From0At4<>+16(SB)/8, $0x0706060505040504
 DATA avx2Fields6From0At4<>+24(SB)/8, $0x0a09090808070807
 GLOBL avx2Fields6From0At4<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot7x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot7x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group11:
 	MOVQ    R8, R9
@@ -1258,19 +1258,19 @@ DATA avx2Fields7From0At2<>+16(SB)/8, $0x0504040303020302
 DATA avx2Fields7From0At2<>+24(SB)/8, $0x0908080707060605
 GLOBL avx2Fields7From0At2<>(SB), RODATA|NOPTR, $32
 
-// func avx2Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx2Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C
-TEXT ·avx2Dot8x1(SB), NOSPLIT, $0-56
-	MOVQ  y+0(FP), AX
-	MOVQ  indices+8(FP), CX
-	MOVQ  acts+16(FP), DX
-	MOVQ  meta+24(FP), BX
-	MOVQ  steps+32(FP), SI
-	MOVQ  stride+40(FP), DI
-	MOVQ  tiles+48(FP), R8
-	VPXOR Y0, Y0, Y0
-	VPXOR Y1, Y1, Y1
-	MOVQ  $0x00000008, R10
+TEXT ·avx2Dot8x1(SB), NOSPLIT, $0-64
+	MOVQ    y+0(FP), AX
+	MOVQ    w+8(FP), CX
+	MOVQ    acts+16(FP), DX
+	MOVQ    meta+24(FP), BX
+	MOVQ    steps+32(FP), SI
+	MOVQ    stride+40(FP), DI
+	MOVQ    tiles+48(FP), R8
+	VMOVUPS (AX), Y0
+	VMOVUPS 32(AX), Y1
+	MOVQ    $0x00000008, R10
 
 group13:
 	MOVQ    R8, R9
@@ -2161,12 +2161,12 @@ loop21:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2Multiply2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -2309,12 +2309,12 @@ loop23:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2Multiply3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -2509,12 +2509,12 @@ loop25:
 	VZEROUPPER
 	RET
 
-// func avx2Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2Multiply4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -2761,12 +2761,12 @@ loop27:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2MultiplyExact1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -2993,12 +2993,12 @@ DATA avx2All47800000<>+16(SB)/8, $0x4780000047800000
 DATA avx2All47800000<>+24(SB)/8, $0x4780000047800000
 GLOBL avx2All47800000<>(SB), RODATA|NOPTR, $32
 
-// func avx2MultiplyWide2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2MultiplyWide2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2MultiplyWide2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -3213,12 +3213,12 @@ loop31:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyWide3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2MultiplyWide3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2MultiplyWide3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -3509,12 +3509,12 @@ loop33:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyWide4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2MultiplyWide4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2MultiplyWide4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI
@@ -3881,12 +3881,12 @@ loop35:
 	VZEROUPPER
 	RET
 
-// func avx2MultiplyExactWide1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx2MultiplyExactWide1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX2, CMOV, F16C, MMX+
 TEXT ·avx2MultiplyExactWide1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
-	MOVQ panel+8(FP), DX
+	MOVQ w+8(FP), DX
 	MOVQ acts+16(FP), BX
 	MOVQ steps+32(FP), SI
 	MOVQ stride+40(FP), DI

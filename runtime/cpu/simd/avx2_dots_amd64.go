@@ -2,7 +2,7 @@
 
 package simd
 
-var avx2Dots = [9][]Dotter{
+var avx2Dots = [9][]Multiplier{
 	2: {1: avx2Dot2x1},
 	3: {1: avx2Dot3x1},
 	4: {1: avx2Dot4x1},

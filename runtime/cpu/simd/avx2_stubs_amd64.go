@@ -5,25 +5,25 @@
 package simd
 
 //go:noescape
-func avx2Dot2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx2Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx2Spread2(panel *byte, indices *byte, tiles int)
@@ -47,28 +47,28 @@ func avx2Spread7(panel *byte, indices *byte, tiles int)
 func avx2Spread8(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx2Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2MultiplyWide2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2MultiplyWide2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2MultiplyWide3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2MultiplyWide3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2MultiplyWide4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2MultiplyWide4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx2MultiplyExactWide1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx2MultiplyExactWide1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx2Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)

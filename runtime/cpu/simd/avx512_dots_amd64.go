@@ -2,7 +2,7 @@
 
 package simd
 
-var avx512Dots = [9][]Dotter{
+var avx512Dots = [9][]Multiplier{
 	2: {1: avx512Dot2x1, 2: avx512Dot2x2, 3: avx512Dot2x3, 4: avx512Dot2x4, 5: avx512Dot2x5, 6: avx512Dot2x6, 7: avx512Dot2x7, 8: avx512Dot2x8, 9: avx512Dot2x9, 10: avx512Dot2x10, 11: avx512Dot2x11, 12: avx512Dot2x12, 13: avx512Dot2x13, 14: avx512Dot2x14, 15: avx512Dot2x15, 16: avx512Dot2x16},
 	3: {1: avx512Dot3x1, 2: avx512Dot3x2, 3: avx512Dot3x3, 4: avx512Dot3x4, 5: avx512Dot3x5, 6: avx512Dot3x6, 7: avx512Dot3x7, 8: avx512Dot3x8, 9: avx512Dot3x9, 10: avx512Dot3x10, 11: avx512Dot3x11, 12: avx512Dot3x12, 13: avx512Dot3x13, 14: avx512Dot3x14, 15: avx512Dot3x15, 16: avx512Dot3x16},
 	4: {1: avx512Dot4x1, 2: avx512Dot4x2, 3: avx512Dot4x3, 4: avx512Dot4x4, 5: avx512Dot4x5, 6: avx512Dot4x6, 7: avx512Dot4x7, 8: avx512Dot4x8, 9: avx512Dot4x9, 10: avx512Dot4x10, 11: avx512Dot4x11, 12: avx512Dot4x12, 13: avx512Dot4x13, 14: avx512Dot4x14, 15: avx512Dot4x15, 16: avx512Dot4x16},
@@ -12,7 +12,7 @@ var avx512Dots = [9][]Dotter{
 	8: {1: avx512Dot8x1, 2: avx512Dot8x2, 3: avx512Dot8x3, 4: avx512Dot8x4, 5: avx512Dot8x5, 6: avx512Dot8x6, 7: avx512Dot8x7, 8: avx512Dot8x8, 9: avx512Dot8x9, 10: avx512Dot8x10, 11: avx512Dot8x11, 12: avx512Dot8x12, 13: avx512Dot8x13, 14: avx512Dot8x14, 15: avx512Dot8x15, 16: avx512Dot8x16},
 }
 
-var avx512ExactDots = [9][]Dotter{
+var avx512ExactDots = [9][]Multiplier{
 	2: {1: avx512DotExact2x1, 2: avx512DotExact2x2, 3: avx512DotExact2x3, 4: avx512DotExact2x4},
 	3: {1: avx512DotExact3x1, 2: avx512DotExact3x2, 3: avx512DotExact3x3, 4: avx512DotExact3x4},
 	4: {1: avx512DotExact4x1, 2: avx512DotExact4x2, 3: avx512DotExact4x3, 4: avx512DotExact4x4},

@@ -5,508 +5,508 @@
 package simd
 
 //go:noescape
-func avx512Dot2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot2x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot2x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact2x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact2x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact2x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact2x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact2x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread2(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot3x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot3x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact3x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact3x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact3x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact3x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread3(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot4x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot4x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact4x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact4x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact4x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact4x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread4(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot5x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot5x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact5x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact5x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact5x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact5x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread5(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot6x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot6x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact6x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact6x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact6x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact6x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact6x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact6x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread6(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot7x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot7x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact7x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact7x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact7x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact7x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact7x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact7x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact7x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread7(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Dot8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x5(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x6(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x7(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x8(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x9(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x10(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x11(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x12(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x13(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x14(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x15(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Dot8x16(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Dot8x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact8x1(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact8x2(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact8x3(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512DotExact8x4(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512DotExact8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Spread8(panel *byte, indices *byte, tiles int)
 
 //go:noescape
-func avx512Multiply2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply7(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply8(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply9(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply10(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply11(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply12(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply13(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply14(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply15(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Multiply16(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512Multiply16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact1(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact2(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact3(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact4(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact5(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512MultiplyExact6(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+func avx512MultiplyExact6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)

@@ -29,10 +29,10 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 	if how.exact {
 		digits = 4
 	}
-	dots, multiply := how.of(set, p.bits)
 	if !how.can(set, p.bits, p.rows) {
 		b.Skip("the set does not")
 	}
+	multiply := how.of(set, p.bits)[p.rows]
 	size := 32 * p.bits * p.tiles
 	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
 	for i := range indices {
@@ -46,12 +46,12 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 		w := ptr[byte](indices[size*strip:])
 		strip = (strip + 1) % strips
 		y, a, m, st := ptr[[16]float32](sums), ptr[int8](acts), ptr[float32](meta), ptr[byte](steps)
-		if !how.panel {
-			dots[p.rows](y, w, a, m, st, 32, p.tiles)
-			continue
+		from := w
+		if how.panel {
+			from = ptr[byte](panel)
+			set.Spread[p.bits](from, w, p.tiles)
 		}
-		set.Spread[p.bits](ptr[byte](panel), w, p.tiles)
-		multiply[p.rows](y, ptr[byte](panel), a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
+		multiply(y, from, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
 	}
 	n := float64(b.N) * 256 * float64(p.tiles) / float64(b.Elapsed().Nanoseconds())
 	b.ReportMetric(n, "weights/ns")

@@ -19,8 +19,7 @@ func portable() *Set {
 		s.Spread[bits] = func(panel, indices *byte, tiles int) {
 			spreader.spread(unsafe.Slice((*[256]uint8)(unsafe.Pointer(panel)), tiles), unsafe.Slice(indices, tiles*32*bits))
 		}
-		s.Dot[bits] = []Dotter{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
-			*y = [16]float32{}
+		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group][256]uint8
 			for t := 0; t < tiles; t += Group {
 				n := min(Group, tiles-t)

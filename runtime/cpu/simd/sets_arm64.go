@@ -69,8 +69,7 @@ func neonSet() *Set {
 	for bits := 2; bits <= 8; bits++ {
 		f := newNeonFields(bits)
 		s.Spread[bits] = func(panel, indices *byte, tiles int) { neonSpread(panel, indices, tiles, f) }
-		s.Dot[bits] = []Dotter{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int) {
-			*y = [16]float32{}
+		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group * 256]byte
 			for t := 0; t < tiles; t += Group {
 				n := min(Group, tiles-t)

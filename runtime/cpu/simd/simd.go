@@ -25,7 +25,7 @@ package simd
 // Group is the number of tiles that share steps and scales.
 const Group = 8
 
-// Ahead is the number of bytes that a Multiplier fetches for each tile.
+// Ahead is the number of bytes that a Multiplier may fetch for each tile.
 const Ahead = 128
 
 // A Set holds the functions for one instruction set. The order of activations,
@@ -40,22 +40,18 @@ type Set struct {
 	// 3·rows floats for each group.
 	Quantize, QuantizeExact Quantizer
 
-	// Dot sets y to the outputs of a strip for 8-bit activations, by width and
-	// the number of rows, from 1 on; DotExact for four digits. Y holds 16 sums
-	// for each row.
-	Dot, DotExact [9][]Dotter
+	// Dot multiplies 8-bit activations with the indices of tiles, by width and
+	// the number of rows, from 1 on; DotExact those of four digits.
+	Dot, DotExact [9][]Multiplier
 
 	// From PanelRows on, and PanelRowsExact, it is faster to decode indices into
 	// a panel, once for all rows, than time and again. Spread writes those of
-	// tiles to a panel of tiles·256 bytes, by width.
+	// tiles to a panel of tiles·256 bytes, by width. Multiply and MultiplyExact
+	// multiply with a panel, by width and the number of rows; all widths take as
+	// many.
 	PanelRows, PanelRowsExact int
 	Spread                    [9]func(panel, indices *byte, tiles int)
-
-	// Multiply adds to y the outputs of a panel for 8-bit activations, by width
-	// and the number of rows, from 2 on; MultiplyExact for four digits, from 1
-	// on. All widths take as many rows. Meanwhile
-	// Ahead bytes for each tile are fetched into the caches, from ahead on.
-	Multiply, MultiplyExact [9][]Multiplier
+	Multiply, MultiplyExact   [9][]Multiplier
 
 	// Silu sets 16 elements of each row of h, stride bytes apart, to
 	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.
@@ -69,12 +65,14 @@ type Set struct {
 	Scale func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
 }
 
-// The functions of a Set. Steps points at 16 halves for each group, stride
-// bytes apart.
 type (
-	Quantizer  = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
-	Dotter     = func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
-	Multiplier = func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
+	Quantizer = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
+
+	// A Multiplier adds to y the outputs of tiles for some rows, 16 sums each.
+	// W are the indices, or a panel of them. Steps points at 16 halves for each
+	// group, stride bytes apart. Meanwhile it may fetch Ahead bytes for each tile
+	// into the caches, from ahead on.
+	Multiplier = func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
 )
 
 // Sets returns what the host can run, the best first and plain Go last.

@@ -60,22 +60,22 @@ type way struct{ exact, panel bool }
 func (w way) String() string { return fmt.Sprintf("exact=%v,panel=%v", w.exact, w.panel) }
 
 // of returns the functions of set for a width, by rows.
-func (w way) of(set *Set, bits int) ([]Dotter, []Multiplier) {
+func (w way) of(set *Set, bits int) []Multiplier {
 	switch {
 	case w.exact && w.panel:
-		return nil, set.MultiplyExact[bits]
+		return set.MultiplyExact[bits]
 	case w.exact:
-		return set.DotExact[bits], nil
+		return set.DotExact[bits]
 	case w.panel:
-		return nil, set.Multiply[bits]
+		return set.Multiply[bits]
 	}
-	return set.Dot[bits], nil
+	return set.Dot[bits]
 }
 
 // can reports whether set multiplies rows of a width in this way.
 func (w way) can(set *Set, bits, rows int) bool {
-	dots, multiply := w.of(set, bits)
-	return rows < len(dots) || rows < len(multiply) && multiply[rows] != nil
+	of := w.of(set, bits)
+	return rows < len(of) && of[rows] != nil
 }
 
 // run returns what set makes of a problem: sums, and h.
@@ -90,14 +90,13 @@ func (p problem) run(t testing.TB, set *Set, s strip, how way) (y, h []byte) {
 		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
 	}
 	sums := fresh(64 * p.rows)
-	if dots, multiply := how.of(set, p.bits); how.panel {
-		panel := fresh(256 * p.tiles)
-		set.Spread[p.bits](ptr[byte](panel), ptr[byte](s.indices), p.tiles)
-		ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
-		multiply[p.rows](ptr[[16]float32](sums), ptr[byte](panel), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
-	} else {
-		dots[p.rows](ptr[[16]float32](sums), ptr[byte](s.indices), ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
+	w := ptr[byte](s.indices)
+	if how.panel {
+		w = ptr[byte](fresh(256 * p.tiles))
+		set.Spread[p.bits](w, ptr[byte](s.indices), p.tiles)
 	}
+	ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
+	how.of(set, p.bits)[p.rows](ptr[[16]float32](sums), w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
 	y, h = fresh(64*p.rows), fresh(64*p.rows)
 	set.Scale(ptr[float32](y), 64, ptr[[16]float32](sums), ptr[byte](s.sv), ptr[float32](s.prob), p.rows)
 	set.Silu(ptr[float32](h), 64, ptr[[16]float32](sums), ptr[[16]float32](sums), ptr[byte](s.sv), ptr[byte](s.sv[32:]), p.rows)

@@ -41,7 +41,7 @@ var mutations = []mutation{
 	{
 		what: "a threadgroup of more threads than there can be", file: passesSpec,
 		old: "threads: 512", new: "threads: 2048", kernel: generated.MoeRoute,
-		level: generator, says: `2048 threads, but target metal3 has 1024`,
+		level: generator, says: `2048 threads, but target cuda has 1024`,
 	},
 	{
 		what: "threads that are no whole number of simdgroups", file: decodeSpec, nth: 1,

@@ -82,7 +82,7 @@ func Run(ctx context.Context, table *runtime.Table, sources fs.FS, o Options) ([
 			o.Progress(done, total)
 		}
 	}
-	if err := check(ctx, sources, results, step); err != nil {
+	if err := check(ctx, table, sources, results, step); err != nil {
 		return nil, err
 	}
 	for _, s := range stages {
@@ -95,7 +95,7 @@ func Run(ctx context.Context, table *runtime.Table, sources fs.FS, o Options) ([
 
 // check checks the source of each result's kernel. A source's time is shared
 // by its kernels.
-func check(ctx context.Context, sources fs.FS, results []*Result, step func()) error {
+func check(ctx context.Context, table *runtime.Table, sources fs.FS, results []*Result, step func()) error {
 	kernels := map[string][]*Result{}
 	var names []string
 	for _, r := range results {
@@ -111,7 +111,7 @@ func check(ctx context.Context, sources fs.FS, results []*Result, step func()) e
 		if err != nil {
 			return err
 		}
-		diagnostics, err := msl.Check(ctx, "generated/"+name, string(text))
+		diagnostics, err := msl.CheckSource(ctx, table, name, string(text))
 		if err != nil {
 			return err
 		}

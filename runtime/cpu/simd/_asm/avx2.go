@@ -196,10 +196,13 @@ func (c *asm) groups(tiles reg.GPVirtual, body func(n reg.GPVirtual), end func()
 
 // dot writes the kernel of one row.
 func (k *y) dot(bits int) {
-	k.function(dotName(bits, 1), dotArgs)
-	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
+	k.function(dotName(bits, 1), multiplyArgs)
+	y, w, acts, meta := k.load("y"), k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	sum, acc := [2]reg.VecVirtual{k.zero(), k.zero()}, [2]reg.VecVirtual{k.YMM(), k.YMM()}
+	sum, acc := [2]reg.VecVirtual{k.YMM(), k.YMM()}, [2]reg.VecVirtual{k.YMM(), k.YMM()}
+	for half := range 2 {
+		k.VMOVUPS(at(y, 32*half), sum[half])
+	}
 	k.groups(tiles, func(n reg.GPVirtual) {
 		for _, a := range acc {
 			k.VPXOR(a, a, a)
@@ -246,7 +249,7 @@ func (k *y) spread(bits int) {
 // products multiplies a group of a panel with planes of activations. It calls
 // end with the sums of each plane, for each half of the outputs.
 func (k *y) products(planes int, wide bool, end func(half int, acc []reg.VecVirtual, step reg.VecVirtual), after func()) {
-	panel, acts := k.load("panel"), k.load("acts")
+	panel, acts := k.load("w"), k.load("acts")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	ahead := k.load("ahead")
 	acc := make([]reg.VecVirtual, 2*planes)

@@ -150,15 +150,16 @@ func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
 	}
 }
 
-const dotArgs = "func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+const multiplyArgs = "func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
 // dot writes the kernel of one row of 8-bit activations.
 func (k *z) dot(bits int) {
-	k.function(dotName(bits, 1), dotArgs)
-	y, w, acts, meta := k.load("y"), k.load("indices"), k.load("acts"), k.load("meta")
+	k.function(dotName(bits, 1), multiplyArgs)
+	y, w, acts, meta := k.load("y"), k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
 	lanes := k.constant(k.lanes)
-	sum := k.zero()
+	sum := k.ZMM()
+	k.VMOVUPS(at(y, 0), sum)
 	acc := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
 
 	var tile func()
@@ -404,7 +405,7 @@ func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, st
 
 // panelTiles returns what loads the tiles of a panel.
 func (k *z) panelTiles() decoder {
-	panel, ahead := k.load("panel"), k.load("ahead")
+	panel, ahead := k.load("w"), k.load("ahead")
 	return func() (c [4]reg.VecVirtual) {
 		k.prefetch(ahead)
 		for s := range c {
@@ -417,33 +418,21 @@ func (k *z) panelTiles() decoder {
 }
 
 // stripTiles returns what decodes the tiles of a strip.
-func (k *z) stripTiles(bits int) decoder { return k.decoder(bits, k.load("indices")) }
-
-// clear sets the sums of rows at y to 0.
-func (k *z) clear(y reg.GPVirtual, rows int) {
-	zero := k.zero()
-	for r := range rows {
-		k.VMOVUPS(zero, at(y, 64*r))
-	}
-}
+func (k *z) stripTiles(bits int) decoder { return k.decoder(bits, k.load("w")) }
 
 // dotRows writes the kernel of several rows of 8-bit activations.
 func (k *z) dotRows(bits, rows int) {
-	k.function(dotName(bits, rows), dotArgs)
+	k.function(dotName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.clear(y, rows)
 	k.products(rows, k.stripTiles(bits), k.endRows(y, meta, rows))
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
 func (k *z) dotExact(bits, rows int) {
-	k.function(dotExactName(bits, rows), dotArgs)
+	k.function(dotExactName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.clear(y, rows)
 	k.products(4*rows, k.stripTiles(bits), k.endExact(y, meta, rows))
 }
-
-const multiplyArgs = "func(y *[16]float32, panel *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
 
 // multiply writes the kernel that adds to y the products of a panel with rows
 // of 8-bit activations.

@@ -57,7 +57,7 @@ func write(path string, text []byte) {
 // panel, by width and rows.
 func dots(set, table string, rows int, name func(bits, rows int) string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nvar %s%s = [9][]Dotter{\n", set, table)
+	fmt.Fprintf(&b, "\nvar %s%s = [9][]Multiplier{\n", set, table)
 	for _, bits := range widths {
 		fmt.Fprintf(&b, "\t%d: {", bits)
 		for n := 1; n <= rows; n++ {

@@ -2,6 +2,12 @@
 // round; there are none of bfloat, as in Metal.
 #pragma once
 
+#ifdef __NVPTX__
+#include "../cuda/math.h"
+#else
+MSL_FN float __msl_exp(float x) { return __builtin_expf(x); }
+#endif
+
 extern "C" half __msl_fma_half(float a, float b, float c);
 
 namespace metal {
@@ -75,7 +81,7 @@ namespace metal {
   MSL_FLOAT1(ceil, __builtin_ceilf(x))                                        \
   MSL_FLOAT1(cos, __builtin_cosf(x))                                          \
   MSL_FLOAT1(cosh, __builtin_coshf(x))                                        \
-  MSL_FLOAT1(exp, __builtin_expf(x))                                          \
+  MSL_FLOAT1(exp, __msl_exp(x))                                               \
   MSL_FLOAT1(exp2, __builtin_exp2f(x))                                        \
   MSL_FLOAT1(exp10, __builtin_powf(10.0f, x))                                 \
   MSL_FLOAT1(fabs, __builtin_fabsf(x))                                        \

@@ -60,15 +60,32 @@ struct index<metal::vec<T, 3>> {
 
 }  // namespace msl
 
+#ifdef __NVPTX__
+#include "../cuda/entry.h"
+#endif
+
+#ifndef MSL_THREADGROUP_BYTES
+#define MSL_THREADGROUP_BYTES 32768
+#endif
+
 // A threadgroup variable is a reference to memory of the runner. Its offset is known, to add up their sizes.
 #define MSL_ALIGNMENT(T) (alignof(T) < 16 ? 16 : alignof(T))
 #define MSL_OFFSET(before, T) \
   ((uint)(((before) + MSL_ALIGNMENT(T) - 1) / MSL_ALIGNMENT(T) * MSL_ALIGNMENT(T)))
-#define MSL_VARIABLE(T, site, name) \
+#ifdef __NVPTX__
+#define MSL_VARIABLE(T, site, offset, name) (*(__local T*)(__msl_threadgroup_memory() + (offset)))
+#else
+#define MSL_VARIABLE(T, site, offset, name) \
   (*(__local T*)(ulong)__msl_threadgroup_variable(site, sizeof(T), alignof(T), name))
+#endif
 
 // Metal's keywords, at the end.
 #define device MSL_DEVICE
+#ifdef __NVPTX__
+#define MSL_ARGUMENT const __private  // a constant that is an argument: it is passed by value
+#else
+#define MSL_ARGUMENT const __global
+#endif
 #define constant const __global
 #define threadgroup __local
 #define thread __private

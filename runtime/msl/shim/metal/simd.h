@@ -4,6 +4,9 @@
 // The place of a call says which operation it is, so calls are not merged.
 #define MSL_OPERATION __attribute__((nomerge))
 
+#ifdef __NVPTX__
+#include "../cuda/simdgroup.h"
+#else
 extern "C" {
 uint __msl_lane();
 MSL_OPERATION void __msl_threadgroup_barrier(uint flags);
@@ -14,6 +17,7 @@ MSL_OPERATION void __msl_reduce(uint op, uint element, uint n, void* value);
 MSL_OPERATION void __msl_multiply(uint types, const void* a, const void* b, const void* c, void* d);
 void* __msl_threadgroup_variable(uint site, ulong size, ulong align, const __constant char* name);
 }
+#endif
 
 namespace metal {
 
@@ -194,7 +198,13 @@ MSL_SIMD simd_prefix_exclusive_product(T v) { return _reduce(v, _ExclusiveProduc
 
 MSL_SIMD simd_shuffle(T v, ushort lane) { return _shuffle(v, lane); }
 MSL_SIMD simd_broadcast(T v, ushort lane) { return _shuffle(v, lane); }
+#ifdef __NVPTX__
+MSL_SIMD simd_shuffle_xor(T v, ushort mask) {
+  return sizeof(T) == 4 ? msl::of_word<T>(__msl_shuffle_xor(msl::word_of(v), mask)) : _shuffle(v, __msl_lane() ^ mask);
+}
+#else
 MSL_SIMD simd_shuffle_xor(T v, ushort mask) { return _shuffle(v, __msl_lane() ^ mask); }
+#endif
 MSL_SIMD simd_shuffle_up(T v, ushort delta) {
   const uint lane = __msl_lane();
   return _shuffle(v, lane >= delta ? lane - delta : lane);
@@ -327,6 +337,10 @@ MSL_FN simdgroup_matrix<T> operator*(simdgroup_matrix<T> a, simdgroup_matrix<T> 
   simdgroup_multiply(d, a, b);
   return d;
 }
+
+#ifdef __NVPTX__
+#include "../cuda/products.h"
+#endif
 
 }  // namespace metal
 

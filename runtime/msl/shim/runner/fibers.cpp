@@ -46,7 +46,7 @@ namespace {
 
 constexpr size_t StackBytes = 256 << 10;
 constexpr size_t PageBytes = 4096;
-constexpr size_t ThreadgroupBytes = 64 << 10;  // of an arena: 32 KiB and what separates variables
+constexpr size_t ThreadgroupBytes = 256 << 10;  // of an arena: 227 KiB and what separates variables
 
 uint64_t next_random(uint64_t& state) {
   state = state * 6364136223846793005u + 1442695040888963407u;
@@ -413,7 +413,7 @@ void* __msl_threadgroup_variable(unsigned site, uint64_t size, uint64_t align, c
   const size_t at = (w.used + gap + align - 1) / align * align;
   if (at + size > ThreadgroupBytes) {
     report("memory", (uint64_t)__builtin_return_address(0), 0,
-           "threadgroup variables of more than 32768 bytes");
+           "threadgroup variables of more than 232448 bytes");
     abandon();
   }
   uint8_t* data = w.memory + at;

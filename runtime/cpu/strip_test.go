@@ -1,0 +1,84 @@
+package cpu
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestStrips holds every set, at rows that share panels and rows that do not, to
+// plain Go, in strips of more tiles than a panel has.
+func TestStrips(t *testing.T) {
+	const in, out = 16 * (2*panelTiles + 9), 32
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, bits := range []uint8{2, 6} {
+		m := matrix{bits: bits, out: out, in: in}
+		for i, n := range []int{out * in * int(bits) / 8, 2 * groups(in) * out, 2 * in, 2 * out} {
+			part := make([]byte, n)
+			for j := range part {
+				part[j] = byte(r.Uint32())
+				if i != indices && j%2 == 1 {
+					part[j] = part[j]&0x83 | 0x2c // halves that are numbers
+				}
+			}
+			m.parts[i] = part
+		}
+		x := make([]float32, 40*in)
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+		}
+		for _, rows := range []int{1, 2, 5, 17, 33, 40} {
+			for _, precision := range []Precision{Exact, Fast} {
+				t.Run(fmt.Sprintf("%d bits, %d rows, %v", bits, rows, precision), func(t *testing.T) {
+					var want [][strip]float32
+					names := Sets()
+					for i := range names {
+						name := names[len(names)-1-i] // plain Go first
+						e := newEngine(Options{Set: name, Precision: precision})
+						got := stripOf(e, &m, rows, x)
+						if want == nil {
+							want = got
+						}
+						require.Equal(t, want, got, name)
+					}
+				})
+			}
+		}
+	}
+}
+
+// stripOf returns the second strip of m times rows of x, times sv.
+func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
+	s := segment{matrices: []matrix{*m}, rows: rows, blocks: e.blocks(rows)}
+	a := activations{
+		acts: make([]int8, rows*m.in*e.digits()),
+		meta: make([]float32, rows*groups(m.in)*e.metas()),
+	}
+	for i := range s.blocks {
+		b := a.block(e, &s, i, m.in)
+		for g := range groups(m.in) {
+			for r := range b.rows {
+				e.load(b, g, r, m, x[(s.firstOf(i)+r)*m.in:][:m.in])
+			}
+		}
+	}
+	var next lookahead
+	next.strip(1, s.matrices)
+	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
+	for i := range ones {
+		ones[i] = 1
+	}
+	// Bytes behind the panel that have to stay as they are.
+	var panel struct {
+		panel [panelTiles * 256]byte
+		after [4096]byte
+	}
+	e.strip(y, m, 1, &s, a, &next, &panel.panel)
+	if panel.after != [4096]byte{} {
+		panic("wrote behind the panel")
+	}
+	e.set.Scale(&out[0][0], 4*strip, &y[0], m.sv(1), &ones[0], rows) // undoes the set's order of outputs
+	return out
+}

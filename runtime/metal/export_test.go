@@ -1,0 +1,4 @@
+package metal
+
+// OpenOn opens the GPU of a runtime.
+var OpenOn = open

@@ -1,0 +1,5 @@
+//go:build !race
+
+package metal_test
+
+const racing = false

@@ -1,0 +1,19 @@
+// Functions that templates/families/products.metal has for every GPU, as single instructions of these.
+
+MSL_FN void multiply_add_16x8x16(__private float4& sum, uint4 w, uint2 x, uint) {
+  __asm__("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+          : "+f"(sum.x), "+f"(sum.y), "+f"(sum.z), "+f"(sum.w)
+          : "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w), "r"(x.x), "r"(x.y));
+}
+
+MSL_FN uint halves(float low, float high) {
+  uint two;
+  __asm__("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(high), "f"(low));
+  return two;
+}
+
+// A launch that may begin before the launches before it have ended waits for them here, and lets later ones begin.
+MSL_FN void earlier_launches(uint) {
+  __asm__ volatile("griddepcontrol.wait;" ::: "memory");
+  __asm__ volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}

@@ -1,0 +1,426 @@
+// Up to Spec::tile rows of an expert, by products of 16×16 weights and four rows of 16 inputs.
+//
+// A threadgroup owns Spec::outputs outputs. Its simdgroups stand in Spec::splits lines; those of a line own
+// Spec::outputs / 16 / Across tiles of outputs each, and a group of 128 inputs at each step. The lines are added
+// up at the end, in their order.
+//
+// Weights are multiplied as the indices that they are, the rest follows from sums: with x' = x · su,
+//   Σ W·x = Σ over groups of scale · (Σ idx·x' − middle · Σ x'), times sv.
+// The indices are exact in half. An input is the sum of two halves, of a common power of two for its row and
+// group: 22 bits of it, and 2^-38 of the group's greatest are kept.
+
+// sum += w · xᵀ for a simdgroup: w is 16×16, x is 8×16, halves; sum is 16×8. Lane 4g + t has of
+//   w    rows g and g + 8 at columns 2t, 2t + 1, then both at 2t + 8, 2t + 9,
+//   x    row g at columns 2t, 2t + 1, and at 2t + 8, 2t + 9,
+//   sum  row g at columns 2t, 2t + 1, and row g + 8 at both.
+// A template, so that the function of this name that a library has is preferred.
+template <typename Lane>
+METAL_FUNC void multiply_add_16x8x16(thread float4& sum, uint4 w, uint2 x, Lane lane) {
+  #pragma unroll
+  for (uint t = 0; t < 4; ++t) {
+    const uint4 ws = simd_shuffle(w, ushort(lane / 4 * 4 + t));
+    const uint2 left = simd_shuffle(x, ushort(lane % 4 * 8 + t)), right = simd_shuffle(x, ushort(lane % 4 * 8 + 4 + t));
+    #pragma unroll
+    for (uint i = 0; i < 2; ++i) {
+      const float2 above(as_type<half2>(ws[2 * i])), below(as_type<half2>(ws[2 * i + 1]));
+      const float2 first(as_type<half2>(left[i])), second(as_type<half2>(right[i]));
+      sum.x += above.x * first.x + above.y * first.y;
+      sum.y += above.x * second.x + above.y * second.y;
+      sum.z += below.x * first.x + below.y * first.y;
+      sum.w += below.x * second.x + below.y * second.y;
+    }
+  }
+}
+
+// Returns two floats as halves, the first in the lower bits. A template, as above.
+template <typename T>
+METAL_FUNC uint halves(T low, T high) { return as_type<uint>(half2(half(low), half(high))); }
+
+// Comes before the first read of what earlier launches write, for devices that begin a launch before those have
+// ended. On all others there is nothing to wait for.
+template <typename Lane>
+METAL_FUNC void earlier_launches(Lane) {}
+
+template <typename Spec, uint N>
+struct Plan {
+  static constant constexpr uint Across = Spec::threads / 32 / Spec::splits;         // simdgroups of a line
+  static constant constexpr uint Tiles = Spec::outputs / 16 / Across;                // of outputs, of a simdgroup
+  static constant constexpr uint Products = (Spec::tile + 3) / 4;                    // for a tile of weights: four rows each
+  static constant constexpr uint Staged = (N * Spec::tile + Across - 1) / Across;    // rows that a simdgroup stages
+  static constant constexpr uint Pitch = 68;                                         // of 64 pairs: no two lanes meet in a bank
+  static constant constexpr bool Early = Staged <= 2;                                // are there registers for the next step's?
+  static_assert(Spec::threads == 32 * Across * Spec::splits, "whole lines");
+  static_assert(Spec::outputs == 16 * Tiles * Across, "whole tiles");
+};
+
+// A step's inputs: of each line, for each of N projections. An input is in two columns, its greater part first.
+template <typename Spec, uint N>
+struct alignas(16) Stage {
+  uint x[Spec::splits][N][2 * Spec::tile][Plan<Spec, N>::Pitch];
+  float2 sum[Spec::splits][N][Spec::tile];  // the unit of x, and middle · Σ x
+};
+
+template <typename Spec, uint N>
+union alignas(16) Scratch {
+  Stage<Spec, N> stage[Spec::stages];
+  float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec, N>::Across][N][Plan<Spec, N>::Tiles][Plan<Spec, N>::Products][32];
+};
+
+template <typename Spec> using GateUpScratch = Scratch<Spec, 2>;
+template <typename Spec> using DownScratch = Scratch<Spec, 1>;
+
+// Four inputs of a row, two pairs, and their su.
+struct Inputs {
+  float2 first, second;
+  half2 first_su, second_su;
+};
+
+// Fetches a lane's inputs of 128, or 0 if there is no row.
+template <typename Weights>
+METAL_FUNC Inputs fetch_inputs(const Weights w, device const float* x, bool there, uint first, uint lane) {
+  const uint at = first + lane / 4 * 16 + Weights::pair_first(lane % 4 * 2);
+  Inputs in = {};
+  if (there && first + lane / 4 * 16 < w.inputs) {
+    in.first = *(device const float2*)(x + at);
+    in.second = *(device const float2*)(x + at + Weights::Distance);
+    in.first_su = half2(w.su[at], w.su[at + 1]);
+    in.second_su = half2(w.su[at + Weights::Distance], w.su[at + Weights::Distance + 1]);
+  }
+  return in;
+}
+
+// 2^-n.
+METAL_FUNC float reduction(uint n) { return as_type<float>((127 - n) << 23); }
+
+// Stages the inputs that the lanes have fetched, or 0 if there is no row.
+template <typename Weights>
+METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, const Weights w,
+                      const Inputs in, bool there, uint lane) {
+  if (!there) {
+    *(threadgroup uint2*)(greater + 2 * lane) = uint2(0);
+    *(threadgroup uint2*)(lesser + 2 * lane) = uint2(0);
+    if (lane == 0) sum = 0.0f;
+    return;
+  }
+  float4 v(in.first.x * float(in.first_su.x), in.second.x * float(in.second_su.x),
+           in.first.y * float(in.first_su.y), in.second.y * float(in.second_su.y));
+  const float most = max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
+  const uint exponent = max(simd_max(as_type<uint>(most)) >> 23, 28u);
+  const float total = simd_sum(v.x + v.y + v.z + v.w);
+
+  float4 reductions(1.0f);
+  #pragma unroll
+  for (uint p = 0; p < 8; p += 2) {
+    if (lane % 4 == p / 2) {
+      reductions = float4(reduction(Weights::pair_low(p)), reduction(Weights::pair_high(p)),
+                          reduction(Weights::pair_low(p + 1)), reduction(Weights::pair_high(p + 1)));
+    }
+  }
+  v *= reductions * as_type<float>((268 - exponent) << 23);  // below 2^15
+  const uint g0 = halves(v.x, v.y), g1 = halves(v.z, v.w);
+  const half2 h0 = as_type<half2>(g0), h1 = as_type<half2>(g1);
+  *(threadgroup uint2*)(greater + 2 * lane) = uint2(g0, g1);
+  *(threadgroup uint2*)(lesser + 2 * lane) =
+      uint2(halves(v.x - float(h0.x), v.y - float(h0.y)), halves(v.z - float(h1.x), v.w - float(h1.y)));
+  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23), w.middle() * total);
+}
+
+// The weights of a group of inputs, fetched before they are needed.
+template <typename Weights, uint Tiles>
+struct Fetched {
+  typename Weights::Rows rows[Tiles][2];
+  half2 scale[Tiles];
+
+  // What there is not is like what there is: its inputs are 0, or its outputs are not stored.
+  void fetch(const Weights w, uint group, uint output, uint lane) {
+    const uint tiles = w.inputs / 16, groups = (w.inputs + Weights::Group - 1) / Weights::Group;
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      const uint o = min(output + 16 * i, w.outputs - 16) + lane / 4 * 2;
+      device const uchar* row = w.row(o);
+      #pragma unroll
+      for (uint half_group = 0; half_group < 2; ++half_group) {
+        rows[i][half_group] = w.rows(row + min(8 * group + 4 * half_group + lane % 4, tiles - 1) * w.tile_bytes());
+      }
+      const uint g = min(group, groups - 1);
+      scale[i] = half2(w.scale(g, o), w.scale(g, o + 1));
+    }
+  }
+};
+
+// The factors of a lane's outputs.
+template <typename Weights, uint Tiles>
+struct After {
+  ushort2 factor[Tiles];  // halves, as they lie
+
+  void fetch(const Weights w, uint output, uint lane) {
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      const uint o = min(output + 16 * i, w.outputs - 16) + lane / 4 * 2;
+      factor[i] = ushort2(as_type<ushort>(w.sv[o]), as_type<ushort>(w.sv[o + 1]));
+    }
+  }
+
+  float2 of(uint i) const { return float2(float(as_type<half>(factor[i].x)), float(as_type<half>(factor[i].y))); }
+};
+
+// Sums of a lane: of two outputs, of each row that is its own.
+template <typename Spec, uint N>
+struct Sums {
+  float2 of[Plan<Spec, N>::Tiles][Plan<Spec, N>::Products];
+};
+
+// Adds the products of a group to the sums.
+template <typename Spec, uint N, typename Weights>
+METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan<Spec, N>::Tiles> w,
+                         threadgroup const uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch],
+                         threadgroup const float2 (&sum)[Spec::tile], uint lane) {
+  constexpr uint Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
+  float4 products[Tiles][Products] = {};
+  #pragma unroll
+  for (uint half_group = 0; half_group < 2; ++half_group) {
+    #pragma unroll
+    for (uint p = 0; p < 8; p += 4) {
+      uint4 weights[Tiles][2];
+      #pragma unroll
+      for (uint i = 0; i < Tiles; ++i) {
+        #pragma unroll
+        for (uint q = 0; q < 2; ++q) {
+          const typename Weights::Rows rows = w.rows[i][half_group];
+          weights[i][q] = uint4(Weights::pair(rows, 0, p + 2 * q), Weights::pair(rows, 1, p + 2 * q),
+                                Weights::pair(rows, 0, p + 2 * q + 1), Weights::pair(rows, 1, p + 2 * q + 1));
+        }
+      }
+      #pragma unroll
+      for (uint j = 0; j < Products; ++j) {
+        uint4 inputs = 0;
+        if (8 * j + lane / 4 < 2 * Spec::tile) {
+          inputs = *(threadgroup const uint4*)(x[8 * j + lane / 4] + 8 * (4 * half_group + lane % 4) + p);
+        }
+        #pragma unroll
+        for (uint i = 0; i < Tiles; ++i) {
+          multiply_add_16x8x16(products[i][j], weights[i][0], uint2(inputs.x, inputs.y), lane);
+          multiply_add_16x8x16(products[i][j], weights[i][1], uint2(inputs.z, inputs.w), lane);
+        }
+      }
+    }
+  }
+  #pragma unroll
+  for (uint j = 0; j < Products; ++j) {
+    const float2 unit = 4 * j + lane % 4 < Spec::tile ? sum[4 * j + lane % 4] : float2(0.0f);
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      const float4 s = products[i][j];
+      const float2 scale(float(w.scale[i].x), float(w.scale[i].y));
+      sums.of[i][j] += scale * 16777216.0f * (float2(s.x + s.y, s.z + s.w) * unit.x);
+      sums.of[i][j] -= scale * unit.y;
+    }
+  }
+}
+
+// Adds the sums of all lines to those of the first.
+template <typename Spec, uint N>
+METAL_FUNC void add_lines(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Position at) {
+  if (Spec::splits == 1) return;
+  constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
+  const uint line = at.simd / Across, place = at.simd % Across;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  #pragma unroll
+  for (uint n = 0; n < N; ++n) {
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      #pragma unroll
+      for (uint j = 0; j < Products; ++j) {
+        if (line > 0) scratch.partial[line - 1][place][n][i][j][at.lane] = sums[n].of[i][j];
+      }
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (line > 0) return;
+  #pragma unroll
+  for (uint n = 0; n < N; ++n) {
+    #pragma unroll
+    for (uint i = 0; i < Tiles; ++i) {
+      #pragma unroll
+      for (uint j = 0; j < Products; ++j) {
+        #pragma unroll
+        for (uint l = 1; l < Spec::splits; ++l) sums[n].of[i][j] += scratch.partial[l - 1][place][n][i][j][at.lane];
+      }
+    }
+  }
+}
+
+METAL_FUNC device const float* input(const GateUp args, uint row) {
+  return args.x + ulong(args.token[row]) * args.shape.hidden;
+}
+METAL_FUNC device const float* input(const Down args, uint row) {
+  return args.h + ulong(row) * args.shape.intermediate;
+}
+
+// The steps over the inputs of an expert's pass, of N projections: those of gate and up, or of down twice.
+template <typename Spec, uint N, typename First, typename Second, typename Args>
+struct Steps {
+  static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Staged = Plan<Spec, N>::Staged;
+
+  First first;
+  Second second;
+  Work work;
+  uint line, place, lane, output;
+  device const float* rows[Staged];  // of inputs that this simdgroup stages
+  Inputs inputs[Staged];
+
+  Steps(const First f, const Second s, const Work w, const Args args, const Position at)
+      : first(f), second(s), work(w), line(at.simd / Across), place(at.simd % Across), lane(at.lane),
+        output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16) {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) rows[i] = input(args, work.first + min((place + i * Across) / N, work.rows - 1));
+  }
+
+  void fetch(uint group) {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) fetch(i, group);
+  }
+
+  void fetch(uint i, uint group) {
+    const uint task = place + i * Across;
+    if (task >= N * Spec::tile) return;
+    const bool there = Spec::tile == 1 || task / N < work.rows;
+    if (N == 1 || task % N == 0) {
+      inputs[i] = fetch_inputs(first, rows[i], there, group * First::Group, lane);
+    } else {
+      inputs[i] = fetch_inputs(second, rows[i], there, group * Second::Group, lane);
+    }
+  }
+
+  void put(threadgroup Stage<Spec, N>& to, uint group) {
+    #pragma unroll
+    for (uint i = 0; i < Staged; ++i) {
+      const uint task = place + i * Across, r = task / N, n = task % N;
+      if (task >= N * Spec::tile) continue;
+      if (!Plan<Spec, N>::Early) fetch(i, group);
+      threadgroup uint* x = to.x[line][n][2 * r];
+      if (N == 1 || n == 0) {
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], first, inputs[i], Spec::tile == 1 || r < work.rows, lane);
+      } else {
+        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], second, inputs[i], Spec::tile == 1 || r < work.rows, lane);
+      }
+    }
+  }
+
+  // What a line stages is read by that line alone.
+  static void barrier() {
+    if (Across == 1) {
+      simdgroup_barrier(mem_flags::mem_threadgroup);
+    } else {
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+    }
+  }
+
+  // Runs the steps. The weights of the first one are fetched already; the last one fetches what comes after.
+  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, thread Fetched<First, Tiles>& firsts,
+           thread Fetched<Second, Tiles>& seconds, thread After<First, Tiles>& first_after,
+           thread After<Second, Tiles>& second_after) {
+    const uint steps = (first.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits);
+    if (Plan<Spec, N>::Early) fetch(line);
+    put(scratch.stage[0], line);
+    for (uint step = 0; step < steps; ++step) {
+      const uint group = step * Spec::splits + line;
+      const bool more = step + 1 < steps;
+      threadgroup Stage<Spec, N>& staged = scratch.stage[step % Spec::stages];
+      barrier();
+      const Fetched<First, Tiles> f = firsts;
+      const Fetched<Second, Tiles> s = seconds;
+      if (more) {
+        firsts.fetch(first, group + Spec::splits, output, lane);
+        if (N == 2) seconds.fetch(second, group + Spec::splits, output, lane);
+        if (Plan<Spec, N>::Early) fetch(group + Spec::splits);
+      } else {
+        first_after.fetch(first, output, lane);
+        if (N == 2) second_after.fetch(second, output, lane);
+      }
+      if (output < first.outputs) {
+        multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
+        if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
+      }
+      if (more) {
+        if (Spec::stages == 1) barrier();
+        put(scratch.stage[(step + 1) % Spec::stages], group + Spec::splits);
+      }
+    }
+  }
+};
+
+template <typename Spec, typename Gate, typename Up>
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+  static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
+  constexpr uint Tiles = Plan<Spec, 2>::Tiles;
+  const Work work = args.work[at.group.x];
+  if (work.rows == 0 || work.expert >= args.shape.experts) return;  // the second, so that both are fetched at once
+  device const Expert& expert = args.experts[work.expert];
+  const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
+  const Gate gate(args.weights, expert.gate, hidden, intermediate);
+  const Up up(args.weights, expert.up, hidden, intermediate);
+
+  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, args, at);
+  Fetched<Gate, Tiles> gates;
+  Fetched<Up, Tiles> ups;
+  gates.fetch(gate, steps.line, steps.output, at.lane);
+  ups.fetch(up, steps.line, steps.output, at.lane);
+  After<Gate, Tiles> gate_after = {};
+  After<Up, Tiles> up_after = {};
+  Sums<Spec, 2> sums[2] = {};
+  steps.run(sums, scratch, gates, ups, gate_after, up_after);
+
+  add_lines<Spec, 2>(sums, scratch, at);
+  if (steps.line > 0) return;
+  #pragma unroll
+  for (uint i = 0; i < Tiles; ++i) {
+    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
+    if (o >= intermediate) continue;
+    #pragma unroll
+    for (uint j = 0; j < Plan<Spec, 2>::Products; ++j) {
+      const uint r = 4 * j + at.lane % 4;
+      const float2 g = sums[0].of[i][j] * gate_after.of(i), u = sums[1].of[i][j] * up_after.of(i);
+      if (r < work.rows) {
+        *(device float2*)(args.h + ulong(work.first + r) * intermediate + o) = float2(silu(g.x) * u.x, silu(g.y) * u.y);
+      }
+    }
+  }
+}
+
+template <typename Spec, typename Weights>
+METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
+  static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
+  constexpr uint Tiles = Plan<Spec, 1>::Tiles;
+  const Work work = args.work[at.group.x];
+  if (work.rows == 0 || work.expert >= args.shape.experts) return earlier_launches(at.lane);
+  device const Expert& expert = args.experts[work.expert];
+  const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
+  const Weights w(args.weights, expert.down, intermediate, hidden);
+
+  Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, args, at);
+  Fetched<Weights, Tiles> fetched, none;
+  fetched.fetch(w, steps.line, steps.output, at.lane);
+  float prob[Plan<Spec, 1>::Products];
+  #pragma unroll
+  for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) prob[j] = args.prob[work.first + min(4 * j + at.lane % 4, work.rows - 1)];
+  earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
+  After<Weights, Tiles> after = {}, nothing;
+  Sums<Spec, 1> sums[1] = {};
+  steps.run(sums, scratch, fetched, none, after, nothing);
+
+  add_lines<Spec, 1>(sums, scratch, at);
+  if (steps.line > 0) return;
+  #pragma unroll
+  for (uint i = 0; i < Tiles; ++i) {
+    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
+    if (o >= hidden) continue;
+    #pragma unroll
+    for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
+      const uint r = 4 * j + at.lane % 4;
+      if (r < work.rows) {
+        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * after.of(i));
+      }
+    }
+  }
+}
