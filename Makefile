@@ -69,8 +69,8 @@ generate:
 # Report what generate would change.
 check:
 	go run ./cmd/marlingen regenerate --check
-	go run ./cmd/marlingen compile cuda --check
 	go run ./cmd/marlingen schema --out specs/schemas --check
+	go run ./cmd/marlingen compile cuda --check
 	@set -e; for d in moe/logits runtime/cpu/limits runtime/cpu/simd; do \
 		t=$$(mktemp -d); cp -r $$d/_asm $$t; echo "assembly of $$d"; \
 		(cd $$t/_asm && go run $$(sed -n 's|^//go:generate go run -C _asm ||p' "$(CURDIR)/$$d/"*.go)); \

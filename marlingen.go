@@ -22,8 +22,8 @@ import (
 )
 
 //go:generate go run ./cmd/marlingen regenerate
-//go:generate go run ./cmd/marlingen compile cuda
 //go:generate go run ./cmd/marlingen schema --out specs/schemas
+//go:generate go run ./cmd/marlingen compile cuda
 
 //go:embed testdata/glm-tiny-mixed
 var testdata embed.FS

@@ -43,9 +43,17 @@ func (d deviceName) index() (int, error) {
 	return n, nil
 }
 
+// target returns the target that the device's kernels are tuned for.
+func (d deviceName) target() string {
+	if d.kind() == "cuda" {
+		return runtime.CUDA
+	}
+	return runtime.Metal3
+}
+
 // table returns the generated kernels that are tuned for the device.
 func (d deviceName) table() *runtime.Table {
-	if d.kind() == "cuda" {
+	if d.target() == runtime.CUDA {
 		return generated.CUDA
 	}
 	return generated.Table

@@ -81,11 +81,26 @@ type deviceProbe struct {
 // deviceProbes are those of all kinds, a line each.
 var deviceProbes = []deviceProbe{
 	{"cpu", one(func(context.Context) (runtime.Device, error) { return cpu.New(cpu.Options{Precision: cpu.Fast}), nil })},
+	{"cuda", gpus},
 	{"metal", one(func(context.Context) (runtime.Device, error) {
 		return metal.Open(metal.Options{Digest: generated.Manifest.Digest})
 	})},
-	{"cuda", nvidia},
 	{"msl", one(func(ctx context.Context) (runtime.Device, error) { return msl.Open(ctx, msl.Options{}) })},
+}
+
+// gpus is the probe of NVIDIA GPUs.
+func gpus(context.Context) (infos []runtime.Info, err error) {
+	n, err := cuda.Devices(cuda.Options{})
+	for i := range n {
+		d, failure := cuda.Open(cuda.Options{Index: i})
+		if failure != nil {
+			err = errors.Join(err, fmt.Errorf("cuda:%d: %w", i, failure))
+			continue
+		}
+		infos = append(infos, d.Info())
+		err = errors.Join(err, d.Close())
+	}
+	return infos, err
 }
 
 // one is the probe of a kind of which a machine has one device at most.
@@ -97,22 +112,6 @@ func one(open func(context.Context) (runtime.Device, error)) func(context.Contex
 		}
 		return []runtime.Info{d.Info()}, d.Close()
 	}
-}
-
-// nvidia is the probe of NVIDIA's GPUs.
-func nvidia(context.Context) (infos []runtime.Info, err error) {
-	n, err := cuda.Devices(cuda.Options{})
-	for i := range n {
-		d, err := cuda.Open(cuda.Options{Index: i})
-		if err != nil {
-			return infos, err
-		}
-		infos = append(infos, d.Info())
-		if err := d.Close(); err != nil {
-			return infos, err
-		}
-	}
-	return infos, err
 }
 
 // A toolProbe looks for a program.

@@ -120,7 +120,7 @@ func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
 func (c *inventoryCmd) ask(ctx context.Context) (*inventory, *runtime.Table, runtime.Availability, error) {
 	inv := &inventory{Time: time.Now().UTC(), Digest: generated.Manifest.Digest}
 	if len(c.Library) > 0 {
-		have, err := readLibraries(ctx, c.Library, &inv.Unknown)
+		have, err := readLibraries(ctx, c.Library, c.Device.table(), &inv.Unknown)
 		inv.Device, inv.Kind = strings.Join(c.Library, ", "), "library"
 		return inv, c.Device.table(), have, err
 	}
@@ -134,8 +134,8 @@ func (c *inventoryCmd) ask(ctx context.Context) (*inventory, *runtime.Table, run
 	return inv, s.table, s.library.Availability(), nil
 }
 
-// readLibraries returns what is in files, and adds what the table lacks to unknown.
-func readLibraries(ctx context.Context, files []string, unknown *[]string) (runtime.Availability, error) {
+// readLibraries returns what is in files, and adds what a table lacks to unknown.
+func readLibraries(ctx context.Context, files []string, kernels *runtime.Table, unknown *[]string) (runtime.Availability, error) {
 	have := runtime.Availability{}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -159,7 +159,7 @@ func readLibraries(ctx context.Context, files []string, unknown *[]string) (runt
 		}
 		for _, symbol := range symbols {
 			have[symbol] = runtime.Status{State: runtime.Present}
-			if generated.All.Kernel(symbol) == nil {
+			if kernels.Kernel(symbol) == nil {
 				*unknown = append(*unknown, symbol)
 			}
 		}

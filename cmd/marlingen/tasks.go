@@ -12,11 +12,11 @@ import (
 )
 
 type tasksCmd struct {
-	Profile string   `help:"Profile to tune for: ${profiles}." default:"glm47"`
-	Device  string   `help:"Device to tune, as bench --device takes it." default:"metal"`
-	Family  []string `help:"Only these families: files of specs/families, without .yaml." placeholder:"NAME"`
-	Root    string   `help:"Folder that holds specs/." default:"." type:"existingdir"`
-	Out     string   `help:"File to write; - for standard output." default:"tasks/mixed_bpw_fairway_autotune.yaml" type:"path" placeholder:"FILE"`
+	Profile string     `help:"Profile to tune for: ${profiles}." default:"glm47"`
+	Device  deviceName `help:"Device to tune, as bench --device takes it." default:"metal"`
+	Family  []string   `help:"Only these of its families: files of specs/families, without .yaml." placeholder:"NAME"`
+	Root    string     `help:"Folder that holds specs/." default:"." type:"existingdir"`
+	Out     string     `help:"File to write; - for standard output." default:"tasks/mixed_bpw_fairway_autotune.yaml" type:"path" placeholder:"FILE"`
 }
 
 // Help is shown by marlingen tasks --help.
@@ -36,7 +36,7 @@ func (c *tasksCmd) Run(a *app) error {
 	}
 	plan, err := tasks.New(tasks.Options{
 		Name: "mixed_bpw_fairway_autotune", Root: os.DirFS(c.Root),
-		Profile: profile, Device: c.Device, Families: c.Family,
+		Profile: profile, Device: string(c.Device), Target: c.Device.target(), Families: c.Family,
 	})
 	if err != nil {
 		return err

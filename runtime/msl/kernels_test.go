@@ -17,7 +17,7 @@ func TestKernels(t *testing.T) {
 		text, err := generated.Sources.ReadFile(source.Name)
 		require.NoError(t, err)
 		var want []string
-		for _, k := range generated.Table.Kernels {
+		for _, k := range generated.All.Kernels {
 			if k.Source == source.Name {
 				want = append(want, k.Symbol)
 			}

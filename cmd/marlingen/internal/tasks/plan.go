@@ -23,6 +23,7 @@ type Options struct {
 	Root     fs.FS            // of the project
 	Profile  *runtime.Profile // that is to be faster
 	Device   string           // as marlingen bench --device takes it
+	Target   string           // that its kernels are tuned for
 	Families []string         // files of specs/families, without .yaml; all if none are named
 }
 
@@ -79,7 +80,7 @@ func New(o Options) (*Plan, error) {
 	}
 	for _, file := range slices.Sorted(maps.Keys(specs.Families)) {
 		base := strings.TrimSuffix(path.Base(file), ".yaml")
-		if len(o.Families) > 0 && !slices.Contains(o.Families, base) {
+		if specs.Families[file].Target.V != o.Target || len(o.Families) > 0 && !slices.Contains(o.Families, base) {
 			continue
 		}
 		cs, err := candidates(o, model, file, specs.Families[file])

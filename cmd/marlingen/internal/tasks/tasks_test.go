@@ -77,7 +77,7 @@ func profile(t *testing.T) *runtime.Profile {
 func plan(t *testing.T, families ...string) *tasks.Plan {
 	t.Helper()
 	p, err := tasks.New(tasks.Options{
-		Name: "autotune", Root: root, Profile: profile(t), Device: "metal", Families: families,
+		Name: "autotune", Root: root, Profile: profile(t), Device: "metal", Target: runtime.Metal3, Families: families,
 	})
 	require.NoError(t, err)
 	return p
@@ -130,7 +130,7 @@ func TestPlan(t *testing.T) {
 	text, err := os.ReadFile(spec)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(spec, []byte(strings.ReplaceAll(string(text), "threads: 128", "threads: 1024")), 0o644))
-	p, err = tasks.New(tasks.Options{Root: os.DirFS(edited), Profile: profile(t), Device: "metal", Families: []string{"decode"}})
+	p, err = tasks.New(tasks.Options{Root: os.DirFS(edited), Profile: profile(t), Device: "metal", Target: runtime.Metal3, Families: []string{"decode"}})
 	require.NoError(t, err)
 	names = nil
 	for _, task := range p.Tasks {
@@ -139,7 +139,7 @@ func TestPlan(t *testing.T) {
 	require.Contains(t, names, "decode-threads-512")
 	require.NotContains(t, names, "decode-threads-2048")
 
-	_, err = tasks.New(tasks.Options{Root: root, Profile: profile(t), Families: []string{"decoder"}})
+	_, err = tasks.New(tasks.Options{Root: root, Profile: profile(t), Target: runtime.Metal3, Families: []string{"decoder"}})
 	require.ErrorContains(t, err, "there is no specs/families/decoder.yaml")
 }
 

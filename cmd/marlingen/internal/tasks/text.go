@@ -28,7 +28,7 @@ In {{.Dir}}/tree/{{.Spec}}, write "{{.New}}" for "{{.Old}}", in every pass that 
 changes with it: threadgroup_bytes, a pitch, and what the body's template asserts. Change no other family and
 no result. Then run, in the tree:
 
-  go run ./cmd/marlingen regenerate
+  go generate .
   go run ./cmd/marlingen prove --root . --family {{.Family}}
 
 and commit.
@@ -39,6 +39,7 @@ git -C {{.Dir}}/tree diff --quiet HEAD
 grep -qwF -- '{{.New}}' {{.Dir}}/tree/{{.Spec}}
 cd {{.Dir}}/tree
 go run ./cmd/marlingen regenerate --check
+go run ./cmd/marlingen compile cuda --check
 go run ./cmd/marlingen prove --root . --family {{.Family}}
 `
 

@@ -44,19 +44,12 @@ func Completion(w io.Writer, shell string, model *kong.Application) error {
 		return fmt.Errorf("no completions for %q; there are %s", shell, strings.Join(Shells, ", "))
 	}
 	p := program{Name: model.Name}
-	for _, node := range model.Leaves(true) {
-		c := command{Name: node.Name, Help: node.Help, Flags: []option{{Name: "help", Help: "Show context-sensitive help."}}}
-		for _, group := range node.AllFlags(true) {
-			for _, f := range group {
-				if f.Name != "help" {
-					c.Flags = append(c.Flags, newOption(f))
-				}
-			}
+	for _, node := range model.Children {
+		if !node.Hidden {
+			c := command{Name: node.Name, Help: node.Help, Flags: []option{{Name: "help", Help: "Show context-sensitive help."}}}
+			c.add(node)
+			p.Commands = append(p.Commands, c)
 		}
-		for _, a := range node.Positional {
-			c.Words = append(c.Words, closed(a)...)
-		}
-		p.Commands = append(p.Commands, c)
 	}
 	name := "completion." + shell
 	t, err := template.New(name).Funcs(template.FuncMap{
@@ -71,6 +64,24 @@ func Completion(w io.Writer, shell string, model *kong.Application) error {
 		return err
 	}
 	return t.Execute(w, p)
+}
+
+// add adds the flags and words of a node and those below it.
+func (c *command) add(node *kong.Node) {
+	for _, f := range node.Flags {
+		if !f.Hidden && !slices.ContainsFunc(c.Flags, func(o option) bool { return o.Name == f.Name }) {
+			c.Flags = append(c.Flags, newOption(f))
+		}
+	}
+	for _, a := range node.Positional {
+		c.Words = append(c.Words, closed(a)...)
+	}
+	for _, child := range node.Children {
+		if !child.Hidden {
+			c.Words = append(c.Words, child.Name)
+			c.add(child)
+		}
+	}
 }
 
 func newOption(f *kong.Flag) option {

@@ -35,6 +35,12 @@ func model(t *testing.T) *kong.Application {
 		Bake bakeCmd `cmd:"" help:"Bake a loaf: slowly."`
 		Cut  cutCmd  `cmd:"" help:"Cut the baker's loaf."`
 		Burn cutCmd  `cmd:"" hidden:"" help:"Nobody burns."`
+		Sell struct {
+			Loaf struct {
+				Price int `help:"In pence."`
+			} `cmd:"" help:"A whole one."`
+			Crumbs struct{} `cmd:"" help:"What is left."`
+		} `cmd:"" help:"Sell."`
 	}
 	k, err := kong.New(&cli, kong.Name("demo"), kong.Description("\nMakes bread. Slices it.\n\nAnd so on.\n"))
 	require.NoError(t, err)
@@ -64,7 +70,9 @@ func TestBash(t *testing.T) {
 	require.NoError(t, err)
 	need(t, "bash")
 	for line, want := range map[string]string{
-		"demo ":                 "bake cut --help",
+		"demo ":                 "bake cut sell --help",
+		"demo sell ":            "loaf crumbs",
+		"demo sell loaf --":     "--help --price",
 		"demo b":                "bake",
 		"demo bake --":          "--help --oven --tin --quick",
 		"demo bake --quick --t": "--tin",
@@ -114,7 +122,8 @@ func TestFish(t *testing.T) {
 	require.Contains(t, script, `-l oven -x -a 'gas wood' -d 'Oven: it\'s [hot]: gas,wood.'`)
 	need(t, "fish")
 	for line, want := range map[string][]string{
-		"demo ":                {"bake", "cut"},
+		"demo ":                {"bake", "cut", "sell"},
+		"demo sell l":          {"loaf"},
 		"demo c":               {"cut"},
 		"demo bake --q":        {"--quick"},
 		"demo bake --oven ":    {"gas", "wood"},
@@ -151,6 +160,7 @@ func TestMan(t *testing.T) {
 		".TP\n\\fB\\-\\-oven\\fR=\\fIgas\\fR\nOven: it's [hot]: gas,wood.\n",
 		".TP\n\\fB\\-\\-quick\\fR\nA switch.\n",
 		".TP\n\\fIhow\\fR\nHow.\n",
+		".SS \"sell loaf [flags]\"\nA whole one.\n.TP\n\\fB\\-\\-price\\fR",
 		".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\nIt rose.\n",
 	} {
 		require.Contains(t, page, want)
