@@ -160,9 +160,9 @@ func finish(ptx []byte, kernels []*runtime.Kernel) []byte {
 	}
 	ptx = commentPattern.ReplaceAll(commentPattern.ReplaceAll(ptx, nil), nil)
 	return entryPattern.ReplaceAllFunc(ptx, func(head []byte) []byte {
-		symbol := string(entryPattern.FindSubmatch(head)[2])
-		text := fmt.Sprintf("%s\n.reqntid %d, 1, 1", head, rows[symbol].Threads)
-		if n := rows[symbol].Residents; n > 0 {
+		k := rows[string(entryPattern.FindSubmatch(head)[2])]
+		text := fmt.Sprintf("%s\n.reqntid %d, 1, 1", head, k.Threads)
+		if n := k.Residents; n > 0 {
 			text += fmt.Sprintf("\n.minnctapersm %d", n)
 		}
 		return []byte(text)

@@ -10,17 +10,18 @@ const (
 	baseSpec    = "specs/families/base.yaml"
 	glmSpec     = "specs/profiles/glm47.yaml"
 
-	frame   = "templates/library.metal.tmpl"
-	prelude = "templates/prelude.metal"
-	trellis = "templates/codecs/trellis.metal"
-	decode  = "templates/families/decode.metal"
-	prefill = "templates/families/prefill4.metal"
-	gemm    = "templates/families/gemm.metal"
-	combine = "templates/passes/combine.metal"
-	count   = "templates/passes/count.metal"
-	prefix  = "templates/passes/prefix.metal"
-	route   = "templates/passes/route.metal"
-	scatter = "templates/passes/scatter.metal"
+	frame    = "templates/library.metal.tmpl"
+	prelude  = "templates/prelude.metal"
+	trellis  = "templates/codecs/trellis.metal"
+	decode   = "templates/families/decode.metal"
+	prefill  = "templates/families/prefill4.metal"
+	gemm     = "templates/families/gemm.metal"
+	products = "templates/families/products.metal"
+	combine  = "templates/passes/combine.metal"
+	count    = "templates/passes/count.metal"
+	prefix   = "templates/passes/prefix.metal"
+	route    = "templates/passes/route.metal"
+	scatter  = "templates/passes/scatter.metal"
 
 	decodeUp      = generated.MoeTrellisSwigluDecode623
 	decodeDown    = generated.MoeTrellisSwigluDecode623Down
@@ -30,6 +31,8 @@ const (
 	prefillDown   = generated.MoeTrellisSwigluPrefill4623Down
 	baseUp        = generated.MoeTrellisSwiglu623
 	baseDown      = generated.MoeTrellisSwiglu623Down
+	cudaUp        = generated.MoeTrellisSwigluCudaPrefill4623
+	cudaDecode    = generated.MoeTrellisSwigluCudaDecode623Down
 	largeDown     = generated.MoeTrellisSwigluLargeBatch623Down
 )
 
@@ -710,5 +713,27 @@ var mutations = []mutation{
 		what: "an endless loop", file: decode, nth: 2,
 		old: "t += Spec::threads / 16", new: "t += Spec::threads / 256", kernel: decodeDown,
 		level: suite, says: `did not end within`,
+	},
+
+	// What products of halves get wrong.
+	{
+		what: "the lesser part of an input left out", file: products,
+		old: "halves(v.x - float(h0.x), v.y - float(h0.y))", new: "halves(0.0f, 0.0f)", kernel: cudaUp,
+		level: suite, says: `column \d+ is .*, want`,
+	},
+	{
+		what: "indices that are not relative to their mean", file: products,
+		old: "w.middle() * total", new: "0.0f * total", kernel: cudaUp,
+		level: suite, says: `column \d+ is .*, want`,
+	},
+	{
+		what: "the second half of a pair in another place", file: trellis,
+		old: "- pair_shift(p) - 16)", new: "- pair_shift(p) - 15)", kernel: cudaUp,
+		level: suite, says: `column \d+ is .*, want`,
+	},
+	{
+		what: "a line of simdgroups that is not added", file: products,
+		old: "l = 1; l < Spec::splits", new: "l = 2; l < Spec::splits", kernel: cudaDecode,
+		level: suite, says: `column \d+ is .*, want`,
 	},
 }
