@@ -17,10 +17,17 @@ const (
 	graphCopy   = 1 << 30
 )
 
+// errNoGraphResult is why there is no result of graphs: their launches pass the
+// counters by, and a result without counts is none.
+var errNoGraphResult = errors.New("--result: launches of replayed graphs are not counted, so a run on cuda leaves no result that could be verified")
+
 // graphs is Run on a device that replays graphs.
 func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	if c.Markdown != "" || c.Plot != "" {
 		return errors.New("--markdown and --plot are for --device cpu")
+	}
+	if c.Result != "" {
+		return errNoGraphResult
 	}
 	if c.Rounds < 1 {
 		return fmt.Errorf("--rounds %d: want at least 1", c.Rounds)

@@ -151,6 +151,11 @@ func (c *doctorCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
+	for i := range found.Devices {
+		if d := &found.Devices[i]; d.Kind == "cuda" && !d.OK && found.System.NVIDIA.Undriven > 0 {
+			d.Install = host.InstallNVIDIA
+		}
+	}
 	found.Tools = append(found.Tools, clang(ctx))
 	for _, p := range toolProbes {
 		if install, ok := p.install[goruntime.GOOS]; ok && (p.name != "qemu-aarch64-static" || goruntime.GOARCH != "arm64") {
