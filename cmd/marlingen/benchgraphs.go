@@ -7,6 +7,7 @@ import (
 
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
+	"github.com/marlingen/marlingen/moe/replay"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
@@ -51,7 +52,7 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	o := bench.GraphOptions{
 		Device: s.device, Library: s.library, Table: s.table, Codecs: codecs,
 		Shape: shape, Mixes: mixes, Batches: c.Batches, Layers: graphLayers, Known: 2,
-		Tolerance: max(exactTolerance, s.device.Info().Tolerance),
+		Tolerance: max(replay.OutputTolerance, s.device.Info().Tolerance),
 		Samples:   5 * c.Rounds, Time: c.Time / 40, Copy: graphCopy, Seed: 1,
 	}
 	if c.Quick {

@@ -170,7 +170,7 @@ func TestGraphs(t *testing.T) {
 			Device: dev, Library: load(t, dev, generated.Sources), Table: table, Codecs: []moe.Codec{trellis.Codec{}},
 			Shape:   bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2},
 			Mixes:   []bench.Mix{bench.Uniform(runtime.BitTuple{Gate: 6, Up: 2, Down: 3}), bench.Distinct(8)},
-			Batches: []int{1, 5, 40}, Layers: 3, Known: 2, Tolerance: 1e-5, Samples: 3, Time: time.Microsecond, Copy: 1 << 20, Seed: 1,
+			Batches: []int{1, 5, 40}, Layers: 3, Known: 2, Tolerance: replay.OutputTolerance, Samples: 3, Time: time.Microsecond, Copy: 1 << 20, Seed: 1,
 		}
 		steps := 0
 		o.Progress = func(done, total int) {
@@ -191,7 +191,7 @@ func TestGraphs(t *testing.T) {
 			require.Positive(t, r.US)
 			require.LessOrEqual(t, r.LowUS, r.US)
 			require.GreaterOrEqual(t, r.HighUS, r.US)
-			require.Less(t, r.Deviation, 1e-5)
+			require.Less(t, r.Deviation, replay.OutputTolerance)
 		}
 		o.Tolerance, o.Progress = 0, nil
 		_, err = bench.RunGraphs(t.Context(), o)
