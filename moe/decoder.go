@@ -24,7 +24,7 @@ type decoder struct {
 // A recorder is a queue that a decoder can be recorded on.
 type recorder interface {
 	runtime.Recorder
-	Copy(to, from runtime.Pieces, size, count int) error
+	runtime.Copier
 }
 
 // newDecoder returns the decoder of a layer that routes on its device, or nil

@@ -112,18 +112,31 @@ func (c *benchCmd) options() (bench.Options, error) {
 
 // plan adds what to measure.
 func (c *benchCmd) plan(o *bench.Options, variants []*bench.Variant) error {
-	shape, err := c.shape()
+	shape, mixes, batches, err := c.layers()
 	if err != nil {
 		return err
 	}
-	mixes, err := c.mixes()
-	if err != nil {
-		return err
+	o.Sweeps = bench.Standard(shape, mixes, batches, variants)
+	if c.Quick {
+		o.Sweeps = o.Sweeps[:1]
 	}
-	if err := c.checkBatches(); err != nil {
-		return err
+	return nil
+}
+
+// layers returns the shape, the mixes and the batches that the flags ask for.
+func (c *benchCmd) layers() (shape bench.Shape, mixes []bench.Mix, batches []int, err error) {
+	if shape, err = c.shape(); err != nil {
+		return shape, nil, nil, err
 	}
-	batches := c.Batches
+	if mixes, err = c.mixes(); err != nil {
+		return shape, nil, nil, err
+	}
+	for _, n := range c.Batches {
+		if n < 1 {
+			return shape, nil, nil, fmt.Errorf("--batches %d: want at least 1", n)
+		}
+	}
+	batches = c.Batches
 	if len(batches) == 0 {
 		batches = []int{1, 4, 16, 64, 256}
 		if c.Quick {
@@ -133,11 +146,7 @@ func (c *benchCmd) plan(o *bench.Options, variants []*bench.Variant) error {
 	if c.Quick {
 		mixes = mixes[:1]
 	}
-	o.Sweeps = bench.Standard(shape, mixes, batches, variants)
-	if c.Quick {
-		o.Sweeps = o.Sweeps[:1]
-	}
-	return nil
+	return shape, mixes, batches, nil
 }
 
 func (c *benchCmd) shape() (bench.Shape, error) {

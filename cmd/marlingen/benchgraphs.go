@@ -33,15 +33,8 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	if c.Rounds < 1 {
 		return fmt.Errorf("--rounds %d: want at least 1", c.Rounds)
 	}
-	shape, err := c.shape()
+	shape, mixes, batches, err := c.layers()
 	if err != nil {
-		return err
-	}
-	mixes, err := c.mixes()
-	if err != nil {
-		return err
-	}
-	if err := c.checkBatches(); err != nil {
 		return err
 	}
 	s, err := c.session(ctx, cpu.Options{})
@@ -51,12 +44,12 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	defer s.close()
 	o := bench.GraphOptions{
 		Device: s.device, Library: s.library, Table: s.table, Codecs: codecs,
-		Shape: shape, Mixes: mixes, Batches: c.Batches, Layers: graphLayers, Known: 2,
+		Shape: shape, Mixes: mixes, Batches: batches, Layers: graphLayers, Known: 2,
 		Tolerance: max(replay.OutputTolerance, s.device.Info().Tolerance),
 		Samples:   5 * c.Rounds, Time: c.Time / 40, Copy: graphCopy, Seed: 1,
 	}
 	if c.Quick {
-		o.Mixes, o.Batches, o.Samples, o.Known = mixes[:1], []int{1, 16}, 5*min(2, c.Rounds), 1
+		o.Samples, o.Known = 5*min(2, c.Rounds), 1
 	}
 	show, finish := a.progress("measuring")
 	o.Progress = show
@@ -76,15 +69,5 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	}
 	a.columns(report.GraphHeader, rows)
 	fmt.Fprintf(a.out, "\n%s", report.GraphLegend)
-	return nil
-}
-
-// checkBatches reports a batch of no tokens.
-func (c *benchCmd) checkBatches() error {
-	for _, n := range c.Batches {
-		if n < 1 {
-			return fmt.Errorf("--batches %d: want at least 1", n)
-		}
-	}
 	return nil
 }

@@ -120,7 +120,7 @@ func RunGraphs(ctx context.Context, o GraphOptions) (*GraphReport, error) {
 // A recorder is a queue that records, and knows the time.
 type recorder interface {
 	runtime.Recorder
-	GPUTime() time.Duration
+	runtime.Timer
 }
 
 // A grapher is what the cells of a run share.
