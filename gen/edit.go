@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
+	"strings"
+	"testing/fstest"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/marlingen/marlingen/runtime"
 )
 
-// Edited returns root with other contents of some of its files. It is what Load
-// reads as it would read the files themselves.
+// Edited returns root with other contents of some of its files, more files, and
+// without those whose content is nil. It is what Load reads as it would read the
+// files themselves.
 func Edited(root fs.FS, files map[string][]byte) fs.FS { return edited{root, files} }
 
 type edited struct {
@@ -21,10 +25,31 @@ type edited struct {
 }
 
 func (e edited) ReadFile(name string) ([]byte, error) {
-	if data, ok := e.files[name]; ok {
+	if data, ok := e.files[name]; ok && data != nil {
 		return data, nil
 	}
 	return fs.ReadFile(e.FS, name)
+}
+
+func (e edited) ReadDir(name string) ([]fs.DirEntry, error) {
+	files := fstest.MapFS{}
+	for file, data := range e.files {
+		if data != nil {
+			files[file] = &fstest.MapFile{Data: data}
+		}
+	}
+	entries, err := fs.ReadDir(files, name)
+	old, oldErr := fs.ReadDir(e.FS, name)
+	if err != nil && oldErr != nil {
+		return nil, oldErr
+	}
+	for _, o := range old {
+		if _, ok := e.files[path.Join(name, o.Name())]; !ok {
+			entries = append(entries, o)
+		}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return slices.CompactFunc(entries, func(a, b fs.DirEntry) bool { return a.Name() == b.Name() }), nil
 }
 
 // AddTuples returns the text of a codec's spec with more tuples in its list, one

@@ -9,6 +9,7 @@ import (
 
 	"github.com/marlingen/marlingen/gen"
 	"github.com/marlingen/marlingen/runtime"
+	"github.com/marlingen/marlingen/templates"
 )
 
 func TestAddTuples(t *testing.T) {
@@ -46,13 +47,13 @@ func TestEdited(t *testing.T) {
 	require.NoError(t, err)
 	text, err = gen.AddTuples(spec, text, []runtime.BitTuple{{Gate: 7, Up: 5, Down: 2}})
 	require.NoError(t, err)
-	model, err := gen.Read(gen.Edited(root, map[string][]byte{spec: text}))
+	model, err := gen.Read(gen.Edited(root, map[string][]byte{spec: text}), templates.FS)
 	require.NoError(t, err)
 	require.Contains(t, model.Codecs[0].Tuples, runtime.BitTuple{Gate: 7, Up: 5, Down: 2})
-	model, err = gen.Read(root)
+	model, err = gen.Read(root, templates.FS)
 	require.NoError(t, err)
 	require.NotContains(t, model.Codecs[0].Tuples, runtime.BitTuple{Gate: 7, Up: 5, Down: 2})
 
-	_, err = gen.Read(gen.Edited(root, map[string][]byte{spec: []byte(strings.Replace(string(text), "7_5_2", "7_5_9", 1))}))
+	_, err = gen.Read(gen.Edited(root, map[string][]byte{spec: []byte(strings.Replace(string(text), "7_5_2", "7_5_9", 1))}), templates.FS)
 	require.ErrorContains(t, err, "codec trellis has no 9-bit weights")
 }

@@ -29,7 +29,7 @@ func ExampleRead() {
 		"specs/families/f.yaml":     {Data: []byte("family: f\nrows: 9..1\n")},
 		"specs/profiles/p.yaml":     {Data: []byte("profile: p\nspeed: 9\n")},
 		"specs/codecs/trellis.yaml": {Data: []byte("codec: trellis\ndoc: d\ntype: T\nwidths: [2]\ncomponents: [{name: i, type: uchar}]\ntuples:\n  - 2_2_2\n  - 2_2_2\n  - 2_3_2\n")},
-	})
+	}, templates.FS)
 	fmt.Println(err)
 	// Output:
 	// specs/codecs/trellis.yaml:8: tuple 2_2_2 is on line 7 already

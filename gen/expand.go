@@ -3,6 +3,7 @@ package gen
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -42,14 +43,15 @@ type pass struct {
 	file string
 }
 
-// Expand returns the model of s. Its error is Complaints: every line that asks for
+// Expand returns the model of s. Of what was tuned it has what was tuned with
+// these specs and templates. Its error is Complaints: every line that asks for
 // what there is not.
-func Expand(s Specs) (*Model, error) {
-	model, errs := expand(s, false)
+func Expand(s Specs, templates fs.FS) (*Model, error) {
+	model, errs := expand(s, templates, false)
 	return model, errs.err()
 }
 
-func expand(s Specs, partial bool) (*Model, Complaints) {
+func expand(s Specs, templates fs.FS, partial bool) (*Model, Complaints) {
 	x := &expander{
 		specs: s, partial: partial,
 		passes:  map[runtime.Pass]pass{},
@@ -80,6 +82,11 @@ func expand(s Specs, partial bool) (*Model, Complaints) {
 	x.proveRows()
 	for file, spec := range sorted(s.Profiles) {
 		m.Profiles = append(m.Profiles, x.profile(file, spec))
+	}
+	if !partial && len(x.errs) == 0 {
+		for file, spec := range sorted(s.Tuned) {
+			x.tuned(m, templates, file, spec)
+		}
 	}
 	return m, x.errs
 }
@@ -191,7 +198,7 @@ func (x *expander) helpers() *Library {
 		}
 		l.Spec, l.At = p.file, Pos{p.file, p.Pass.Line}
 		l.Templates = append(l.Templates, fmt.Sprintf("passes/%s.metal", name))
-		b := x.body(p, Pos{p.file, cmp.Or(p.Kernel.Symbol.Line, p.Pass.Line)}, p.Kernel.LaunchSpec, "")
+		b := x.body(p, Pos{p.file, cmp.Or(p.Kernel.Symbol.Line, p.Pass.Line)}, p.Kernel.LaunchSpec, At[int]{}, "")
 		need(x, b.At, "symbol", p.Kernel.Symbol)
 		b.Accumulator = accumulators[0]
 		b.Source = l.metalName()
@@ -230,30 +237,9 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 			}
 			continue
 		}
-		launch := spec.Passes[i]
-		b := x.body(p, Pos{file, launch.Pass.Line}, launch.LaunchSpec, spec.Target.V)
-		b.Codec = codec.Name
-		b.Family = spec.Family.V
-		b.Source = l.metalName()
-		b.Rows = spec.Rows.V
-		b.Tile = launch.Tile.V
-		b.Accumulator = spec.Accumulator.V
+		b := x.familyBody(l, p, file, spec, spec.Passes[i])
 		b.Alone = x.preference(file, at, "alone", spec.Prefer.Alone)
 		b.Shared = x.preference(file, at, "shared", spec.Prefer.Shared)
-		x.positive(b.At, "tile", launch.Tile)
-		if b.Grid[0] != (runtime.Axis{Dim: runtime.Items, Per: 1}) && len(launch.Grid) > 0 {
-			x.errs.errorf(Pos{file, launch.Grid[0].Line}, "the first axis of a grid over experts is items, not %v", b.Grid[0])
-		}
-		b.Constants = append([]Constant{{"tile", launch.Tile.V}}, b.Constants...)
-
-		for i, t := range codec.Tuples {
-			x.kernel(b, runtime.Tuple, []runtime.BitTuple{t}, symbol(codec.Name, spec.Word.V, t.String(), name), codec.At[i])
-		}
-		x.kernel(b, runtime.Generic, nil, symbol(codec.Name, spec.Word.V, "", name), b.At)
-		if len(codec.Tuples) > 0 {
-			x.kernel(b, runtime.Fairway, codec.Tuples, symbol(codec.Name, spec.Word.V, "fairway", name), b.At)
-		}
-		l.Bodies = append(l.Bodies, b)
 	}
 	for i, p := range spec.Passes {
 		at := Pos{file, p.Pass.Line}
@@ -265,6 +251,35 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 		}
 	}
 	return l
+}
+
+// familyBody adds the body of a pass to a family's library, with its kernels and
+// without its preference.
+func (x *expander) familyBody(l *Library, p pass, file string, spec FamilySpec, launch FamilyPassSpec) *Body {
+	codec, name := l.Codec, p.Pass.V
+	b := x.body(p, Pos{file, launch.Pass.Line}, launch.LaunchSpec, launch.Tile, spec.Target.V)
+	b.Codec = codec.Name
+	b.Family = spec.Family.V
+	b.Source = l.metalName()
+	b.Rows = spec.Rows.V
+	b.Tile = launch.Tile.V
+	b.Accumulator = spec.Accumulator.V
+	x.positive(b.At, "tile", launch.Tile)
+	if b.Grid[0] != (runtime.Axis{Dim: runtime.Items, Per: 1}) && len(launch.Grid) > 0 {
+		x.errs.errorf(Pos{file, launch.Grid[0].Line}, "the first axis of a grid over experts is items, not %v", b.Grid[0])
+	}
+	b.Constants = append([]Constant{{"tile", launch.Tile.V}}, b.Constants...)
+	x.knobs(file, launch)
+
+	for i, t := range codec.Tuples {
+		x.kernel(b, runtime.Tuple, []runtime.BitTuple{t}, symbol(codec.Name, spec.Word.V, t.String(), name), codec.At[i])
+	}
+	x.kernel(b, runtime.Generic, nil, symbol(codec.Name, spec.Word.V, "", name), b.At)
+	if len(codec.Tuples) > 0 {
+		x.kernel(b, runtime.Fairway, codec.Tuples, symbol(codec.Name, spec.Word.V, "fairway", name), b.At)
+	}
+	l.Bodies = append(l.Bodies, b)
+	return b
 }
 
 // preference checks an order of kinds.
@@ -296,16 +311,17 @@ func (x *expander) target(at Pos, name At[string]) {
 	}
 }
 
-// body returns what the kernels of pass p have in common when launched so on a
-// target, or on every one if it is empty.
-func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
+// body returns what the kernels of pass p have in common when launched so, with a
+// tile if they have one, on a target, or on every one if it is empty.
+func (x *expander) body(p pass, at Pos, spec LaunchSpec, tile At[int], target string) *Body {
+	bytes, constants := x.numbers(at, spec, tile)
 	b := &Body{
 		Body: &runtime.Body{
 			Pass:             p.Pass.V,
 			Doc:              p.Doc.V,
 			Target:           target,
 			Threads:          spec.Threads.V,
-			ThreadgroupBytes: spec.ThreadgroupBytes.V,
+			ThreadgroupBytes: bytes,
 			Residents:        spec.Residents.V,
 		},
 		At: at,
@@ -316,15 +332,11 @@ func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
 	for _, s := range p.Bindings {
 		b.Bindings = append(b.Bindings, runtime.Binding{Name: s.Name.V, Type: s.Type.V, Access: s.Access.V})
 	}
-	b.Constants = []Constant{{"threads", spec.Threads.V}, {"threadgroup_bytes", spec.ThreadgroupBytes.V}}
-	for name, value := range sorted(spec.Constants) {
-		x.positive(Pos{at.File, value.Line}, name, value)
-		if slices.Contains([]string{"tile", "threads", "threadgroup_bytes"}, name) {
-			x.errs.errorf(Pos{at.File, value.Line}, "%s is a field of its own", name)
-		}
-		b.Constants = append(b.Constants, Constant{name, value.V})
+	b.Constants = []Constant{{"threads", spec.Threads.V}, {"threadgroup_bytes", bytes}}
+	for name, value := range sorted(constants) {
+		b.Constants = append(b.Constants, Constant{name, value})
 	}
-	b.Grid = x.grid(at, spec)
+	b.Grid = x.grid(at, spec, constants)
 	b.Spec = at.String()
 	x.positive(at, "threads", spec.Threads)
 	if spec.Residents.Line != 0 {
@@ -333,6 +345,66 @@ func (x *expander) body(p pass, at Pos, spec LaunchSpec, target string) *Body {
 	need(x, at, "threadgroup_bytes", spec.ThreadgroupBytes)
 	x.limits(b, spec)
 	return b
+}
+
+// numbers returns the threadgroup memory and the constants of a launch, which
+// may be formulas.
+func (x *expander) numbers(at Pos, spec LaunchSpec, tile At[int]) (bytes int, constants map[string]int) {
+	names := map[string]int{"threads": spec.Threads.V}
+	if tile.Line != 0 {
+		names["tile"] = tile.V
+	}
+	constants = map[string]int{}
+	for name, f := range sorted(spec.Constants) {
+		if n, ok := f.V.literal(); ok {
+			names[name] = n
+		}
+		if slices.Contains([]string{"tile", "threads", "threadgroup_bytes", "residents"}, name) {
+			x.errs.errorf(Pos{at.File, f.Line}, "%s is a field of its own", name)
+		}
+	}
+	for name, f := range sorted(spec.Constants) {
+		n, err := f.V.value(names)
+		switch {
+		case f.Line == 0 || err == nil && n < 1:
+			x.errs.errorf(Pos{at.File, cmp.Or(f.Line, at.Line)}, "%s is %d; want at least 1", name, n)
+		case err != nil:
+			x.errs.errorf(Pos{at.File, f.Line}, "%s: %v", name, err)
+		}
+		constants[name] = max(n, 1)
+	}
+	maps.Copy(names, constants)
+	if spec.ThreadgroupBytes.Line != 0 {
+		var err error
+		if bytes, err = spec.ThreadgroupBytes.V.value(names); err != nil {
+			x.errs.errorf(Pos{at.File, spec.ThreadgroupBytes.Line}, "threadgroup_bytes: %v", err)
+		}
+	}
+	return bytes, constants
+}
+
+// knobs checks what a tuner may turn.
+func (x *expander) knobs(file string, spec FamilyPassSpec) {
+	for name, values := range sorted(spec.Knobs) {
+		at := Pos{file, spec.Pass.Line}
+		if len(values) > 0 {
+			at.Line = values[0].Line
+		}
+		now, ok := spec.Number(name)
+		if !ok {
+			x.errs.errorf(at, "%s is no number of the pass that can be turned: write tile, threads, residents or a constant that is no formula", name)
+			continue
+		}
+		for i, v := range values {
+			x.positive(at, name, v)
+			if slices.ContainsFunc(values[:i], func(o At[int]) bool { return o.V == v.V }) {
+				x.errs.errorf(Pos{file, v.Line}, "%s has %d twice", name, v.V)
+			}
+		}
+		if !slices.ContainsFunc(values, func(v At[int]) bool { return v.V == now }) {
+			x.errs.errorf(at, "%s is %d, which is not among the values to try", name, now)
+		}
+	}
 }
 
 // limits holds b against its target, or every one.
@@ -361,8 +433,8 @@ func (x *expander) limits(b *Body, spec LaunchSpec) {
 }
 
 // grid resolves axes such as intermediate/outputs, where outputs is a number
-// or one of the spec's constants.
-func (x *expander) grid(at Pos, spec LaunchSpec) (grid [3]runtime.Axis) {
+// or one of the constants.
+func (x *expander) grid(at Pos, spec LaunchSpec, constants map[string]int) (grid [3]runtime.Axis) {
 	if len(spec.Grid) != len(grid) {
 		x.errs.errorf(at, "grid has %d axes; want %d", len(spec.Grid), len(grid))
 		return grid
@@ -370,8 +442,8 @@ func (x *expander) grid(at Pos, spec LaunchSpec) (grid [3]runtime.Axis) {
 	for i, axis := range spec.Grid {
 		dim, by, divided := strings.Cut(axis.V, "/")
 		per := 1
-		if c, ok := spec.Constants[by]; ok {
-			per = c.V
+		if c, ok := constants[by]; ok {
+			per = c
 		} else if n, err := strconv.Atoi(by); err == nil {
 			per = n
 		} else if divided {

@@ -18,7 +18,7 @@ import (
 // Generate does all three: root holds specs/, templates the Metal templates.
 // An error in the specs is of type Complaints.
 func Generate(root, templates fs.FS) (Files, error) {
-	model, err := Read(root)
+	model, err := Read(root, templates)
 	if err != nil {
 		return nil, err
 	}
@@ -26,9 +26,9 @@ func Generate(root, templates fs.FS) (Files, error) {
 }
 
 // Read loads and expands the specs below root.
-func Read(root fs.FS) (*Model, error) {
+func Read(root, templates fs.FS) (*Model, error) {
 	specs, unread := Load(root)
-	model, errs := expand(specs, unread != nil)
+	model, errs := expand(specs, templates, unread != nil)
 	var all Complaints
 	if unread != nil {
 		all = append(all, unread.(Complaints)...)

@@ -1,6 +1,7 @@
 package gen_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestUpToDate(t *testing.T) {
 
 // What is read back from generated Go is what was written.
 func TestRoundTrip(t *testing.T) {
-	model, err := gen.Read(root)
+	model, err := gen.Read(root, templates.FS)
 	require.NoError(t, err)
 	require.Equal(t, model.Table(), generated.All)
 	require.Equal(t, model.Profiles, generated.Profiles)
@@ -263,13 +264,14 @@ func FuzzSpecs(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(path, src)
 	}
+	f.Add(tunedFile, fmt.Appendf(nil, tunedText, strings.Repeat("0", 64)))
 	f.Fuzz(func(t *testing.T, path string, src []byte) {
 		if !fs.ValidPath(path) || !strings.HasPrefix(path, "specs/") {
 			t.Skip()
 		}
 		edited := specs(t)
 		edited[path] = &fstest.MapFile{Data: src}
-		model, err := gen.Read(edited)
+		model, err := gen.Read(edited, templates.FS)
 		var complaints gen.Complaints
 		if err != nil {
 			require.ErrorAs(t, err, &complaints)

@@ -73,15 +73,25 @@ func body(b *Body) Code {
 			return Values(is("Name", Lit(a.Name)), is("Type", Lit(a.Type)), is("Access", rt(a.Access)))
 		})...)),
 	}
+	if b.Device != "" {
+		fields = append(fields, field("Device", Lit(b.Device)), field("Driver", Lit(b.Driver)))
+	}
 	if b.Codec != "" {
-		fields = append(fields,
-			field("Alone", Index().Add(rt("Kind")).Values(words(b.Alone)...)),
-			field("Shared", Index().Add(rt("Kind")).Values(words(b.Shared)...)))
+		fields = append(fields, field("Alone", kindsOf(b.Alone)), field("Shared", kindsOf(b.Shared)))
+	}
+	if len(b.Orders) > 0 {
+		fields = append(fields, field("Orders", Index().Add(rt("Order")).Values(lines(b.Orders, func(o runtime.Order) Code {
+			return Values(is("Device", Lit(o.Device)), is("Driver", Lit(o.Driver)), is("Alone", kindsOf(o.Alone)), is("Shared", kindsOf(o.Shared)))
+		})...)))
 	}
 	return rt("Body").Values(append(fields,
 		field("Source", Lit(b.Source)),
 		field("Spec", Lit(b.Spec)),
 		Line())...)
+}
+
+func kindsOf(order []runtime.Kind) *Statement {
+	return Index().Add(rt("Kind")).Values(words(order)...)
 }
 
 // kernel renders a row.

@@ -13,6 +13,7 @@ type ManifestKernel struct {
 	Pass   runtime.Pass       `json:"pass"`
 	Codec  string             `json:"codec,omitempty"`
 	Family string             `json:"family,omitempty"`
+	Device string             `json:"device,omitempty"` // the one that it was tuned on
 	Kind   runtime.Kind       `json:"kind"`
 	Tuples []runtime.BitTuple `json:"tuples,omitempty"`
 	Source string             `json:"source"`
@@ -31,7 +32,7 @@ func manifestJSON(m *Model, manifest runtime.Manifest) ([]byte, error) {
 	}
 	var kernels []string
 	for _, k := range m.Table().Kernels {
-		line, err := json.Marshal(ManifestKernel{k.Symbol, k.Pass, k.Codec, k.Family, k.Kind, k.Tuples, k.Source, k.Line})
+		line, err := json.Marshal(ManifestKernel{k.Symbol, k.Pass, k.Codec, k.Family, k.Device, k.Kind, k.Tuples, k.Source, k.Line})
 		if err != nil {
 			return nil, err
 		}

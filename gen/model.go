@@ -13,7 +13,8 @@ type Model struct {
 	Libraries []*Library
 	Codecs    []*runtime.Codec
 	Profiles  []*runtime.Profile
-	Digest    string // of the specs
+	Stale     Complaints // about what was tuned with other specs or templates, and is left out
+	Digest    string     // of the specs
 }
 
 // Table returns the table that the model means.
@@ -58,6 +59,7 @@ type Body struct {
 	*runtime.Body
 	Weights   []string // projections that it reads
 	Constants []Constant
+	Word      string // of the device that it was tuned on, if it is one device's
 	At        Pos
 	Kernels   []*runtime.Kernel
 }
@@ -73,7 +75,11 @@ func (b *Body) Type() string {
 	if b.Family == "" {
 		return string(b.Pass) + "_constants"
 	}
-	return fmt.Sprintf("%s_%s_%s", b.Codec, b.Family, b.Pass)
+	name := fmt.Sprintf("%s_%s_%s", b.Codec, b.Family, b.Pass)
+	if b.Word != "" {
+		name += "_" + b.Word
+	}
+	return name
 }
 
 // symbol returns the name of a kernel. Nothing takes names apart.

@@ -31,6 +31,7 @@ var SpecKinds = []SpecKind{
 	{"codec", "specs/codecs/*.yaml", CodecSpec{}},
 	{"target", "specs/targets/*.yaml", TargetSpec{}},
 	{"profile", "specs/profiles/*.yaml", ProfileSpec{}},
+	{"tuned", tunedGlob, TunedSpec{}},
 }
 
 // File returns the name of k's schema.
@@ -94,9 +95,21 @@ func scalar(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "integer", Minimum: "1", Maximum: "9"}
 	case int:
 		return &jsonschema.Schema{Type: "integer", Minimum: "1"}
+	case float64:
+		return &jsonschema.Schema{Type: "number"}
+	case Formula:
+		return formula("1")
 	}
 	one := uint64(1)
 	return &jsonschema.Schema{Type: "string", MinLength: &one}
+}
+
+// formula returns the schema of a number from least on, or of a formula.
+func formula(least json.Number) *jsonschema.Schema {
+	return &jsonschema.Schema{AnyOf: []*jsonschema.Schema{
+		{Type: "integer", Minimum: least},
+		{Type: "string", Pattern: `^[a-z0-9_(][a-z0-9_+*/%(), -]*$`},
+	}}
 }
 
 // oneOf returns the schema of a closed set.
@@ -116,13 +129,16 @@ func narrow(kind string, s *jsonschema.Schema) {
 		"passes.passes.weights":                  oneOf(projections),
 		"passes.passes.bindings.type":            oneOf(bindingTypes),
 		"passes.passes.kernel.grid":              axis,
-		"passes.passes.kernel.threadgroup_bytes": {Type: "integer", Minimum: "0"},
+		"passes.passes.kernel.threadgroup_bytes": formula("0"),
 		"family.word":                            {Type: "string"},
 		"family.accumulator":                     oneOf(accumulators),
 		"family.passes.pass":                     oneOf(expertPasses),
 		"family.passes.grid":                     axis,
-		"family.passes.threadgroup_bytes":        {Type: "integer", Minimum: "0"},
+		"family.passes.threadgroup_bytes":        formula("0"),
 		"codec.components.type":                  oneOf(partTypes),
+		"tuned.families.source":                  {Type: "string", Pattern: "^[0-9a-f]{64}$"},
+		"tuned.families.passes.pass":             oneOf(expertPasses),
+		"tuned.families.passes.gains.of":         oneOf(gains),
 	} {
 		of, rest, _ := strings.Cut(field, ".")
 		if of != kind {

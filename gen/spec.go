@@ -22,6 +22,7 @@ type Specs struct {
 	Codecs   map[string]CodecSpec
 	Targets  map[string]TargetSpec
 	Profiles map[string]ProfileSpec
+	Tuned    map[string]TunedSpec
 	Digest   string // SHA-256 of the names and contents of the files
 }
 
@@ -57,9 +58,9 @@ type HelperSpec struct {
 type LaunchSpec struct {
 	Grid             []At[string]
 	Threads          At[int]
-	ThreadgroupBytes At[int]            `yaml:"threadgroup_bytes"`
-	Residents        At[int]            `yaml:",omitempty"`
-	Constants        map[string]At[int] `yaml:",omitempty"`
+	ThreadgroupBytes At[Formula]            `yaml:"threadgroup_bytes"` // of the tile, threads and constants
+	Residents        At[int]                `yaml:",omitempty"`
+	Constants        map[string]At[Formula] `yaml:",omitempty"` // numbers, or formulas of those that are numbers
 }
 
 // A FamilySpec is a file of specs/families.
@@ -81,6 +82,21 @@ type FamilyPassSpec struct {
 	Pass       At[runtime.Pass]
 	Tile       At[int]
 	LaunchSpec `yaml:",inline"`
+	Knobs      map[string][]At[int] `yaml:",omitempty"` // tile, threads, residents or constants, and the values that a tuner may try
+}
+
+// Number returns the number that a knob of p turns: its tile, threads or
+// residents, or a constant. It reports false for what is no number of p.
+func (p *FamilyPassSpec) Number(knob string) (int, bool) {
+	switch knob {
+	case "tile":
+		return p.Tile.V, p.Tile.Line != 0
+	case "threads":
+		return p.Threads.V, p.Threads.Line != 0
+	case "residents":
+		return p.Residents.V, p.Residents.Line != 0
+	}
+	return p.Constants[knob].V.literal()
 }
 
 // A CodecSpec is a file of specs/codecs.
@@ -121,6 +137,47 @@ type ProfileSpec struct {
 	}
 }
 
+// A TunedSpec is a file of specs/tuned: what was measured to be best on one
+// device. marlingen tune writes it.
+type TunedSpec struct {
+	Device   At[string] // as it names itself
+	Driver   At[string] // as the device says
+	Word     At[string] // that stands for the device in symbols
+	Target   At[string] // that its kernels are tuned for
+	Codec    At[string]
+	Families []TunedFamilySpec
+}
+
+// A TunedFamilySpec is what a device does better with than with a family's spec.
+type TunedFamilySpec struct {
+	Family  At[string] // a file of specs/families, without .yaml
+	Source  At[string] // SHA-256 of what was tuned: Library.Source
+	Profile At[string] // that was measured
+	Time    At[string] // of the run, in UTC
+	Run     At[string] // id
+	Commit  At[string] `yaml:",omitempty"` // of the command that ran
+	Passes  []TunedPassSpec
+}
+
+// A TunedPassSpec holds what is other than in the spec, and why.
+type TunedPassSpec struct {
+	Pass    At[runtime.Pass]
+	Numbers map[string]At[int] `yaml:",omitempty"` // knobs of the family's pass
+	Alone   At[runtime.Kind]   `yaml:",omitempty"` // preferred for a launch of one tuple
+	Shared  At[runtime.Kind]   `yaml:",omitempty"` // preferred for a launch that tuples share
+	Gains   []GainSpec
+}
+
+// A GainSpec is a measurement that something else than the spec's is better.
+type GainSpec struct {
+	Of     At[string]  // numbers, alone or shared
+	Before At[float64] // median of a launch as in the spec, ms
+	After  At[float64] // median of a launch as here, ms
+	Gain   At[float64] // part of the time that is saved at least
+	Noise  At[float64] // part of the time by which the spec's launch differs from itself
+	Rounds At[int]     // that both were measured in, in turns
+}
+
 // Load reads the specs below root. Its error is Complaints: every line that it
 // cannot read. The specs are then what could be read.
 func Load(root fs.FS) (Specs, error) {
@@ -131,6 +188,7 @@ func Load(root fs.FS) (Specs, error) {
 		Codecs:   load[CodecSpec](&l, "specs/codecs/*.yaml"),
 		Targets:  load[TargetSpec](&l, "specs/targets/*.yaml"),
 		Profiles: load[ProfileSpec](&l, "specs/profiles/*.yaml"),
+		Tuned:    loadAny[TunedSpec](&l, tunedGlob),
 	}
 	s.Digest = hex.EncodeToString(l.digest.Sum(nil))
 	return s, l.errs.err()
@@ -142,13 +200,22 @@ type loader struct {
 	errs   Complaints
 }
 
-// load reads the files that match glob.
+// load reads the files that match glob, of which there has to be one.
 func load[T any](l *loader, glob string) map[string]T {
-	files, err := fs.Glob(l.root, glob)
-	if err != nil || len(files) == 0 {
+	all := loadAny[T](l, glob)
+	if len(all) == 0 {
 		l.errs.errorf(Pos{glob, 1}, "there is no such file")
 	}
+	return all
+}
+
+// loadAny reads the files that match glob, if there are any.
+func loadAny[T any](l *loader, glob string) map[string]T {
 	all := map[string]T{}
+	files, err := fs.Glob(l.root, glob)
+	if err != nil {
+		l.errs.errorf(Pos{glob, 1}, "%v", err)
+	}
 	for _, file := range files {
 		src, err := fs.ReadFile(l.root, file)
 		if err != nil {

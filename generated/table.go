@@ -66,16 +66,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "69bea9556600a6d123cee0295d001112a9c19c29f59fa5923d23a1cf7ad7b88c",
-	Specs:  "d77d491bffde466c06604c7ae03d42b8752d5dd176b92ae8213ffc941d1680e5",
+	Digest: "2ea8384ce47599322e92e8d41f7289b52effc328c6bf9416b0b7699f7797ecae",
+	Specs:  "f6f9812fe3cc835316006a7f83a0920aa96ed18ee83132231a3fc56e8dcae337",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
-		{Name: "trellis_base.metal", SHA256: "30cd52a52e5119360b31ca9a4d7fea2633696d08f5040cd6b0e507525986b704"},
-		{Name: "trellis_cuda_base.metal", SHA256: "d639ba01cd3ffbfe0225d634a4f8cafcbf9e2bb80e0bcc4915c128e99fb08562"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "d2a459b9aa1b8e63745b6584dff283907032634e2590b98b51cadae5c8173e44"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "f2c45fbb988cb550c903dd12c87d32aa669e83c5fb255392ef6628f0269abe79"},
-		{Name: "trellis_decode.metal", SHA256: "e71892e6e6ba3e8e5f67a0a8a0b471933f5c9b214ad00b065411cb52ee3172e4"},
-		{Name: "trellis_large_batch.metal", SHA256: "022fe58bbebb627948a0ff59b2c3c5643cdff4d3f2ae5b905084fc8f78f20d2e"},
-		{Name: "trellis_prefill4.metal", SHA256: "ef4769ab29c4ff77fef2579e30e543cf33cede1e45f55d459688ff2b21e54169"},
+		{Name: "trellis_base.metal", SHA256: "9a3b7c318e4c92ac654b03f4ca1b86995ef09477cde32b2c3eaac41c989c03be"},
+		{Name: "trellis_cuda_base.metal", SHA256: "cb7924fa59073658c2076212b756f485673e7e2e4113e5e902e9dfc566ec479d"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "5189340e27f7881d9570fd09594ece2ca7ca033266e9bdabd675ce970305ae1e"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "208a06b6e9c433c75cac3758584ac3376ada32596992c0b06360ee1f2d3e2d86"},
+		{Name: "trellis_decode.metal", SHA256: "a045f16c31203c801f9a15ce3b3de61d39476017549cce3caeb7b60c2aa79e0a"},
+		{Name: "trellis_large_batch.metal", SHA256: "ff101cdd0a1e50a1eb0b3af97f78b54206ce6924ad605b9c9d30103f2a0a6343"},
+		{Name: "trellis_prefill4.metal", SHA256: "a8a8bdaa3af3858c76435f0eec954ed5307d52fd211d1556ae54802fa3263696"},
 	},
 }

@@ -88,7 +88,7 @@ var trellisBaseDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_base.metal",
-	Spec:   "specs/families/base.yaml:20",
+	Spec:   "specs/families/base.yaml:21",
 }
 var trellisBaseKernels = []*runtime.Kernel{
 	{Body: trellisBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwiglu623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisBaseKernels = []*runtime.Kernel{
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwiglu632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwiglu444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwiglu534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDown, Line: "specs/families/base.yaml:20"},
-	{Body: trellisBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairwayDown, Line: "specs/families/base.yaml:20"},
+	{Body: trellisBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDown, Line: "specs/families/base.yaml:21"},
+	{Body: trellisBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluFairwayDown, Line: "specs/families/base.yaml:21"},
 }

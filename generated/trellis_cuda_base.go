@@ -88,7 +88,7 @@ var trellisCudaBaseDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_base.metal",
-	Spec:   "specs/families/cuda_base.yaml:21",
+	Spec:   "specs/families/cuda_base.yaml:22",
 }
 var trellisCudaBaseKernels = []*runtime.Kernel{
 	{Body: trellisCudaBaseGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaBase623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisCudaBaseKernels = []*runtime.Kernel{
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaBase632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaBase444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisCudaBaseDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaBase534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisCudaBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaBaseDown, Line: "specs/families/cuda_base.yaml:21"},
-	{Body: trellisCudaBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaBaseFairwayDown, Line: "specs/families/cuda_base.yaml:21"},
+	{Body: trellisCudaBaseDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaBaseDown, Line: "specs/families/cuda_base.yaml:22"},
+	{Body: trellisCudaBaseDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaBaseFairwayDown, Line: "specs/families/cuda_base.yaml:22"},
 }

@@ -780,11 +780,11 @@ template [[host_name("moe_trellis_swiglu_cuda_base_6_3_2_down")]] [[kernel]] dec
 template [[host_name("moe_trellis_swiglu_cuda_base_4_4_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_base_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
 #line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_5_3_4_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_base_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 21 "specs/families/cuda_base.yaml"
+#line 22 "specs/families/cuda_base.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_base_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 21 "specs/families/cuda_base.yaml"
+#line 22 "specs/families/cuda_base.yaml"
 kernel void moe_trellis_swiglu_cuda_base_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_base_down> scratch;

@@ -88,7 +88,7 @@ var trellisCudaDecodeDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_decode.metal",
-	Spec:   "specs/families/cuda_decode.yaml:21",
+	Spec:   "specs/families/cuda_decode.yaml:22",
 }
 var trellisCudaDecodeKernels = []*runtime.Kernel{
 	{Body: trellisCudaDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaDecode623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisCudaDecodeKernels = []*runtime.Kernel{
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaDecode632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaDecode444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisCudaDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaDecode534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisCudaDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaDecodeDown, Line: "specs/families/cuda_decode.yaml:21"},
-	{Body: trellisCudaDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaDecodeFairwayDown, Line: "specs/families/cuda_decode.yaml:21"},
+	{Body: trellisCudaDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaDecodeDown, Line: "specs/families/cuda_decode.yaml:22"},
+	{Body: trellisCudaDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaDecodeFairwayDown, Line: "specs/families/cuda_decode.yaml:22"},
 }

@@ -88,7 +88,7 @@ var trellisCudaPrefill4Down = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_prefill4.metal",
-	Spec:   "specs/families/cuda_prefill4.yaml:21",
+	Spec:   "specs/families/cuda_prefill4.yaml:22",
 }
 var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaPrefill4623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaPrefill4632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:21"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:21"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:22"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:22"},
 }

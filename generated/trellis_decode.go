@@ -88,7 +88,7 @@ var trellisDecodeDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_decode.metal",
-	Spec:   "specs/families/decode.yaml:20",
+	Spec:   "specs/families/decode.yaml:21",
 }
 var trellisDecodeKernels = []*runtime.Kernel{
 	{Body: trellisDecodeGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluDecode623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisDecodeKernels = []*runtime.Kernel{
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluDecode632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluDecode444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisDecodeDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluDecode534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecodeDown, Line: "specs/families/decode.yaml:20"},
-	{Body: trellisDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairwayDown, Line: "specs/families/decode.yaml:20"},
+	{Body: trellisDecodeDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluDecodeDown, Line: "specs/families/decode.yaml:21"},
+	{Body: trellisDecodeDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluDecodeFairwayDown, Line: "specs/families/decode.yaml:21"},
 }

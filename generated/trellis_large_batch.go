@@ -88,7 +88,7 @@ var trellisLargeBatchDown = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_large_batch.metal",
-	Spec:   "specs/families/large_batch.yaml:20",
+	Spec:   "specs/families/large_batch.yaml:21",
 }
 var trellisLargeBatchKernels = []*runtime.Kernel{
 	{Body: trellisLargeBatchGateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluLargeBatch623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisLargeBatchKernels = []*runtime.Kernel{
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluLargeBatch632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisLargeBatchDown, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluLargeBatch534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisLargeBatchDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatchDown, Line: "specs/families/large_batch.yaml:20"},
-	{Body: trellisLargeBatchDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairwayDown, Line: "specs/families/large_batch.yaml:20"},
+	{Body: trellisLargeBatchDown, Kind: runtime.Generic, Symbol: MoeTrellisSwigluLargeBatchDown, Line: "specs/families/large_batch.yaml:21"},
+	{Body: trellisLargeBatchDown, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluLargeBatchFairwayDown, Line: "specs/families/large_batch.yaml:21"},
 }

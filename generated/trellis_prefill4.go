@@ -88,7 +88,7 @@ var trellisPrefill4Down = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_prefill4.metal",
-	Spec:   "specs/families/prefill4.yaml:20",
+	Spec:   "specs/families/prefill4.yaml:21",
 }
 var trellisPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluPrefill4623, Line: "specs/codecs/trellis.yaml:15"},
@@ -109,6 +109,6 @@ var trellisPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluPrefill4632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluPrefill4534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4Down, Line: "specs/families/prefill4.yaml:20"},
-	{Body: trellisPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4FairwayDown, Line: "specs/families/prefill4.yaml:20"},
+	{Body: trellisPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluPrefill4Down, Line: "specs/families/prefill4.yaml:21"},
+	{Body: trellisPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluPrefill4FairwayDown, Line: "specs/families/prefill4.yaml:21"},
 }

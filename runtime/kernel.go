@@ -35,6 +35,8 @@ type Body struct {
 	Codec            string // empty for a helper
 	Family           string // empty for a helper
 	Target           string // kind of GPU that it is tuned for; empty if it is for all
+	Device           string // the one that it was tuned on, by Info.Name; empty if it is for all of its target
+	Driver           string // that it was tuned with, by Info.Driver; empty if Device is
 	Doc              string
 	Rows             Range // rows of one expert that it serves
 	Tile             int   // most rows in one entry of the work list
@@ -46,8 +48,17 @@ type Body struct {
 	Bindings         []Binding
 	Alone            []Kind // best first, where a launch has one tuple
 	Shared           []Kind // best first, where tuples share a launch
+	Orders           []Order
 	Source           string // its file in package generated
 	Spec             string // file:line that declares it
+}
+
+// An Order is another preference than a Body's, on one device.
+type Order struct {
+	Device string // by Info.Name
+	Driver string // by Info.Driver
+	Alone  []Kind // best first, where a launch has one tuple
+	Shared []Kind // best first, where tuples share a launch
 }
 
 // A Kernel is one row of the table: one function of a Metal library.
@@ -121,7 +132,61 @@ const (
 // For returns the kernels of t for a target: those that are tuned for it, and
 // those that are for all, in the order of t. What selects kernels takes such a
 // table: of two targets' kernels for the same rows, none is the better one.
-func (t *Table) For(target string) *Table {
+func (t *Table) For(target string) *Table { return t.On(target, Info{}) }
+
+// On returns the kernels of t for a target, as For does; but where something was
+// measured to be better on the very device that i describes, with the driver that
+// it has, that instead.
+func (t *Table) On(target string, i Info) *Table {
+	type place struct {
+		pass          Pass
+		codec, family string
+	}
+	of := func(b *Body) place { return place{b.Pass, b.Codec, b.Family} }
+	tuned := map[place]bool{}
+	for _, k := range t.Kernels {
+		if k.Target == target && k.Device != "" && k.Device == i.Name && k.Driver == i.Driver {
+			tuned[of(k.Body)] = true
+		}
+	}
+	ordered := map[*Body]*Body{}
+	view := &Table{Codecs: t.Codecs}
+	for _, k := range t.Kernels {
+		switch {
+		case k.Target != "" && k.Target != target:
+		case k.Device != "" && (k.Device != i.Name || k.Driver != i.Driver):
+		case k.Device == "" && tuned[of(k.Body)]:
+		default:
+			if _, ok := ordered[k.Body]; !ok {
+				ordered[k.Body] = k.on(i)
+			}
+			if b := ordered[k.Body]; b != k.Body {
+				own := *k
+				own.Body = b
+				k = &own
+			}
+			view.Kernels = append(view.Kernels, k)
+		}
+	}
+	return view
+}
+
+// on returns b, or where the device that i describes has an order of its own, b
+// with that.
+func (b *Body) on(i Info) *Body {
+	for _, o := range b.Orders {
+		if o.Device == i.Name && o.Driver == i.Driver {
+			own := *b
+			own.Alone, own.Shared, own.Orders = o.Alone, o.Shared, nil
+			return &own
+		}
+	}
+	return b
+}
+
+// Every returns all kernels of t for a target, for whichever devices they were
+// tuned: what to compile, and not to select from.
+func (t *Table) Every(target string) *Table {
 	view := &Table{Codecs: t.Codecs}
 	for _, k := range t.Kernels {
 		if k.Target == "" || k.Target == target {

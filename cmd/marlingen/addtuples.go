@@ -48,7 +48,7 @@ func (c *addTuplesCmd) Run(a *app) error {
 		return err
 	}
 	root := os.DirFS(c.Root)
-	model, err := gen.Read(root)
+	model, err := gen.Read(root, bodies(c.Root))
 	if err != nil {
 		return fmt.Errorf("specs:\n%w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/marlingen/marlingen/generated"
+	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/metal"
 )
 
@@ -27,7 +28,7 @@ one of another digest. Needs macOS and Xcode: it runs xcrun metal and xcrun meta
 }
 
 func (c *compileMetalCmd) Run(ctx context.Context, a *app) error {
-	library, err := metal.Compile(ctx, generated.Manifest.Digest, generated.Table, generated.Sources)
+	library, err := metal.Compile(ctx, generated.Manifest.Digest, generated.All.Every(runtime.Metal3), generated.Sources)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func (c *compileCUDACmd) Run(ctx context.Context, a *app) error {
 
 // load returns what there is to compile.
 func (c *compileCUDACmd) load() (*compilation, error) {
-	model, err := gen.Read(os.DirFS(c.Root))
+	model, err := gen.Read(os.DirFS(c.Root), bodies(c.Root))
 	if err != nil {
 		return nil, fmt.Errorf("specs:\n%w", err)
 	}
@@ -92,7 +92,7 @@ func (c *compileCUDACmd) load() (*compilation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &compilation{model.Manifest(files), model.Table().For(runtime.CUDA), files}, nil
+	return &compilation{model.Manifest(files), model.Table().Every(runtime.CUDA), files}, nil
 }
 
 // kernels returns the rows of a source.

@@ -106,7 +106,7 @@ func (c *proveCmd) load() (*runtime.Table, fs.FS, error) {
 	if c.Root == "" {
 		return generated.All, generated.Sources, nil
 	}
-	model, err := gen.Read(os.DirFS(c.Root))
+	model, err := gen.Read(os.DirFS(c.Root), bodies(c.Root))
 	if err != nil {
 		return nil, nil, fmt.Errorf("specs:\n%w", err)
 	}

@@ -38,7 +38,7 @@ func (c *tasksCmd) Run(a *app) error {
 		return errNoGraphResult // that a task could be verified by
 	}
 	plan, err := tasks.New(tasks.Options{
-		Name: "mixed_bpw_fairway_autotune", Root: os.DirFS(c.Root),
+		Name: "mixed_bpw_fairway_autotune", Root: os.DirFS(c.Root), Bodies: bodies(c.Root),
 		Profile: profile, Device: string(c.Device), Target: c.Device.target(), Families: c.Family,
 	})
 	if err != nil {

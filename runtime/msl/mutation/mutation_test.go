@@ -239,11 +239,11 @@ func (w way) run(ctx context.Context, table *runtime.Table, sources fs.FS, k *ru
 
 // generate returns what files generate.
 func generate(files fs.FS) (*runtime.Table, fs.FS, error) {
-	model, err := gen.Read(files)
+	templates, err := fs.Sub(files, "templates")
 	if err != nil {
 		return nil, nil, err
 	}
-	templates, err := fs.Sub(files, "templates")
+	model, err := gen.Read(files, templates)
 	if err != nil {
 		return nil, nil, err
 	}

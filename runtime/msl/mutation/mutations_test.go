@@ -53,8 +53,8 @@ var mutations = []mutation{
 	},
 	{
 		what: "more threadgroup memory than there is", file: prefillSpec,
-		old: "threadgroup_bytes: 10240", new: "threadgroup_bytes: 40960", kernel: prefillUp,
-		level: generator, says: `40960 bytes of threadgroup memory, but target metal3 has 32768`,
+		old: "threadgroup_bytes: 2*16*chunk + ", new: "threadgroup_bytes: 8*16*chunk + ", kernel: prefillUp,
+		level: generator, says: `34816 bytes of threadgroup memory, but target metal3 has 32768`,
 	},
 	{
 		what: "a grid divided by a constant that there is not", file: decodeSpec,
@@ -226,13 +226,13 @@ var mutations = []mutation{
 	// Sizes that the spec and the template disagree on.
 	{
 		what: "less threadgroup memory than the body has", file: decodeSpec,
-		old: "threadgroup_bytes: 9216", new: "threadgroup_bytes: 8192", kernel: decodeUp,
+		old: "threadgroup_bytes: 2*(4*chunk + chunk/4)", new: "threadgroup_bytes: 2*(4*chunk)", kernel: decodeUp,
 		level: check, says: `threadgroup_bytes of the spec`, at: []string{"static_assert(sizeof("},
 	},
 	{
-		what: "twice the threads", file: decodeSpec, nth: 2,
-		old: "threads: 128", new: "threads: 256", kernel: decodeDown,
-		level: check, says: `threadgroup_bytes of the spec`, at: []string{"static_assert("},
+		what: "four times the threads", file: decodeSpec, nth: 2,
+		old: "threads: 128", new: "threads: 512", kernel: decodeDown,
+		level: generator, says: `threads is 512, which is not among the values to try`, at: []string{"knobs:"},
 	},
 	{
 		what: "half the threads of a block", file: passesSpec, nth: 1,

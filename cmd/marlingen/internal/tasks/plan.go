@@ -21,15 +21,12 @@ import (
 type Options struct {
 	Name     string
 	Root     fs.FS            // of the project
+	Bodies   fs.FS            // its templates
 	Profile  *runtime.Profile // that is to be faster
 	Device   string           // as marlingen bench --device takes it
 	Target   string           // that its kernels are tuned for
 	Families []string         // files of specs/families, without .yaml; all if none are named
 }
-
-// knobs are the numbers of a family's launch that a candidate changes. What
-// follows from them, such as threadgroup_bytes, is none.
-var knobs = []string{"chunk", "depth", "outputs", "threads", "tile"}
 
 // A candidate is one change of a family's spec.
 type candidate struct {
@@ -46,15 +43,15 @@ type candidate struct {
 }
 
 // New plans a baseline, each candidate, its benchmark, and what collects them.
-// Candidates are the halves and doubles of the numbers that the families' specs
-// declare, and the other order of preference; those that the generator refuses
-// are left out.
+// Candidates are the other values of the knobs that the families' specs declare,
+// one at a time, and the other order of preference; those that the generator
+// refuses are left out.
 func New(o Options) (*Plan, error) {
 	specs, err := gen.Load(o.Root)
 	if err != nil {
 		return nil, err
 	}
-	model, err := gen.Read(o.Root)
+	model, err := gen.Read(o.Root, o.Bodies)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +127,7 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 	var all []candidate
 	try := func(name, old, new, symbol string) {
 		edited := gen.Edited(o.Root, map[string][]byte{file: edit(text, old, new)})
-		if _, err := gen.Read(edited); err != nil || symbol == "" {
+		if _, err := gen.Read(edited, o.Bodies); err != nil || symbol == "" {
 			return
 		}
 		c := c
@@ -138,16 +135,8 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 		all = append(all, c)
 	}
 	usual := symbol(model, file, spec.Prefer.Shared[0].V, o.Profile)
-	for _, knob := range knobs {
-		for _, v := range values(spec, knob) {
-			for _, changed := range []int{v / 2, v * 2} {
-				if changed < 1 || knob == "tile" && spec.Rows.V.Max != 0 && changed > spec.Rows.V.Max {
-					continue
-				}
-				name := fmt.Sprintf("%s-%d", knob, changed)
-				try(name, fmt.Sprintf("%s: %d", knob, v), fmt.Sprintf("%s: %d", knob, changed), usual)
-			}
-		}
+	for _, t := range turns(spec) {
+		try(t.name, fmt.Sprintf("%s: %d", t.knob, t.old), fmt.Sprintf("%s: %d", t.knob, t.new), usual)
 	}
 	if order := spec.Prefer.Shared; len(order) > 1 {
 		var words []string
@@ -161,21 +150,38 @@ func candidates(o Options, model *gen.Model, file string, spec gen.FamilySpec) (
 	return all, nil
 }
 
-// values returns the different values that a knob has in the passes of spec.
-func values(spec gen.FamilySpec, knob string) (vs []int) {
+// A turn is another value of a knob, in each pass that has the old one.
+type turn struct {
+	knob     string
+	old, new int
+	name     string
+}
+
+// turns returns the turns of each knob that spec declares.
+func turns(spec gen.FamilySpec) []turn {
+	var ts []turn
+	olds := map[string][]int{} // by knob
 	for _, p := range spec.Passes {
-		v := p.Constants[knob].V
-		switch knob {
-		case "threads":
-			v = p.Threads.V
-		case "tile":
-			v = p.Tile.V
-		}
-		if v > 0 && !slices.Contains(vs, v) {
-			vs = append(vs, v)
+		for _, knob := range slices.Sorted(maps.Keys(p.Knobs)) {
+			old, ok := p.Number(knob)
+			if !ok || slices.Contains(olds[knob], old) {
+				continue
+			}
+			olds[knob] = append(olds[knob], old)
+			for _, v := range p.Knobs[knob] {
+				if v.V != old {
+					ts = append(ts, turn{knob: knob, old: old, new: v.V})
+				}
+			}
 		}
 	}
-	return vs
+	for i, t := range ts {
+		ts[i].name = fmt.Sprintf("%s-%d", t.knob, t.new)
+		if len(olds[t.knob]) > 1 {
+			ts[i].name = fmt.Sprintf("%s-%d-for-%d", t.knob, t.new, t.old)
+		}
+	}
+	return ts
 }
 
 // edit replaces old by new in text, where old is a whole word.

@@ -1,0 +1,239 @@
+package gen
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/marlingen/marlingen/runtime"
+)
+
+const tunedGlob = "specs/tuned/*.yaml"
+
+// What can be better than a spec's.
+const (
+	GainNumbers = "numbers"
+	GainAlone   = "alone"
+	GainShared  = "shared"
+)
+
+var gains = []string{GainNumbers, GainAlone, GainShared}
+
+// Source returns the SHA-256 of what l's kernels are made of and how they are
+// launched: of its Metal text but for the lines that it is said to come from, and
+// of its rows. What was measured of kernels holds for this digest.
+func (l *Library) Source(templates fs.FS) (string, error) {
+	text, err := metal(l, templates)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	h.Write(lineMarks.ReplaceAll(text, nil))
+	for _, b := range l.Bodies {
+		fmt.Fprintln(h, b.Pass, b.Rows, b.Tile, b.Grid, b.Threads, b.ThreadgroupBytes, b.Residents)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+var lineMarks = regexp.MustCompile(`(?m)^#line .*$`)
+
+// Family returns the library of a family's file, without .yaml, for a codec, or nil.
+func (m *Model) Family(codec, file string) *Library {
+	i := slices.IndexFunc(m.Libraries, func(l *Library) bool {
+		return l.Codec != nil && l.Codec.Name == codec && l.Spec == familyFile(file)
+	})
+	if i < 0 {
+		return nil
+	}
+	return m.Libraries[i]
+}
+
+func familyFile(name string) string { return "specs/families/" + name + ".yaml" }
+
+var deviceWord = regexp.MustCompile(`^[a-z0-9]+(_[a-z0-9]+)*$`)
+
+// tuned adds to m what a file of specs/tuned says.
+func (x *expander) tuned(m *Model, templates fs.FS, file string, spec TunedSpec) {
+	at := Pos{file, cmp.Or(spec.Device.Line, 1)}
+	before := len(x.errs)
+	need(x, at, "device", spec.Device)
+	need(x, at, "driver", spec.Driver)
+	need(x, at, "word", spec.Word)
+	need(x, at, "codec", spec.Codec)
+	x.target(at, spec.Target)
+	if spec.Word.Line != 0 && !deviceWord.MatchString(spec.Word.V) {
+		x.errs.errorf(Pos{file, spec.Word.Line}, "word %q is no word for symbols: write a-z, 0-9, and _ between them", spec.Word.V)
+	}
+	for other, o := range sorted(x.specs.Tuned) {
+		if other < file && (o.Device.V == spec.Device.V && o.Driver.V == spec.Driver.V) {
+			x.errs.errorf(at, "%s is about the same device and driver", other)
+		}
+	}
+	if len(x.errs) > before {
+		return
+	}
+	var seen []string
+	for _, f := range spec.Families {
+		at := Pos{file, cmp.Or(f.Family.Line, f.Source.Line, 1)}
+		l := m.Family(spec.Codec.V, f.Family.V)
+		switch {
+		case l == nil:
+			x.errs.errorf(at, "there is no %s for codec %s", familyFile(f.Family.V), spec.Codec.V)
+			continue
+		case slices.Contains(seen, f.Family.V):
+			x.errs.errorf(at, "family %s is there twice", f.Family.V)
+			continue
+		case x.specs.Families[l.Spec].Target.V != spec.Target.V:
+			x.errs.errorf(at, "%s is for target %s", l.Spec, x.specs.Families[l.Spec].Target.V)
+			continue
+		}
+		seen = append(seen, f.Family.V)
+		source, err := l.Source(templates)
+		if err != nil {
+			continue // of which Render tells more
+		}
+		if source != f.Source.V {
+			m.Stale.errorf(Pos{file, cmp.Or(f.Source.Line, at.Line)}, "family %s was tuned with another spec or template, and is left out; run marlingen tune on %s again",
+				f.Family.V, spec.Device.V)
+			continue
+		}
+		x.tunedFamily(m, l, file, spec, f)
+	}
+}
+
+// tunedFamily adds what f says of a family whose own library is of.
+func (x *expander) tunedFamily(m *Model, of *Library, file string, spec TunedSpec, f TunedFamilySpec) {
+	family := x.specs.Families[of.Spec]
+	family.Word.V = strings.Trim(family.Word.V+"_"+spec.Word.V, "_")
+	l := &Library{
+		Name:      of.Name + "_" + spec.Word.V,
+		Doc:       fmt.Sprintf("%s As tuned on %s.", of.Doc, spec.Device.V),
+		Spec:      file,
+		Templates: of.Templates,
+		At:        Pos{file, f.Family.Line},
+		Codec:     of.Codec,
+	}
+	for i, p := range f.Passes {
+		at := Pos{file, cmp.Or(p.Pass.Line, f.Family.Line)}
+		j := slices.IndexFunc(family.Passes, func(launch FamilyPassSpec) bool { return launch.Pass.V == p.Pass.V })
+		b := slices.IndexFunc(of.Bodies, func(b *Body) bool { return b.Pass == p.Pass.V })
+		if j < 0 || b < 0 {
+			x.errs.errorf(at, "family %s has no pass %q", f.Family.V, p.Pass.V)
+			continue
+		}
+		if slices.ContainsFunc(f.Passes[:i], func(o TunedPassSpec) bool { return o.Pass.V == p.Pass.V }) {
+			x.errs.errorf(at, "pass %s is there twice", p.Pass.V)
+			continue
+		}
+		usual := of.Bodies[b]
+		alone := x.first(file, "alone", p.Alone, usual.Alone)
+		shared := x.first(file, "shared", p.Shared, usual.Shared)
+		if len(p.Gains) == 0 {
+			x.errs.errorf(at, "it has no gains: what was measured to be better")
+		}
+		if len(p.Numbers) == 0 {
+			usual.Orders = append(usual.Orders, runtime.Order{Device: spec.Device.V, Driver: spec.Driver.V, Alone: alone, Shared: shared})
+			continue
+		}
+		before := len(x.errs)
+		launch := x.turned(file, at.Line, family.Passes[j], p.Numbers)
+		if len(x.errs) > before {
+			continue
+		}
+		tuned := x.familyBody(l, x.passes[p.Pass.V], file, family, launch)
+		tuned.Word, tuned.Device, tuned.Driver = spec.Word.V, spec.Device.V, spec.Driver.V
+		tuned.Alone, tuned.Shared = alone, shared
+	}
+	if len(l.Bodies) > 0 {
+		m.Libraries = append(m.Libraries, l)
+	}
+}
+
+// first returns an order with another kind first, if one is given.
+func (x *expander) first(file, field string, kind At[runtime.Kind], order []runtime.Kind) []runtime.Kind {
+	if kind.Line == 0 {
+		return order
+	}
+	i := slices.Index(order, kind.V)
+	if i < 0 {
+		x.errs.errorf(Pos{file, kind.Line}, "%s %q is not in the family's order; write one of %s", field, kind.V, list(order))
+		return order
+	}
+	return slices.Insert(slices.Delete(slices.Clone(order), i, i+1), 0, kind.V)
+}
+
+// turned returns a pass with other numbers, all of it on one line of a file.
+func (x *expander) turned(file string, line int, p FamilyPassSpec, numbers map[string]At[int]) FamilyPassSpec {
+	for knob, v := range sorted(numbers) {
+		if !slices.ContainsFunc(p.Knobs[knob], func(o At[int]) bool { return o.V == v.V }) {
+			x.errs.errorf(Pos{file, v.Line}, "%s is no knob of the family's pass that can be %d", knob, v.V)
+		}
+	}
+	turned := p.With(values(numbers))
+	turned.move(line)
+	return turned
+}
+
+func values(numbers map[string]At[int]) map[string]int {
+	vs := map[string]int{}
+	for knob, v := range numbers {
+		vs[knob] = v.V
+	}
+	return vs
+}
+
+// With returns p with other values of some of its knobs. It has no knobs itself.
+func (p FamilyPassSpec) With(numbers map[string]int) FamilyPassSpec {
+	p.Constants = maps.Clone(p.Constants)
+	p.Knobs = nil
+	for knob, v := range numbers {
+		switch knob {
+		case "tile":
+			p.Tile.V = v
+		case "threads":
+			p.Threads.V = v
+		case "residents":
+			p.Residents.V = v
+		default:
+			f := p.Constants[knob]
+			f.V = Formula(fmt.Sprint(v))
+			p.Constants[knob] = f
+		}
+	}
+	return p
+}
+
+// move says that all of p is on one line.
+func (p *FamilyPassSpec) move(line int) {
+	p.Pass.Line, p.Tile.Line, p.Threads.Line, p.ThreadgroupBytes.Line = line, line, line, line
+	if p.Residents.Line != 0 {
+		p.Residents.Line = line
+	}
+	p.Grid = slices.Clone(p.Grid)
+	for i := range p.Grid {
+		p.Grid[i].Line = line
+	}
+	for name, f := range p.Constants {
+		f.Line = line
+		p.Constants[name] = f
+	}
+}
+
+// DeviceWord returns a word for a device in symbols, and in the name of its file
+// of specs/tuned.
+func DeviceWord(device string) string {
+	words := regexp.MustCompile(`[a-z0-9]+`).FindAllString(strings.ToLower(device), -1)
+	return strings.Join(words, "_")
+}
+
+// TunedFile returns the file of specs/tuned for a device.
+func TunedFile(device string) string {
+	return path.Join(path.Dir(tunedGlob), DeviceWord(device)+".yaml")
+}
