@@ -54,6 +54,7 @@ type Result struct {
 	Known     int       `json:"-"` // outputs that were held to the oracle
 	Tolerance float64   `json:"-"` // that Deviation may have
 	Times     []float64 `json:"-"` // of each call, ms
+	RoundsMS  []float64 `json:"-"` // median of each round, in order
 }
 
 // A Report is what came of a run.
@@ -231,7 +232,7 @@ func (c *cell) result(all []limits.Limits) Result {
 		Threads: c.variant.Threads, Precision: c.variant.Precision,
 		Layers: len(c.layers), Calls: c.calls, Deviation: c.deviation, MS: median(c.rounds), BestMS: c.best,
 		Bytes: c.bytes / float64(c.calls), MACs: c.shape.MACs(c.batch * c.shape.TopK),
-		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times,
+		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times, RoundsMS: c.rounds,
 	}
 	l := all[slices.IndexFunc(all, func(l limits.Limits) bool { return l.Threads == r.Threads })]
 	r.FloorMS, r.Bound = r.Bytes/l.Read.Median/1e6, "read"

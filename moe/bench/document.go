@@ -30,10 +30,10 @@ func (r *Report) Fill(d *result.Document) error {
 			errs = append(errs, fmt.Errorf("%s: %w", cell.name(), err))
 		}
 		d.Cells = append(d.Cells, result.Cell{
-			Name: cell.name(), Samples: len(cell.Times), MS: ms,
+			Name: cell.name(), Samples: len(cell.Times), RoundsMS: cell.RoundsMS, MS: ms,
 			Labels: map[string]string{
 				"sweep": cell.Sweep, "mix": cell.Mix, "tuples": strconv.Itoa(cell.Tuples), "shape": cell.Shape.String(),
-				"batch": strconv.Itoa(cell.Batch), "threads": strconv.Itoa(cell.Threads), "precision": cell.Precision,
+				"experts": strconv.Itoa(cell.Shape.Experts), "batch": strconv.Itoa(cell.Batch), "threads": strconv.Itoa(cell.Threads), "precision": cell.Precision,
 				"layers": strconv.Itoa(cell.Layers), "bound": cell.Bound,
 			},
 			Metrics: map[string]float64{

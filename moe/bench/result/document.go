@@ -19,7 +19,7 @@ import (
 )
 
 // Schema is the version of Document.
-const Schema = 1
+const Schema = 2
 
 // A Status says how a run ended.
 type Status string
@@ -98,11 +98,12 @@ type Counters struct {
 
 // A Cell is one thing that was timed.
 type Cell struct {
-	Name    string             `json:"name"`   // of letters, digits, _, /, : and -
-	Labels  map[string]string  `json:"labels"` // such as tuples, batch, threads
-	Samples int                `json:"samples"`
-	MS      Distribution       `json:"ms"`      // milliseconds of a sample
-	Metrics map[string]float64 `json:"metrics"` // such as gb_s
+	Name     string             `json:"name"`   // of letters, digits, _, /, : and -
+	Labels   map[string]string  `json:"labels"` // such as tuples, batch, threads
+	Samples  int                `json:"samples"`
+	RoundsMS []float64          `json:"rounds_ms"` // median of each round's samples, in order
+	MS       Distribution       `json:"ms"`        // milliseconds of a sample
+	Metrics  map[string]float64 `json:"metrics"`   // such as gb_s
 }
 
 // A Distribution describes samples.
