@@ -119,6 +119,13 @@ type ProfileSpec struct {
 		Tuple   At[runtime.BitTuple]
 		Experts At[int]
 	}
+	Bench *BenchSpec `yaml:",omitempty"`
+}
+
+// A BenchSpec says what is worth measuring of a profile.
+type BenchSpec struct {
+	Rows    []At[int] // of an expert, for kernels
+	Batches []At[int] // tokens at once, for prefill
 }
 
 // Load reads the specs below root. Its error is Complaints: every line that it

@@ -66,8 +66,8 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "69bea9556600a6d123cee0295d001112a9c19c29f59fa5923d23a1cf7ad7b88c",
-	Specs:  "d77d491bffde466c06604c7ae03d42b8752d5dd176b92ae8213ffc941d1680e5",
+	Digest: "9b1a9e40688e2e75f8e9bd224188083acfbd3275af9518f63d054f278ae42696",
+	Specs:  "dfe98bd1d5bb525dab8614cfb384c2a13a79171ec6e5bb584c1f755750d0e3f7",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
 		{Name: "trellis_base.metal", SHA256: "30cd52a52e5119360b31ca9a4d7fea2633696d08f5040cd6b0e507525986b704"},
