@@ -28,12 +28,8 @@ func (c *Complaint) Brief() string { return c.brief }
 // commit holds, wrong, or nothing was counted or timed. The error is of
 // Complaints, joined.
 func (d *Document) Check(digest string) error {
-	var errs []error
-	refuse := func(bad bool, format string, args ...any) {
-		if bad {
-			errs = append(errs, &Complaint{fmt.Sprintf(format, args...), fmt.Sprintf(format, unmeasured(args)...)})
-		}
-	}
+	var c complaints
+	refuse := c.refuse
 	why := ""
 	if d.Why != "" {
 		why = ": " + d.Why
@@ -48,7 +44,29 @@ func (d *Document) Check(digest string) error {
 	refuse(d.Digest != digest, "manifest %.12s…; want %.12s…: the kernels are not those that are there now", d.Digest, digest)
 	refuse(!commitPattern.MatchString(d.Commit), "commit %q is not one", d.Commit)
 	refuse(d.Dirty, "the tree was dirty")
+	d.measured(refuse)
+	return errors.Join(c...)
+}
+
+// CheckMeasured says what is wrong with what d measured, whatever else it says:
+// what a run checks of itself before it calls itself complete.
+func (d *Document) CheckMeasured() error {
+	var c complaints
+	d.measured(c.refuse)
+	return errors.Join(c...)
+}
+
+type complaints []error
+
+func (c *complaints) refuse(bad bool, format string, args ...any) {
+	if bad {
+		*c = append(*c, &Complaint{fmt.Sprintf(format, args...), fmt.Sprintf(format, unmeasured(args)...)})
+	}
+}
+
+func (d *Document) measured(refuse func(bad bool, format string, args ...any)) {
 	d.Correctness.check(refuse)
+	refuse(d.Level != Kernels && d.Counters.Forwards == 0, "no forwards were counted")
 	d.Counters.check(refuse)
 
 	refuse(len(d.Cells) == 0, "nothing was timed")
@@ -63,7 +81,6 @@ func (d *Document) Check(digest string) error {
 		refuse(!(0 < m.Min && m.Min <= m.Median && m.Median <= m.P95 && m.P95 <= m.P99 && m.P99 <= m.Max && m.Spread >= 0),
 			"cell %s: %+v is no distribution of times", c.Name, m)
 	}
-	return errors.Join(errs...)
 }
 
 // times reports whether ms are the times of at least one round.
@@ -95,7 +112,6 @@ func (c Correctness) check(refuse func(bool, string, ...any)) {
 }
 
 func (c Counters) check(refuse func(bool, string, ...any)) {
-	refuse(c.Forwards == 0, "no forwards were counted")
 	refuse(sum(c.Launches) == 0, "no launches were counted")
 	refuse(sum(c.Assignments) == 0, "no assignments were counted")
 }

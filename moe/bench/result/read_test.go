@@ -77,3 +77,30 @@ func FuzzParse(f *testing.F) {
 		_ = d.Check(d.Digest)
 	})
 }
+
+// What is appended is read; what was cut off stays by itself.
+func TestAppend(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "runs.jsonl")
+	first, second := good(), good()
+	second.ID = result.NewID()
+	require.NoError(t, first.Append(path))
+	require.NoError(t, second.Append(path))
+	entries, err := result.ReadAll(path)
+	require.NoError(t, err)
+	require.Equal(t, []result.Entry{{File: path, Line: 1, Document: first}, {File: path, Line: 2, Document: second}}, entries)
+
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, data[:len(data)-100], 0o644))
+	require.NoError(t, second.Append(path))
+	entries, err = result.ReadAll(path)
+	require.NoError(t, err)
+	require.Len(t, entries, 3)
+	require.Equal(t, first, entries[0].Document)
+	require.Error(t, entries[1].Err)
+	require.Equal(t, path+":2", entries[1].Place())
+	require.Equal(t, second, entries[2].Document)
+
+	require.ErrorContains(t, first.Append(filepath.Join(t.TempDir(), "runs.json")), "the name of a history ends in .jsonl")
+	require.Error(t, first.Append(filepath.Join(t.TempDir(), "no", "runs.jsonl")))
+}

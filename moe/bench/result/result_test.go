@@ -278,3 +278,24 @@ func TestSummarize(t *testing.T) {
 	_, err = result.Summarize([]float64{1, math.NaN()})
 	require.Error(t, err)
 }
+
+// Kernels are timed without a layer that forwards.
+func TestCheckKernels(t *testing.T) {
+	d := good()
+	d.Level, d.Counters.Forwards = result.Kernels, 0
+	require.NoError(t, d.Check(d.Digest))
+	d.Counters.Launches = map[string]uint64{}
+	require.EqualError(t, d.CheckMeasured(), "no launches were counted")
+	d.Level = result.Layers
+	require.ErrorContains(t, d.CheckMeasured(), "no forwards were counted")
+}
+
+// Of several checks the worst is told, as a part of what it may be.
+func TestMerge(t *testing.T) {
+	var c result.Correctness
+	c.Merge(result.Correctness{Passed: true, Checked: 2, Worst: 1e-6, Tolerance: 1e-5})
+	c.Merge(result.Correctness{Passed: true, Checked: 3, Worst: 2e-3, Tolerance: 5e-2})
+	require.Equal(t, result.Correctness{Passed: true, Checked: 5, Worst: 1e-6, Tolerance: 1e-5}, c)
+	c.Merge(result.Correctness{Checked: 1, Worst: 6e-2, Tolerance: 5e-2})
+	require.Equal(t, result.Correctness{Checked: 6, Worst: 6e-2, Tolerance: 5e-2}, c)
+}
