@@ -563,7 +563,29 @@ func (x *expander) profile(file string, spec ProfileSpec) *runtime.Profile {
 	if sum != p.Experts {
 		x.errs.errorf(at, "the mix has %d experts; the shape has %d", sum, p.Experts)
 	}
+	if spec.Bench != nil {
+		p.Bench.Rows = x.ascending(at, "bench.rows", spec.Bench.Rows)
+		p.Bench.Batches = x.ascending(at, "bench.batches", spec.Bench.Batches)
+	}
 	return p
+}
+
+// ascending returns numbers that are there, positive, and each larger than the
+// one before.
+func (x *expander) ascending(at Pos, field string, ns []At[int]) (values []int) {
+	if len(ns) == 0 {
+		x.errs.errorf(at, "%s is missing", field)
+	}
+	last := 0
+	for _, n := range ns {
+		x.positive(at, field, n)
+		if n.V >= 1 && n.V <= last {
+			x.errs.errorf(Pos{at.File, n.Line}, "%s has %d after %d; want them ascending", field, n.V, last)
+		}
+		last = max(last, n.V)
+		values = append(values, n.V)
+	}
+	return values
 }
 
 // need complains about a field that is not there.

@@ -179,7 +179,7 @@ func profiles(m *Model) ([]byte, error) {
 	return render("specs/profiles",
 		Comment("Profiles holds the shapes and mixtures to quantise, tune and measure with."),
 		Var().Id("Profiles").Op("=").Index().Op("*").Add(rt("Profile")).Values(lines(m.Profiles, func(p *runtime.Profile) Code {
-			return Values(
+			fields := []Code{
 				field("Name", Lit(p.Name)),
 				field("Doc", Lit(p.Doc)),
 				field("Hidden", Lit(p.Hidden)),
@@ -191,11 +191,22 @@ func profiles(m *Model) ([]byte, error) {
 				field("Mix", Index().Add(rt("Share")).Values(lines(p.Mix, func(s runtime.Share) Code {
 					return Values(is("Tuple", rt("BitTuple").Add(tuple(s.Tuple))), is("Experts", Lit(s.Experts)))
 				})...)),
-				field("Spec", Lit(p.Spec)),
-				Line(),
-			)
+			}
+			if b := p.Bench; len(b.Rows) > 0 {
+				fields = append(fields, field("Bench", rt("Bench").Values(is("Rows", ints(b.Rows)), is("Batches", ints(b.Batches)))))
+			}
+			return Values(append(fields, field("Spec", Lit(p.Spec)), Line())...)
 		})...),
 	)
+}
+
+// ints renders numbers on one line.
+func ints(ns []int) Code {
+	var cs []Code
+	for _, n := range ns {
+		cs = append(cs, Lit(n))
+	}
+	return Index().Int().Values(cs...)
 }
 
 func render(from string, decls ...Code) ([]byte, error) {

@@ -135,6 +135,13 @@ type ProfileSpec struct {
 		Tuple   At[runtime.BitTuple]
 		Experts At[int]
 	}
+	Bench *BenchSpec `yaml:",omitempty"`
+}
+
+// A BenchSpec says what is worth measuring of a profile.
+type BenchSpec struct {
+	Rows    []At[int] // of an expert, for kernels
+	Batches []At[int] // tokens at once, for prefill
 }
 
 // A TunedSpec is a file of specs/tuned: what was measured to be best on one

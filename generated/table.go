@@ -66,8 +66,8 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "2ea8384ce47599322e92e8d41f7289b52effc328c6bf9416b0b7699f7797ecae",
-	Specs:  "f6f9812fe3cc835316006a7f83a0920aa96ed18ee83132231a3fc56e8dcae337",
+	Digest: "b385c59bdffeab7637453388e9e3e2bf97d4a04bebb7a5a00847092547c8a5e3",
+	Specs:  "e893d16568fa2c31839c6df8b55f5e57f5fca2b97c6f8e46c637e6e3a36f933b",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
 		{Name: "trellis_base.metal", SHA256: "9a3b7c318e4c92ac654b03f4ca1b86995ef09477cde32b2c3eaac41c989c03be"},

@@ -216,13 +216,7 @@ func join(steps []Step, k *runtime.Kernel, g *Group, a *Assignments) []Step {
 	s := &steps[i]
 	s.Groups = append(s.Groups, *g)
 	for _, e := range g.Experts {
-		for first, end := a.Offsets[e], a.Offsets[e+1]; first < end; first += k.Tile {
-			s.Work = append(s.Work, runtime.Work{
-				Expert: uint32(e),
-				First:  uint32(first),
-				Rows:   uint32(min(k.Tile, end-first)),
-			})
-		}
+		s.Work = k.AppendWork(s.Work, e, a.Offsets[e], a.Rows(e))
 	}
 	return steps
 }

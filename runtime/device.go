@@ -100,6 +100,23 @@ type Launch struct {
 	Args   []Arg // in the order of the kernel's Bindings
 }
 
+// Launch returns the launch of k for shape s whose arguments are those of args
+// with the names of k's bindings, and s.
+func (k *Kernel) Launch(s Shape, args map[string]Arg) (Launch, error) {
+	l := Launch{Kernel: k, Shape: s}
+	for _, b := range k.Bindings {
+		arg, ok := args[b.Name]
+		if b.Type == "Shape" {
+			arg, ok = Arg{Bytes: AppendShape(nil, s)}, true
+		}
+		if !ok {
+			return l, &LaunchError{Kernel: k, Err: fmt.Errorf("no argument called %s", b.Name)}
+		}
+		l.Args = append(l.Args, arg)
+	}
+	return l, nil
+}
+
 // An Arg is a kernel argument: a buffer from an offset on, or the bytes of a
 // constant.
 type Arg struct {

@@ -79,6 +79,15 @@ func (k *Kernel) Groups(s Shape) [3]uint32 {
 	return [3]uint32{k.Grid[0].Groups(s), k.Grid[1].Groups(s), k.Grid[2].Groups(s)}
 }
 
+// AppendWork appends entries of a work list: rows of an expert, from first on,
+// cut to k's Tile.
+func (k *Kernel) AppendWork(list []Work, expert, first, rows int) []Work {
+	for end := first + rows; first < end; first += k.Tile {
+		list = append(list, Work{Expert: uint32(expert), First: uint32(first), Rows: uint32(min(k.Tile, end-first))})
+	}
+	return list
+}
+
 // A Binding is one kernel argument. Its buffer index is its place in Bindings.
 type Binding struct {
 	Name   string

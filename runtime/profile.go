@@ -12,7 +12,14 @@ type Profile struct {
 	Codec        string
 	Shared       BitTuple // of the shared expert
 	Mix          []Share  // of the routed experts; the counts add up to Experts
-	Spec         string   // file that declares it
+	Bench        Bench
+	Spec         string // file that declares it
+}
+
+// A Bench says what is worth measuring of a profile; it may be empty.
+type Bench struct {
+	Rows    []int // of an expert, for kernels; ascending
+	Batches []int // tokens at once, for prefill; ascending
 }
 
 // A Share is a part of a mixture.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/marlingen/marlingen/moe"
+	"github.com/marlingen/marlingen/moe/bench/internal/weights"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu/limits"
 )
@@ -53,6 +54,7 @@ type Result struct {
 	Known     int       `json:"-"` // outputs that were held to the oracle
 	Tolerance float64   `json:"-"` // that Deviation may have
 	Times     []float64 `json:"-"` // of each call, ms
+	RoundsMS  []float64 `json:"-"` // median of each round, in order
 }
 
 // A Report is what came of a run.
@@ -77,8 +79,8 @@ type Report struct {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(25))
 	others := others()
-	pool := newPool(o.Memory)
-	meter, err := limits.NewMeter(pool.data)
+	pool := weights.NewPool(o.Memory)
+	meter, err := limits.NewMeter(pool.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	noise(b.noise, rand.New(rand.NewPCG(o.Seed, 1)))
 	for i := range o.Sweeps {
 		for _, c := range o.Sweeps[i].Cases {
-			if _, err := pool.layers(c, 1, b.random()); err != nil {
+			if _, err := c.layers(pool, 1, b.random()); err != nil {
 				return nil, err // before much is done
 			}
 		}
@@ -117,7 +119,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 
 type bencher struct {
 	Options
-	pool        *pool
+	pool        *weights.Pool
 	meter       *limits.Meter
 	noise       []float32
 	samples     map[int][]limits.Sample // by threads
@@ -136,16 +138,16 @@ func (b *bencher) sweep(ctx context.Context, s *Sweep) (cells []*cell, err error
 	for i := range s.Cases {
 		c := &s.Cases[i]
 		r := b.random()
-		weights, err := b.pool.layers(*c, b.Layers, r)
+		layers, err := c.layers(b.pool, b.Layers, r)
 		if err != nil {
 			return nil, err
 		}
-		ks, err := knowns(weights[0], b.Known, r)
+		ks, err := knowns(layers[0], b.Known, r)
 		if err != nil {
 			return nil, err
 		}
 		for _, v := range s.Variants {
-			st, err := newStack(b.Options, v, weights, ks)
+			st, err := newStack(b.Options, v, layers, ks)
 			if err != nil {
 				return nil, err
 			}
@@ -230,7 +232,7 @@ func (c *cell) result(all []limits.Limits) Result {
 		Threads: c.variant.Threads, Precision: c.variant.Precision,
 		Layers: len(c.layers), Calls: c.calls, Deviation: c.deviation, MS: median(c.rounds), BestMS: c.best,
 		Bytes: c.bytes / float64(c.calls), MACs: c.shape.MACs(c.batch * c.shape.TopK),
-		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times,
+		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times, RoundsMS: c.rounds,
 	}
 	l := all[slices.IndexFunc(all, func(l limits.Limits) bool { return l.Threads == r.Threads })]
 	r.FloorMS, r.Bound = r.Bytes/l.Read.Median/1e6, "read"

@@ -103,6 +103,8 @@ func TestFill(t *testing.T) {
 		names[c.Name] = true
 		require.Equal(t, r.Calls, c.Samples)
 		require.Equal(t, r.BestMS, c.MS.Min)
+		require.Len(t, c.RoundsMS, 2)
+		require.InDelta(t, r.MS, (c.RoundsMS[0]+c.RoundsMS[1])/2, 1e-12)
 		require.Equal(t, r.Mix, c.Labels["mix"])
 		require.Equal(t, r.GBs, c.Metrics["gb_s"])
 	}

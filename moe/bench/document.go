@@ -6,34 +6,26 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
 
 // Fill sets what r measured in d: its correctness, counters and cells.
 func (r *Report) Fill(d *result.Document) error {
-	d.Correctness = result.Correctness{Passed: len(r.Results) > 0}
-	d.Counters = result.Counters{
-		Forwards: r.Counters.Forwards, Launches: r.Counters.Launches, Assignments: r.Counters.Assignments,
-		Fallbacks: append([]moe.FallbackCount{}, r.Counters.FallbackCounts()...),
-	}
+	d.Counters = result.NewCounters(r.Counters)
 	var errs []error
 	for _, cell := range r.Results {
-		c := &d.Correctness
-		c.Passed = c.Passed && cell.Known > 0 && cell.Deviation <= cell.Tolerance
-		c.Checked += cell.Known
-		if cell.Deviation*c.Tolerance >= c.Worst*cell.Tolerance { // the nearest to its tolerance
-			c.Worst, c.Tolerance = cell.Deviation, cell.Tolerance
-		}
+		d.Correctness.Merge(result.Correctness{
+			Passed: cell.Known > 0 && cell.Deviation <= cell.Tolerance, Checked: cell.Known, Worst: cell.Deviation, Tolerance: cell.Tolerance,
+		})
 		ms, err := result.Summarize(cell.Times)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", cell.name(), err))
 		}
 		d.Cells = append(d.Cells, result.Cell{
-			Name: cell.name(), Samples: len(cell.Times), MS: ms,
+			Name: cell.name(), Samples: len(cell.Times), RoundsMS: cell.RoundsMS, MS: ms,
 			Labels: map[string]string{
 				"sweep": cell.Sweep, "mix": cell.Mix, "tuples": strconv.Itoa(cell.Tuples), "shape": cell.Shape.String(),
-				"batch": strconv.Itoa(cell.Batch), "threads": strconv.Itoa(cell.Threads), "precision": cell.Precision,
+				"experts": strconv.Itoa(cell.Shape.Experts), "batch": strconv.Itoa(cell.Batch), "threads": strconv.Itoa(cell.Threads), "precision": cell.Precision,
 				"layers": strconv.Itoa(cell.Layers), "bound": cell.Bound,
 			},
 			Metrics: map[string]float64{

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marlingen/marlingen/moe"
+	"github.com/marlingen/marlingen/moe/bench/internal/weights"
 	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/oracle"
 )
@@ -197,11 +198,13 @@ func (g *grapher) buffer(content []byte, size int) (runtime.Buffer, error) {
 // buffers.
 func (g *grapher) prepare(ctx context.Context) error {
 	var cases []Case
+	var layers []weights.Layer
 	for _, m := range g.Mixes {
-		cases = append(cases, Case{Mix: m, Shape: g.Shape})
+		c := Case{Mix: m, Shape: g.Shape}
+		cases, layers = append(cases, c), append(layers, c.layer())
 	}
-	pool := poolFor(cases, g.Layers)
-	all, err := g.Device.Wrap(pool.data)
+	pool := weights.PoolFor(layers, g.Layers)
+	all, err := g.Device.Wrap(pool.Data)
 	if err != nil {
 		return err
 	}
@@ -210,7 +213,7 @@ func (g *grapher) prepare(ctx context.Context) error {
 	var group errgroup.Group
 	for i, c := range cases {
 		m := &graphMix{name: c.Mix.Name, knowns: make([][]known, g.Layers)}
-		if m.weights, err = pool.layers(c, g.Layers, random(i)); err != nil {
+		if m.weights, err = c.layers(pool, g.Layers, random(i)); err != nil {
 			return err
 		}
 		for _, n := range slices.Compact([]int{0, g.Layers - 1}) {
@@ -375,7 +378,7 @@ func (c *graphCell) layer(n int, x []float32) ([]runtime.Launch, error) {
 	add := func(k *runtime.Kernel, work []runtime.Work) error {
 		s := shape
 		s.Items = uint32(len(work))
-		launch, err := launchOf(k, s, args)
+		launch, err := k.Launch(s, args)
 		launches = append(launches, launch)
 		return err
 	}
@@ -397,22 +400,6 @@ func (c *graphCell) layer(n int, x []float32) ([]runtime.Launch, error) {
 		return nil, err
 	}
 	return launches, add(combine.Kernel, nil)
-}
-
-// launchOf returns a launch of k with the arguments that it asks for.
-func launchOf(k *runtime.Kernel, s runtime.Shape, args map[string]runtime.Arg) (runtime.Launch, error) {
-	l := runtime.Launch{Kernel: k, Shape: s}
-	for _, b := range k.Bindings {
-		arg, ok := args[b.Name]
-		if b.Type == "Shape" {
-			arg, ok = runtime.Arg{Bytes: runtime.AppendShape(nil, s)}, true
-		}
-		if !ok {
-			return l, fmt.Errorf("kernel %s: no argument called %s", k.Symbol, b.Name)
-		}
-		l.Args = append(l.Args, arg)
-	}
-	return l, nil
 }
 
 func encode(v any) []byte {

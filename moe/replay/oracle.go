@@ -50,7 +50,7 @@ func Expert(data []byte, e *moe.Expert) (*oracle.Expert, error) {
 		to   *oracle.Matrix
 		from moe.Matrix
 	}{{&o.Gate, e.Gate}, {&o.Up, e.Up}, {&o.Down, e.Down}} {
-		m, err := matrix(data, e.Codec, p.from)
+		m, err := Matrix(data, e.Codec, p.from)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,8 @@ func Expert(data []byte, e *moe.Expert) (*oracle.Expert, error) {
 	return &o, nil
 }
 
-func matrix(data []byte, codec string, m moe.Matrix) (oracle.Matrix, error) {
+// Matrix returns a matrix of a codec, which is in data, in float64.
+func Matrix(data []byte, codec string, m moe.Matrix) (oracle.Matrix, error) {
 	part := func(i int) []byte { return m.Parts[i].Of(data) }
 	var width int
 	var number func(b []byte) float64

@@ -20,6 +20,7 @@ import (
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench"
+	"github.com/marlingen/marlingen/moe/bench/kernels"
 	"github.com/marlingen/marlingen/moe/checkpoint"
 	"github.com/marlingen/marlingen/moe/replay"
 	"github.com/marlingen/marlingen/moe/trellis"
@@ -197,5 +198,34 @@ func TestGraphs(t *testing.T) {
 		_, err = bench.RunGraphs(t.Context(), o)
 		require.ErrorContains(t, err, "6_2_3, batch 1: layer 0: token 0 is ")
 		require.ErrorContains(t, err, "from the oracle's; the tolerance is 0e+00")
+	})
+}
+
+// Replayed graphs of single kernels, each held to the oracle and counted.
+func TestTimedKernels(t *testing.T) {
+	each(t, func(t *testing.T, dev *cuda.Device) {
+		b, err := kernels.New(kernels.Options{Device: dev, Library: load(t, dev, generated.Sources), Table: table, Memory: 30_000, Seed: 1})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, b.Close()) }()
+		tuple := runtime.BitTuple{Gate: 6, Up: 2, Down: 3}
+		for _, rows := range []int{1, 5, 40} {
+			for _, k := range table.Kernels {
+				if k.Pass != runtime.GateUp && k.Pass != runtime.Down || !k.Rows.Contains(rows) || !k.Runs(tuple) {
+					continue
+				}
+				r, err := b.Prepare(t.Context(), kernels.Case{
+					Kernels: []*runtime.Kernel{k}, Hidden: 64, Intermediate: 48, TopK: 2, Experts: kernels.Even([]runtime.BitTuple{tuple, tuple}, rows),
+				})
+				require.NoError(t, err, k.Symbol)
+				ms, err := r.Sample(t.Context(), time.Microsecond)
+				require.NoError(t, err)
+				require.Positive(t, ms[0])
+				launches := r.Counts().Launches[k.Symbol]
+				require.Zero(t, launches%uint64(r.Sets))
+				require.GreaterOrEqual(t, launches, uint64(r.Sets*len(ms)))
+				require.Equal(t, launches*uint64(2*rows), r.Counts().Assignments[tuple])
+				require.NoError(t, r.Close())
+			}
+		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe"
+	"github.com/marlingen/marlingen/moe/bench/kernels"
 	"github.com/marlingen/marlingen/moe/checkpoint"
 	"github.com/marlingen/marlingen/moe/trellis"
 	"github.com/marlingen/marlingen/runtime"
@@ -121,4 +122,25 @@ func TestForwardFallback(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Single kernels are timed by the GPU's clock.
+func TestTimedKernels(t *testing.T) {
+	dev, rt := openFake(t, fake.Options{})
+	lib := load(t, dev, generated.Table, generated.Sources)
+	b, err := kernels.New(kernels.Options{Device: dev, Library: lib, Table: generated.Table, Memory: 30_000, Seed: 1})
+	require.NoError(t, err)
+	tuple := runtime.BitTuple{Gate: 6, Up: 2, Down: 3}
+	r, err := b.Prepare(t.Context(), kernels.Case{
+		Kernels: []*runtime.Kernel{generated.Table.Kernel(generated.MoeTrellisSwigluDecode623Down)},
+		Hidden:  64, Intermediate: 48, TopK: 2, Experts: kernels.Even([]runtime.BitTuple{tuple, tuple}, 1),
+	})
+	require.NoError(t, err)
+	ms, err := r.Sample(t.Context(), 1)
+	require.NoError(t, err)
+	require.Positive(t, ms[0])
+	require.Positive(t, r.Counts().Launches[generated.MoeTrellisSwigluDecode623Down])
+	require.NoError(t, r.Close())
+	require.NoError(t, b.Close())
+	require.Empty(t, rt.Violations())
 }

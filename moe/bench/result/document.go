@@ -19,7 +19,7 @@ import (
 )
 
 // Schema is the version of Document.
-const Schema = 1
+const Schema = 2
 
 // A Status says how a run ended.
 type Status string
@@ -88,21 +88,51 @@ type Correctness struct {
 	Tolerance float64 `json:"tolerance"` // that it may have
 }
 
+// Merge adds the check of other outputs. Of the worst deviations it keeps the
+// one that is nearest to its tolerance, or furthest beyond it.
+func (c *Correctness) Merge(other Correctness) {
+	if *c == (Correctness{}) {
+		*c = other
+		return
+	}
+	c.Passed = c.Passed && other.Passed
+	c.Checked += other.Checked
+	if other.Worst*c.Tolerance >= c.Worst*other.Tolerance {
+		c.Worst, c.Tolerance = other.Worst, other.Tolerance
+	}
+}
+
 // Counters are those of the fairway, summed over all cells.
 type Counters struct {
-	Forwards    uint64                      `json:"forwards"`
+	Forwards    uint64                      `json:"forwards"`    // of layers; none where kernels were timed without one
 	Launches    map[string]uint64           `json:"launches"`    // by symbol
 	Assignments map[runtime.BitTuple]uint64 `json:"assignments"` // rows, by tuple
 	Fallbacks   []moe.FallbackCount         `json:"fallbacks"`
 }
 
+// NewCounters returns the counters that s shows.
+func NewCounters(s moe.Snapshot) Counters {
+	c := Counters{
+		Forwards: s.Forwards, Launches: s.Launches, Assignments: s.Assignments,
+		Fallbacks: append([]moe.FallbackCount{}, s.FallbackCounts()...),
+	}
+	if c.Launches == nil {
+		c.Launches = map[string]uint64{}
+	}
+	if c.Assignments == nil {
+		c.Assignments = map[runtime.BitTuple]uint64{}
+	}
+	return c
+}
+
 // A Cell is one thing that was timed.
 type Cell struct {
-	Name    string             `json:"name"`   // of letters, digits, _, /, : and -
-	Labels  map[string]string  `json:"labels"` // such as tuples, batch, threads
-	Samples int                `json:"samples"`
-	MS      Distribution       `json:"ms"`      // milliseconds of a sample
-	Metrics map[string]float64 `json:"metrics"` // such as gb_s
+	Name     string             `json:"name"`   // of letters, digits, _, /, : and -
+	Labels   map[string]string  `json:"labels"` // such as tuples, batch, threads; cells with the same labels but variant and kernels were measured in turns
+	Samples  int                `json:"samples"`
+	RoundsMS []float64          `json:"rounds_ms"` // median of each round's samples, in order
+	MS       Distribution       `json:"ms"`        // milliseconds of a sample
+	Metrics  map[string]float64 `json:"metrics"`   // such as gb_s
 }
 
 // A Distribution describes samples.

@@ -22,7 +22,7 @@ func good() *result.Document {
 	tuple := runtime.BitTuple{Gate: 6, Up: 2, Down: 3}
 	cell := func(name string, median float64) result.Cell {
 		return result.Cell{
-			Name: name, Labels: map[string]string{"batch": "1"}, Samples: 9, Metrics: map[string]float64{"gb_s": 12.5},
+			Name: name, Labels: map[string]string{"batch": "1"}, Samples: 9, RoundsMS: []float64{median, 3}, Metrics: map[string]float64{"gb_s": 12.5},
 			MS: result.Distribution{Min: 1, Median: median, P95: 4, P99: 4, Max: 5, Spread: 0.5},
 		}
 	}
@@ -112,11 +112,11 @@ func TestParseStrict(t *testing.T) {
 		``:                         "not a result",
 		`[]`:                       "no schema version",
 		`{"status": "skipped"}`:    "no schema version",
-		`{"schema": 2}`:            "schema version 2; this command reads 1",
-		`{"schema": "1"}`:          "schema version 1; this command reads 1",
-		`{"schema": 1} {}`:         "there is more after it",
-		`{"schema": 1}`:            "cells is missing",
-		`{"schema": 1, "cells": 1`: "not a result",
+		`{"schema": 1}`:            "schema version 1; this command reads 2",
+		`{"schema": "2"}`:          "schema version 2; this command reads 2",
+		`{"schema": 2} {}`:         "there is more after it",
+		`{"schema": 2}`:            "cells is missing",
+		`{"schema": 2, "cells": 2`: "not a result",
 	} {
 		_, err := result.Parse([]byte(text))
 		require.ErrorContains(t, err, want, text)
@@ -130,7 +130,7 @@ func TestParseStrict(t *testing.T) {
 // There is one way for a run to be right, and each of these is not it.
 func TestCheck(t *testing.T) {
 	for want, spoil := range map[string]func(*result.Document){
-		`schema is 2`:                         func(d *result.Document) { d.Schema = 2 },
+		`schema is 1`:                         func(d *result.Document) { d.Schema = 1 },
 		`id "1" is not that of a run`:         func(d *result.Document) { d.ID = "1" },
 		`"interrupted", not complete: Ctrl-C`: func(d *result.Document) { d.Status, d.Why = result.Interrupted, "Ctrl-C" },
 		`"skipped", not complete`:             func(d *result.Document) { d.Status = result.Skipped },
@@ -158,6 +158,10 @@ func TestCheck(t *testing.T) {
 		`has no samples`:                      func(d *result.Document) { d.Cells[0].Samples = 0 },
 		`is no distribution of times`:         func(d *result.Document) { d.Cells[1].MS.Median = 4.5 },
 		`Min:0 `:                              func(d *result.Document) { d.Cells[1].MS.Min = 0 },
+		`its rounds took []`:                  func(d *result.Document) { d.Cells[0].RoundsMS = nil },
+		`its rounds took [1 NaN]`:             func(d *result.Document) { d.Cells[0].RoundsMS = []float64{1, math.NaN()} },
+		`its rounds took [+Inf]`:              func(d *result.Document) { d.Cells[0].RoundsMS = []float64{math.Inf(1)} },
+		`its rounds took [0 1]`:               func(d *result.Document) { d.Cells[0].RoundsMS = []float64{0, 1} },
 		`P99:6 `:                              func(d *result.Document) { d.Cells[1].MS.P99 = 6 },
 	} {
 		d := good()
@@ -165,6 +169,19 @@ func TestCheck(t *testing.T) {
 		err := d.Check(digest)
 		require.ErrorContains(t, err, want)
 		require.NotContains(t, err.Error(), "\n", "one mistake, one complaint")
+	}
+	// What was measured can be left out of what is wrong with it.
+	for want, spoil := range map[string]func(*result.Document){
+		"the worst deviation is …, and the tolerance …":     func(d *result.Document) { d.Correctness.Worst = 0.1 },
+		"cell 6_2_3/batch:4: … is no distribution of times": func(d *result.Document) { d.Cells[1].MS.Median = 4.5 },
+		"cell 6_2_3/batch:1: its rounds took …":             func(d *result.Document) { d.Cells[0].RoundsMS[1] = -1 },
+		"the tree was dirty":                                func(d *result.Document) { d.Dirty = true },
+	} {
+		d := good()
+		spoil(d)
+		var complaint *result.Complaint
+		require.ErrorAs(t, d.Check(digest), &complaint)
+		require.Equal(t, want, complaint.Brief())
 	}
 	empty := (&result.Document{}).Check(digest)
 	require.Greater(t, strings.Count(empty.Error(), "\n"), 10, "all complaints at once")
@@ -260,4 +277,25 @@ func TestSummarize(t *testing.T) {
 	require.Error(t, err)
 	_, err = result.Summarize([]float64{1, math.NaN()})
 	require.Error(t, err)
+}
+
+// Kernels are timed without a layer that forwards.
+func TestCheckKernels(t *testing.T) {
+	d := good()
+	d.Level, d.Counters.Forwards = result.Kernels, 0
+	require.NoError(t, d.Check(d.Digest))
+	d.Counters.Launches = map[string]uint64{}
+	require.EqualError(t, d.CheckMeasured(), "no launches were counted")
+	d.Level = result.Layers
+	require.ErrorContains(t, d.CheckMeasured(), "no forwards were counted")
+}
+
+// Of several checks the worst is told, as a part of what it may be.
+func TestMerge(t *testing.T) {
+	var c result.Correctness
+	c.Merge(result.Correctness{Passed: true, Checked: 2, Worst: 1e-6, Tolerance: 1e-5})
+	c.Merge(result.Correctness{Passed: true, Checked: 3, Worst: 2e-3, Tolerance: 5e-2})
+	require.Equal(t, result.Correctness{Passed: true, Checked: 5, Worst: 1e-6, Tolerance: 1e-5}, c)
+	c.Merge(result.Correctness{Checked: 1, Worst: 6e-2, Tolerance: 5e-2})
+	require.Equal(t, result.Correctness{Checked: 6, Worst: 6e-2, Tolerance: 5e-2}, c)
 }
