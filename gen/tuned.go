@@ -237,3 +237,52 @@ func DeviceWord(device string) string {
 func TunedFile(device string) string {
 	return path.Join(path.Dir(tunedGlob), DeviceWord(device)+".yaml")
 }
+
+// Try returns the library that numbers of a family's pass would make if they were
+// in specs/tuned: that pass alone, for the codec, with the symbols of a device
+// called candidate. Its error is Complaints: why the generator refuses them.
+func (s Specs) Try(templates fs.FS, codec, family string, pass runtime.Pass, numbers map[string]int) (*Library, error) {
+	const file = "specs/tuned/candidate.yaml"
+	s.Tuned = nil
+	usual, err := Expand(s, templates)
+	if err != nil {
+		return nil, err
+	}
+	l := usual.Family(codec, family)
+	if l == nil {
+		return nil, fmt.Errorf("there is no %s for codec %s", familyFile(family), codec)
+	}
+	source, err := l.Source(templates)
+	if err != nil {
+		return nil, err
+	}
+	written := map[string]At[int]{}
+	for knob, v := range numbers {
+		written[knob] = at(v)
+	}
+	s.Tuned = map[string]TunedSpec{file: {
+		Device: at("candidate"), Driver: at("candidate"), Word: at("candidate"),
+		Target: at(s.Families[l.Spec].Target.V), Codec: at(codec),
+		Families: []TunedFamilySpec{{
+			Family: at(family), Source: at(source),
+			Passes: []TunedPassSpec{{Pass: at(pass), Numbers: written, Gains: []GainSpec{{}}}},
+		}},
+	}}
+	m, err := Expand(s, templates)
+	if err != nil {
+		return nil, err
+	}
+	if l = m.Libraries[len(m.Libraries)-1]; l.Spec != file {
+		return nil, fmt.Errorf("a candidate needs a number")
+	}
+	return l, nil
+}
+
+// at is a value that no line has written.
+func at[T any](v T) At[T] { return At[T]{v, 1} }
+
+// Text returns l's Metal source, and its name.
+func (l *Library) Text(templates fs.FS) (name string, text []byte, err error) {
+	text, err = metal(l, templates)
+	return l.metalName(), text, err
+}
