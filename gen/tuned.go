@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/marlingen/marlingen/runtime"
@@ -285,4 +286,52 @@ func at[T any](v T) At[T] { return At[T]{v, 1} }
 func (l *Library) Text(templates fs.FS) (name string, text []byte, err error) {
 	text, err = metal(l, templates)
 	return l.metalName(), text, err
+}
+
+// Format writes a file of specs/tuned.
+func (s TunedSpec) Format() []byte {
+	var b strings.Builder
+	field := func(indent, name, value string) { fmt.Fprintf(&b, "%s%s: %s\n", indent, name, value) }
+	text := func(indent, name string, v At[string]) { field(indent, name, strconv.Quote(v.V)) }
+	b.WriteString(SpecKind{Name: "tuned", Glob: tunedGlob}.FirstLine() + "\n")
+	b.WriteString("# Written by marlingen tune, which measured it; write nothing into it by hand.\n")
+	text("", "device", s.Device)
+	text("", "driver", s.Driver)
+	field("", "word", s.Word.V)
+	field("", "target", s.Target.V)
+	field("", "codec", s.Codec.V)
+	b.WriteString("families:\n")
+	for _, f := range s.Families {
+		field("  - ", "family", f.Family.V)
+		text("    ", "source", f.Source)
+		text("    ", "profile", f.Profile)
+		text("    ", "time", f.Time)
+		text("    ", "run", f.Run)
+		if f.Commit.V != "" {
+			text("    ", "commit", f.Commit)
+		}
+		b.WriteString("    passes:\n")
+		for _, p := range f.Passes {
+			field("      - ", "pass", string(p.Pass.V))
+			if len(p.Numbers) > 0 {
+				var numbers []string
+				for knob, v := range sorted(p.Numbers) {
+					numbers = append(numbers, fmt.Sprintf("%s: %d", knob, v.V))
+				}
+				field("        ", "numbers", "{"+strings.Join(numbers, ", ")+"}")
+			}
+			if p.Alone.V != "" {
+				field("        ", "alone", string(p.Alone.V))
+			}
+			if p.Shared.V != "" {
+				field("        ", "shared", string(p.Shared.V))
+			}
+			b.WriteString("        gains:\n")
+			for _, g := range p.Gains {
+				fmt.Fprintf(&b, "          - {of: %s, before: %.6f, after: %.6f, gain: %.4f, noise: %.4f, rounds: %d}\n",
+					g.Of.V, g.Before.V, g.After.V, g.Gain.V, g.Noise.V, g.Rounds.V)
+			}
+		}
+	}
+	return []byte(b.String())
 }
