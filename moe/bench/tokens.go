@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type ModelVariant struct {
 	Precision string // of the device
 	Tolerance float64
 	Model     *model.Model
+	Prompter  *model.Model  // of the same weights, runs prompts that tokens follow; nil for Model. A kernel for single rows runs none
 	Counters  *moe.Counters // of its layers, and of no other model's
 }
 
@@ -153,8 +155,8 @@ func (b *tokenBencher) measure(ctx context.Context, c *tokenCell) (ms []float64,
 	if err != nil {
 		return nil, err
 	}
-	cache := m.NewCache()
-	states, err := m.Forward(ctx, cache, c.prompt)
+	cache, prompter := m.NewCache(), cmp.Or(c.variant.Prompter, m)
+	states, err := prompter.Forward(ctx, cache, c.prompt)
 	if err != nil {
 		return nil, err
 	}
