@@ -38,6 +38,7 @@ type Result struct {
 	Batch     int     `json:"batch"`
 	Threads   int     `json:"threads"`
 	Precision string  `json:"precision"`
+	Override  string  `json:"override,omitempty"` // symbol of the kernel that was asked for
 	Layers    int     `json:"layers"`
 	Calls     int     `json:"calls"`
 	Deviation float64 `json:"deviation"` // from the oracle
@@ -45,7 +46,7 @@ type Result struct {
 	BestMS    float64 `json:"best_ms"`   // of any call
 	Bytes     float64 `json:"bytes"`     // of the experts that a call reads, on average
 	MACs      float64 `json:"macs"`      // of a call
-	FloorMS   float64 `json:"floor_ms"`  // what the machine's limits allow
+	FloorMS   float64 `json:"floor_ms"`  // what the machine's limits allow; 0 for a device that has others
 	Bound     string  `json:"bound"`     // by which: read or multiply
 	GBs       float64 `json:"gb_s"`      // of weights
 	GMACs     float64 `json:"gmac_s"`    // 10⁹ multiply-accumulates per second
@@ -199,7 +200,9 @@ func (b *bencher) round(ctx context.Context, s *Sweep, cells []*cell) error {
 func (b *bencher) limits(s *Sweep) error {
 	var threads []int
 	for _, v := range s.Variants {
-		threads = append(threads, v.Threads)
+		if onHost(v.Device) {
+			threads = append(threads, v.Threads)
+		}
 	}
 	slices.Sort(threads)
 	for _, n := range slices.Compact(threads) {
@@ -229,20 +232,29 @@ func (b *bencher) step() {
 func (c *cell) result(all []limits.Limits) Result {
 	r := Result{
 		Sweep: c.sweep, Mix: c.mix, Tuples: tuples(c.weights[0]), Shape: c.shape, Batch: c.batch,
-		Threads: c.variant.Threads, Precision: c.variant.Precision,
+		Threads: c.variant.Threads, Precision: c.variant.Precision, Override: c.variant.Override,
 		Layers: len(c.layers), Calls: c.calls, Deviation: c.deviation, MS: median(c.rounds), BestMS: c.best,
 		Bytes: c.bytes / float64(c.calls), MACs: c.shape.MACs(c.batch * c.shape.TopK),
 		Known: c.checked, Tolerance: c.variant.Tolerance, Times: c.times, RoundsMS: c.rounds,
 	}
-	l := all[slices.IndexFunc(all, func(l limits.Limits) bool { return l.Threads == r.Threads })]
-	r.FloorMS, r.Bound = r.Bytes/l.Read.Median/1e6, "read"
+	if onHost(c.variant.Device) {
+		r.FloorMS, r.Bound = floor(all, r.Threads, r.Bytes, r.MACs)
+	}
+	r.GBs, r.GMACs, r.Fraction = r.Bytes/r.MS/1e6, r.MACs/r.MS/1e6, r.FloorMS/r.MS
+	return r
+}
+
+// floor returns the least milliseconds that some threads take for a work, as
+// their limits are, and which limit that is.
+func floor(all []limits.Limits, threads int, bytes, macs float64) (ms float64, bound string) {
+	l := all[slices.IndexFunc(all, func(l limits.Limits) bool { return l.Threads == threads })]
+	ms, bound = bytes/l.Read.Median/1e6, "read"
 	peak := l.Int8.Median
 	if peak == 0 {
 		peak = l.FP32.Median
 	}
-	if multiply := r.MACs / peak / 1e6; peak > 0 && multiply > r.FloorMS {
-		r.FloorMS, r.Bound = multiply, "multiply"
+	if multiply := macs / peak / 1e6; peak > 0 && multiply > ms {
+		return multiply, "multiply"
 	}
-	r.GBs, r.GMACs, r.Fraction = r.Bytes/r.MS/1e6, r.MACs/r.MS/1e6, r.FloorMS/r.MS
-	return r
+	return ms, bound
 }

@@ -27,6 +27,7 @@ func newStack(o Options, v *Variant, weights []moe.Weights, ks []known) (*stack,
 	for _, w := range weights {
 		l, err := moe.NewLayer(w, moe.Options{
 			Device: v.Device, Library: v.Library, Table: o.Table, Codecs: o.Codecs, Counters: s.counters,
+			KernelOverride: v.Override,
 		})
 		if err != nil {
 			s.close()
@@ -67,7 +68,11 @@ type cell struct {
 }
 
 func (c *cell) String() string {
-	return fmt.Sprintf("%s, batch %d, %d threads, %s", c.mix, c.batch, c.variant.Threads, c.variant.Precision)
+	s := fmt.Sprintf("%s, batch %d, %d threads, %s", c.mix, c.batch, c.variant.Threads, c.variant.Precision)
+	if c.variant.Override != "" {
+		s += ", " + c.variant.Override
+	}
+	return s
 }
 
 // verify holds the cell to the oracle, and warms all layers up.

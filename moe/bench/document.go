@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/marlingen/marlingen/moe/bench/result"
@@ -21,20 +22,41 @@ func (r *Report) Fill(d *result.Document) error {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", cell.name(), err))
 		}
-		d.Cells = append(d.Cells, result.Cell{
+		c := result.Cell{
 			Name: cell.name(), Samples: len(cell.Times), RoundsMS: cell.RoundsMS, MS: ms,
 			Labels: map[string]string{
 				"sweep": cell.Sweep, "mix": cell.Mix, "tuples": strconv.Itoa(cell.Tuples), "shape": cell.Shape.String(),
 				"experts": strconv.Itoa(cell.Shape.Experts), "batch": strconv.Itoa(cell.Batch), "threads": strconv.Itoa(cell.Threads), "precision": cell.Precision,
-				"layers": strconv.Itoa(cell.Layers), "bound": cell.Bound,
+				"layers": strconv.Itoa(cell.Layers),
 			},
 			Metrics: map[string]float64{
-				"gb_s": cell.GBs, "gmac_s": cell.GMACs, "bytes": cell.Bytes, "macs": cell.MACs,
-				"floor_ms": cell.FloorMS, "fraction": cell.Fraction, "deviation": cell.Deviation,
+				"gb_s": cell.GBs, "gmac_s": cell.GMACs, "bytes": cell.Bytes, "macs": cell.MACs, "deviation": cell.Deviation,
 			},
-		})
+		}
+		if cell.FloorMS > 0 {
+			c.Labels["bound"], c.Metrics["floor_ms"], c.Metrics["fraction"] = cell.Bound, cell.FloorMS, cell.Fraction
+		}
+		compared(&c, cell.Override, r.overridden())
+		d.Cells = append(d.Cells, c)
 	}
 	return errors.Join(errs...)
+}
+
+// overridden reports whether a kernel was compared with those that are selected.
+func (r *Report) overridden() bool {
+	return slices.ContainsFunc(r.Results, func(r Result) bool { return r.Override != "" })
+}
+
+// compared labels c with which kernels ran, if there are cells of others.
+func compared(c *result.Cell, override string, others bool) {
+	if !others {
+		return
+	}
+	c.Labels["variant"], c.Labels["kernels"] = Selected, Selected
+	if override != "" {
+		c.Labels["variant"], c.Labels["kernels"] = Overridden, override
+	}
+	c.Name += "/" + c.Labels["variant"]
 }
 
 var notOfNames = regexp.MustCompile(`[^\w/:-]+`)

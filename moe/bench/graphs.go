@@ -2,20 +2,19 @@ package bench
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench/internal/weights"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/runtime"
-	"github.com/marlingen/marlingen/runtime/oracle"
 )
 
 // GraphOptions say what RunGraphs measures: layers of each mix at each batch,
@@ -29,10 +28,12 @@ type GraphOptions struct {
 	Mixes   []Mix
 	Batches []int
 
+	Override  string        // symbol of a kernel to run in its pass, next to those that are selected; or empty
 	Layers    int           // with weights of their own, that run one after another
 	Known     int           // tokens of the first and the last layer that the oracle computes
 	Tolerance float64       // of outputs, as ‖output − oracle‖ / ‖oracle‖
-	Samples   int           // over which the median is
+	Rounds    int           // over all cells
+	Samples   int           // of a cell in a round, at most
 	Time      time.Duration // of the device, for a sample
 	Copy      int           // bytes, to measure the copy rate with
 	Seed      uint64
@@ -48,27 +49,47 @@ type CopyMeter interface {
 
 // A GraphResult is what came of one mix and batch.
 type GraphResult struct {
-	Mix       string  `json:"mix"`
-	Batch     int     `json:"batch"`
-	Launches  int     `json:"launches"`  // per layer, at most
-	Deviation float64 `json:"deviation"` // from the oracle
-	US        float64 `json:"us"`        // per layer, median over samples
-	LowUS     float64 `json:"low_us"`    // a tenth of the samples is below
-	HighUS    float64 `json:"high_us"`   // a tenth of the samples is above
-	Bytes     float64 `json:"bytes"`     // of distinct experts that a layer reads, on average
-	GBs       float64 `json:"gb_s"`
-	Fraction  float64 `json:"fraction"`   // of the copy rate
-	ForwardUS float64 `json:"forward_us"` // of Layer.Forward, routing on the device, from input to output on the host, median
-	Fallbacks int     `json:"fallbacks"`
+	Mix       string
+	Override  string // symbol of the kernel that was asked for
+	Batch     int
+	Launches  int        // per layer, at most
+	Checked   int        // outputs that were held to the oracle
+	Deviation float64    // from the oracle
+	Bytes     float64    // of distinct experts that a layer reads, on average
+	Graph     GraphTimes // of a layer in a replayed graph
+	Forward   GraphTimes // of Layer.Forward, routing on the device, from input to output on the host
+	GBs       float64    // of Graph
+	Fraction  float64    // of the copy rate
+}
+
+// GraphTimes are milliseconds of a layer.
+type GraphTimes struct {
+	Rounds []float64 // medians, in order
+	All    []float64 // samples
+}
+
+// Median is that of all samples.
+func (t GraphTimes) Median() float64 { return median(t.All) }
+
+// Tenths are what a tenth of the samples is below, and above.
+func (t GraphTimes) Tenths() (low, high float64) {
+	s := slices.Sorted(slices.Values(t.All))
+	return s[len(s)/10], s[len(s)-1-len(s)/10]
+}
+
+func (t *GraphTimes) add(round []float64) {
+	t.Rounds, t.All = append(t.Rounds, median(round)), append(t.All, round...)
 }
 
 // A GraphReport is what came of RunGraphs.
 type GraphReport struct {
-	Device  runtime.Info  `json:"device"`
-	Shape   Shape         `json:"shape"`
-	Layers  int           `json:"layers"`
-	CopyGBs float64       `json:"copy_gb_s"`
-	Results []GraphResult `json:"results"`
+	Device    runtime.Info
+	Shape     Shape
+	Layers    int
+	CopyGBs   float64
+	Tolerance float64 // that outputs may be off the oracle's
+	Results   []GraphResult
+	Counters  moe.Snapshot // of what was timed: launches of graphs as often as they were replayed
 }
 
 // RunGraphs measures layers on a device that replays graphs: gate_up, down and
@@ -83,8 +104,8 @@ func RunGraphs(ctx context.Context, o GraphOptions) (*GraphReport, error) {
 	if err := g.prepare(ctx); err != nil {
 		return nil, err
 	}
-	report := &GraphReport{Device: o.Device.Info(), Shape: o.Shape, Layers: o.Layers}
-	total, done := 2*len(g.cells), 0
+	report := &GraphReport{Device: o.Device.Info(), Shape: o.Shape, Layers: o.Layers, Tolerance: o.Tolerance}
+	total, done := (1+o.Rounds)*len(g.cells), 0
 	step := func() {
 		done++
 		if o.Progress != nil {
@@ -92,8 +113,8 @@ func RunGraphs(ctx context.Context, o GraphOptions) (*GraphReport, error) {
 		}
 	}
 	for _, c := range g.cells {
-		if err := c.verify(ctx); err != nil {
-			return nil, fmt.Errorf("%s, batch %d: %w", c.mix.name, c.batch, err)
+		if err := c.prepare(ctx); err != nil {
+			return nil, fmt.Errorf("%v: %w", c, err)
 		}
 		step()
 	}
@@ -106,14 +127,19 @@ func RunGraphs(ctx context.Context, o GraphOptions) (*GraphReport, error) {
 		return nil, err
 	}
 	report.CopyGBs = rate / 1e9
-	for _, c := range g.cells {
-		r, err := c.measure(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("%s, batch %d: %w", c.mix.name, c.batch, err)
+	for range o.Rounds {
+		for _, c := range g.cells {
+			if err := c.measure(ctx); err != nil {
+				return nil, fmt.Errorf("%v: %w", c, err)
+			}
+			step()
 		}
+	}
+	for _, c := range g.cells {
+		r := c.result()
 		r.Fraction = r.GBs / report.CopyGBs
 		report.Results = append(report.Results, r)
-		step()
+		report.Counters = sum(report.Counters, c.counted)
 	}
 	return report, nil
 }
@@ -137,24 +163,13 @@ type grapher struct {
 
 // A graphMix is the layers of one mix.
 type graphMix struct {
-	name    string
-	weights []moe.Weights
-	layers  []*moe.Layer
-	experts []runtime.Buffer // descriptors, by layer
-	knowns  [][]known        // by layer; empty but for the first and the last
-}
-
-// A graphCell is one batch of a mix.
-type graphCell struct {
-	*grapher
-	mix       *graphMix
-	batch     int
-	random    *rand.Rand
-	known     []int // rows of known tokens
-	launches  [][]runtime.Launch
-	bytes     float64 // of distinct experts, of all layers
-	fallbacks int
-	deviation float64
+	name     string
+	override string // symbol of the kernel that was asked for
+	weights  []moe.Weights
+	layers   []*moe.Layer
+	counters *moe.Counters    // of the layers
+	experts  []runtime.Buffer // descriptors, by layer
+	knowns   [][]known        // by layer; empty but for the first and the last
 }
 
 func newGrapher(o GraphOptions) (*grapher, error) {
@@ -172,6 +187,11 @@ func newGrapher(o GraphOptions) (*grapher, error) {
 
 // close frees everything. An error is of no use to anybody any more.
 func (g *grapher) close() {
+	for _, c := range g.cells {
+		if c.recorded != nil {
+			_ = c.recorded.Close()
+		}
+	}
 	for _, m := range g.mixes {
 		for _, l := range m.layers {
 			_ = l.Close()
@@ -222,13 +242,21 @@ func (g *grapher) prepare(ctx context.Context) error {
 				return err
 			})
 		}
-		if err := g.open(m); err != nil {
-			return err
-		}
 		g.mixes = append(g.mixes, m)
 	}
 	if err := errors.Join(group.Wait(), ctx.Err()); err != nil {
 		return err
+	}
+	if g.Override != "" {
+		for _, m := range g.mixes {
+			g.mixes = append(g.mixes, &graphMix{name: m.name, override: g.Override, weights: m.weights, knowns: m.knowns})
+		}
+		slices.SortStableFunc(g.mixes, func(a, b *graphMix) int { return slices.IndexFunc(cases, a.of) - slices.IndexFunc(cases, b.of) })
+	}
+	for _, m := range g.mixes {
+		if err := g.open(m); err != nil {
+			return err
+		}
 	}
 	most := slices.Max(g.Batches)
 	for name, columns := range map[string]int{"h": g.Shape.TopK * g.Shape.Intermediate, "y": g.Shape.TopK * g.Shape.Hidden, "out": g.Shape.Hidden} {
@@ -244,11 +272,16 @@ func (g *grapher) prepare(ctx context.Context) error {
 	return nil
 }
 
+// of reports whether m is of case c.
+func (m *graphMix) of(c Case) bool { return m.name == c.Mix.Name }
+
 // open makes the layers of m, and their descriptors.
 func (g *grapher) open(m *graphMix) error {
+	m.counters = new(moe.Counters)
 	for _, w := range m.weights {
 		l, err := moe.NewLayer(w, moe.Options{
 			Device: g.Device, Library: g.Library, Table: g.Table, Codecs: g.Codecs, Weights: g.weights, RouteOnDevice: true,
+			Counters: m.counters, KernelOverride: m.override,
 		})
 		if err != nil {
 			return err
@@ -273,262 +306,39 @@ func (g *grapher) open(m *graphMix) error {
 	return nil
 }
 
-// verify makes the launches of all layers, and holds the outputs of those with
-// known tokens to the oracle.
-func (c *graphCell) verify(ctx context.Context) error {
-	for i := range min(c.Known, c.batch) {
-		c.known = append(c.known, i*(c.batch-1)/max(1, min(c.Known, c.batch)-1))
-	}
-	for n := range c.mix.layers {
-		x := make([]float32, c.batch*c.Shape.Hidden)
-		noise(x, c.random)
-		for i := range c.mix.knowns[n] {
-			if i < len(c.known) {
-				copy(x[c.known[i]*c.Shape.Hidden:], c.mix.knowns[n][i].x)
+// Fill sets what r measured in d: its correctness, counters and cells.
+func (r *GraphReport) Fill(d *result.Document) error {
+	d.Counters = result.NewCounters(r.Counters)
+	others := slices.ContainsFunc(r.Results, func(r GraphResult) bool { return r.Override != "" })
+	var errs []error
+	for _, g := range r.Results {
+		d.Correctness.Merge(result.Correctness{
+			Passed: g.Checked > 0 && g.Deviation <= r.Tolerance, Checked: g.Checked, Worst: g.Deviation, Tolerance: r.Tolerance,
+		})
+		for _, path := range []struct {
+			name    string
+			times   GraphTimes
+			metrics map[string]float64
+		}{
+			{"graph", g.Graph, map[string]float64{"fraction": g.Fraction, "copy_gb_s": r.CopyGBs, "floor_ms": g.Bytes / r.CopyGBs / 1e6, "deviation": g.Deviation}},
+			{"forward", g.Forward, map[string]float64{}},
+		} {
+			ms, err := result.Summarize(path.times.All)
+			errs = append(errs, err)
+			path.metrics["bytes"], path.metrics["gb_s"] = g.Bytes, g.Bytes/ms.Median/1e6
+			path.metrics["macs"] = r.Shape.MACs(g.Batch * r.Shape.TopK)
+			path.metrics["gmac_s"] = path.metrics["macs"] / ms.Median / 1e6
+			c := result.Cell{
+				Name:    notOfNames.ReplaceAllString(fmt.Sprintf("%s/%s/experts:%d/batch:%d", path.name, g.Mix, r.Shape.Experts, g.Batch), "_"),
+				Samples: len(path.times.All), RoundsMS: path.times.Rounds, MS: ms, Metrics: path.metrics,
+				Labels: map[string]string{
+					"path": path.name, "mix": g.Mix, "shape": r.Shape.String(), "experts": strconv.Itoa(r.Shape.Experts),
+					"batch": strconv.Itoa(g.Batch), "layers": strconv.Itoa(r.Layers), "launches": strconv.Itoa(g.Launches),
+				},
 			}
-		}
-		launches, err := c.layer(n, x)
-		if err != nil {
-			return fmt.Errorf("layer %d: %w", n, err)
-		}
-		c.launches = append(c.launches, launches)
-		if err := c.check(ctx, n); err != nil {
-			return fmt.Errorf("layer %d: %w", n, err)
+			compared(&c, g.Override, others)
+			d.Cells = append(d.Cells, c)
 		}
 	}
-	return nil
-}
-
-// check runs layer n and compares its known tokens.
-func (c *graphCell) check(ctx context.Context, n int) error {
-	nan := make([]byte, 4*c.batch*c.Shape.Hidden)
-	for i := range nan {
-		nan[i] = 0xff
-	}
-	if _, err := c.results["out"].WriteAt(nan, 0); err != nil {
-		return err
-	}
-	if err := errors.Join(c.enqueue(n), c.queue.Wait(ctx)); err != nil {
-		return err
-	}
-	got := make([]byte, len(nan))
-	if _, err := c.results["out"].ReadAt(got, 0); err != nil {
-		return err
-	}
-	out := make([]float64, len(got)/4)
-	for i := range out {
-		v := float64(math.Float32frombits(binary.LittleEndian.Uint32(got[4*i:])))
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return fmt.Errorf("output %d is %v", i, v)
-		}
-		out[i] = v
-	}
-	for i, row := range c.known {
-		if i >= len(c.mix.knowns[n]) {
-			break
-		}
-		d := oracle.Distance(out[row*c.Shape.Hidden:][:c.Shape.Hidden], c.mix.knowns[n][i].out)
-		if !(d <= c.Tolerance) {
-			return fmt.Errorf("token %d is %.2g from the oracle's; the tolerance is %.0e", row, d, c.Tolerance)
-		}
-		c.deviation = max(c.deviation, d)
-	}
-	return nil
-}
-
-// layer returns the launches of layer n for x.
-func (c *graphCell) layer(n int, x []float32) ([]runtime.Launch, error) {
-	l := c.mix.layers[n]
-	routing, err := l.Route(x)
-	if err != nil {
-		return nil, err
-	}
-	a, err := l.Assign(routing)
-	if err != nil {
-		return nil, err
-	}
-	plan, err := l.Plan(a)
-	if err != nil {
-		return nil, err
-	}
-	if len(plan.Host) > 0 {
-		return nil, fmt.Errorf("the host would run %v", plan.Host[0].Tuple)
-	}
-	for e := range c.mix.weights[n].Experts {
-		if a.Rows(e) > 0 {
-			c.bytes += float64(bytesOf(&c.mix.weights[n].Experts[e]))
-		}
-	}
-	args := map[string]runtime.Arg{"weights": {Buffer: c.weights}, "experts": {Buffer: c.mix.experts[n]}}
-	for name, b := range c.results {
-		args[name] = runtime.Arg{Buffer: b}
-	}
-	for name, content := range map[string]any{"x": x, "token": a.Token, "prob": a.Prob, "row": a.Row} {
-		b, err := c.buffer(encode(content), 0)
-		if err != nil {
-			return nil, err
-		}
-		args[name] = runtime.Arg{Buffer: b}
-	}
-	shape := runtime.Shape{
-		Tokens: uint32(a.Tokens), Slots: uint32(a.Slots), Experts: uint32(c.Shape.Experts),
-		Hidden: uint32(c.Shape.Hidden), Intermediate: uint32(c.Shape.Intermediate), Rows: uint32(len(a.Token)),
-	}
-	var launches []runtime.Launch
-	add := func(k *runtime.Kernel, work []runtime.Work) error {
-		s := shape
-		s.Items = uint32(len(work))
-		launch, err := k.Launch(s, args)
-		launches = append(launches, launch)
-		return err
-	}
-	for _, s := range plan.Steps() {
-		for _, group := range s.Groups {
-			c.fallbacks += len(group.Fallbacks)
-		}
-		b, err := c.buffer(encode(s.Work), 0)
-		if err != nil {
-			return nil, err
-		}
-		args["work"] = runtime.Arg{Buffer: b}
-		if err := add(s.Kernel, s.Work); err != nil {
-			return nil, err
-		}
-	}
-	combine, err := runtime.Select(c.Table, c.Library.Availability(), runtime.Request{Pass: runtime.Combine})
-	if err != nil {
-		return nil, err
-	}
-	return launches, add(combine.Kernel, nil)
-}
-
-func encode(v any) []byte {
-	b, err := binary.Append(nil, binary.LittleEndian, v)
-	if err != nil {
-		panic(err) // v has no fixed size
-	}
-	return b
-}
-
-// enqueue launches layer n.
-func (c *graphCell) enqueue(n int) error {
-	for i, l := range c.launches[n] {
-		if i > 0 && l.Kernel.Pass != c.launches[n][i-1].Kernel.Pass {
-			c.queue.Barrier()
-		}
-		if err := c.queue.Launch(l); err != nil {
-			return err
-		}
-	}
-	c.queue.Barrier()
-	return nil
-}
-
-// warm returns a graph of all layers, a number of times, that has run, and how
-// long that takes.
-func (c *graphCell) warm(ctx context.Context, rounds int) (runtime.Graph, time.Duration, error) {
-	graph, err := c.queue.Record(func() error {
-		for range rounds {
-			for n := range c.launches {
-				if err := c.enqueue(n); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := c.replay(ctx, graph, 1); err != nil { // its first run uploads it
-		return nil, 0, errors.Join(err, graph.Close())
-	}
-	once, err := c.replay(ctx, graph, 1)
-	if err != nil {
-		return nil, 0, errors.Join(err, graph.Close())
-	}
-	return graph, once, nil
-}
-
-// replay returns the device's time of a graph, run a number of times.
-func (c *graphCell) replay(ctx context.Context, g runtime.Graph, times int) (time.Duration, error) {
-	for range times {
-		if err := g.Launch(); err != nil {
-			return 0, err
-		}
-	}
-	err := c.queue.Wait(ctx)
-	return c.queue.GPUTime(), err
-}
-
-// What lies between two graphs must not count, so short ones hold all layers
-// several times. A cell of long ones gets fewer samples.
-const (
-	shortGraph  = time.Millisecond
-	shortRounds = 4
-	fewSamples  = 5
-	longCell    = 50 // samples' time
-)
-
-// measure records all layers, and takes samples of replays.
-func (c *graphCell) measure(ctx context.Context) (r GraphResult, err error) {
-	rounds := 1
-	graph, once, err := c.warm(ctx, rounds)
-	if err != nil {
-		return r, err
-	}
-	defer func() { err = errors.Join(err, graph.Close()) }()
-	if once < shortGraph {
-		rounds = shortRounds
-		longer, took, err := c.warm(ctx, rounds)
-		if err != nil {
-			return r, err
-		}
-		short := graph
-		graph, once = longer, took
-		if err := short.Close(); err != nil {
-			return r, err
-		}
-	}
-	times := 1 + int(c.Time/max(once, time.Microsecond))
-	var us []float64
-	var all time.Duration
-	for len(us) < c.Samples && (len(us) < fewSamples || all < longCell*c.Time) {
-		t, err := c.replay(ctx, graph, times)
-		if err != nil {
-			return r, err
-		}
-		all += t
-		us = append(us, float64(t.Nanoseconds())/1e3/float64(times*rounds*len(c.launches)))
-	}
-	slices.Sort(us)
-	r = GraphResult{
-		Mix: c.mix.name, Batch: c.batch, Deviation: c.deviation, Fallbacks: c.fallbacks, Bytes: c.bytes / float64(len(c.launches)),
-		US: median(us), LowUS: us[len(us)/10], HighUS: us[len(us)-1-len(us)/10],
-	}
-	for _, l := range c.launches {
-		r.Launches = max(r.Launches, len(l))
-	}
-	r.GBs = r.Bytes / r.US / 1e3
-	r.ForwardUS, err = c.forward(ctx)
-	return r, err
-}
-
-// forward returns the time of Layer.Forward, which routes, plans and copies, in
-// microseconds: the median over calls of all layers in turn.
-func (c *graphCell) forward(ctx context.Context) (float64, error) {
-	x, out := make([]float32, c.batch*c.Shape.Hidden), make([]float32, c.batch*c.Shape.Hidden)
-	noise(x, c.random)
-	var us []float64
-	start := time.Now()
-	for i := 0; i < 2 || i <= c.Samples && time.Since(start) < longCell*c.Time; i++ {
-		for _, l := range c.mix.layers {
-			before := time.Now()
-			if err := l.ForwardInto(ctx, out, x); err != nil {
-				return 0, err
-			}
-			us = append(us, float64(time.Since(before).Nanoseconds())/1e3)
-		}
-	}
-	return median(us[len(c.mix.layers):]), nil // the first call of each gets its buffers
+	return errors.Join(errs...)
 }

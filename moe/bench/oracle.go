@@ -34,13 +34,24 @@ func knowns(w moe.Weights, n int, r *rand.Rand) ([]known, error) {
 		if choice.Margin < margin {
 			continue
 		}
-		for i, e := range choice.Experts {
-			expert, err := replay.Expert(w.Data, &w.Experts[e])
+		add := func(e *moe.Expert, weight float64) error {
+			expert, err := replay.Expert(w.Data, e)
 			if err != nil {
-				return nil, fmt.Errorf("expert %d: %w", e, err)
+				return err
 			}
 			for j, v := range expert.Forward(x).Value {
-				k.out[j] += choice.Weights[i] * v
+				k.out[j] += weight * v
+			}
+			return nil
+		}
+		for i, e := range choice.Experts {
+			if err := add(&w.Experts[e], choice.Weights[i]); err != nil {
+				return nil, fmt.Errorf("expert %d: %w", e, err)
+			}
+		}
+		if w.Shared != nil {
+			if err := add(w.Shared, 1); err != nil {
+				return nil, fmt.Errorf("shared expert: %w", err)
 			}
 		}
 		ks = append(ks, k)

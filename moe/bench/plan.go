@@ -77,11 +77,26 @@ func Distinct(n int) Mix {
 
 // A Variant is one way to run layers.
 type Variant struct {
+	Override  string // symbol of a kernel to run in its pass; empty for those that are selected
 	Precision string // of the device
 	Threads   int
 	Device    runtime.Device
 	Library   runtime.Library
 	Tolerance float64 // of outputs, as ‖output − oracle‖ / ‖oracle‖
+}
+
+// The variants of cells that are compared with one another: which kernels ran.
+const (
+	Selected   = "selected"   // those that a layer selects
+	Other      = "other"      // others that are for the same
+	Overridden = "overridden" // the one that was asked for, in its pass
+)
+
+// onHost reports whether a device shares the host's processors and memory, so
+// that the limits that are measured there are its own.
+func onHost(d runtime.Device) bool {
+	kind := d.Info().Kind
+	return kind == "cpu" || kind == "msl"
 }
 
 // A Case is a layer and the batches that it runs, in every variant.

@@ -21,6 +21,7 @@ import (
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/kernels"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/moe/checkpoint"
 	"github.com/marlingen/marlingen/moe/replay"
 	"github.com/marlingen/marlingen/moe/trellis"
@@ -171,17 +172,17 @@ func TestGraphs(t *testing.T) {
 			Device: dev, Library: load(t, dev, generated.Sources), Table: table, Codecs: []moe.Codec{trellis.Codec{}},
 			Shape:   bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2},
 			Mixes:   []bench.Mix{bench.Uniform(runtime.BitTuple{Gate: 6, Up: 2, Down: 3}), bench.Distinct(8)},
-			Batches: []int{1, 5, 40}, Layers: 3, Known: 2, Tolerance: replay.OutputTolerance, Samples: 3, Time: time.Microsecond, Copy: 1 << 20, Seed: 1,
+			Batches: []int{1, 5, 40}, Layers: 3, Known: 2, Tolerance: replay.OutputTolerance, Rounds: 2, Samples: 2, Time: time.Microsecond, Copy: 1 << 20, Seed: 1,
 		}
 		steps := 0
 		o.Progress = func(done, total int) {
 			steps++
 			require.Equal(t, steps, done)
-			require.Equal(t, 12, total)
+			require.Equal(t, 18, total)
 		}
 		report, err := bench.RunGraphs(t.Context(), o)
 		require.NoError(t, err)
-		require.Equal(t, 12, steps)
+		require.Equal(t, 18, steps)
 		require.Len(t, report.Results, 6)
 		require.Positive(t, report.CopyGBs)
 		one := report.Results[0]
@@ -189,12 +190,44 @@ func TestGraphs(t *testing.T) {
 		expert := 11*64*48/8 + 2*(2*48+2*64) + 2*64 + 3*2*(64+48)
 		require.InDelta(t, 2*expert, one.Bytes, 0.1*float64(expert), "two experts of a token")
 		for _, r := range report.Results {
-			require.Positive(t, r.US)
-			require.LessOrEqual(t, r.LowUS, r.US)
-			require.GreaterOrEqual(t, r.HighUS, r.US)
+			for _, times := range []bench.GraphTimes{r.Graph, r.Forward} {
+				low, high := times.Tenths()
+				require.Positive(t, low)
+				require.LessOrEqual(t, low, times.Median())
+				require.GreaterOrEqual(t, high, times.Median())
+				require.Len(t, times.Rounds, 2)
+			}
 			require.Less(t, r.Deviation, replay.OutputTolerance)
 		}
-		o.Tolerance, o.Progress = 0, nil
+
+		// Graphs launch what the host never sees: as often as they were replayed.
+		var d result.Document
+		require.NoError(t, report.Fill(&d))
+		require.NoError(t, d.CheckMeasured())
+		require.Len(t, d.Cells, 12, "replayed graphs, and forwards")
+		forwards := uint64(0)
+		for _, r := range report.Results {
+			forwards += uint64(len(r.Forward.All))
+		}
+		require.Equal(t, forwards, d.Counters.Forwards)
+		combined := d.Counters.Launches[generated.MoeCombine]
+		require.Greater(t, combined, forwards, "graphs have one for each layer, too")
+		require.Zero(t, (combined-forwards)%3, "all three layers are in a graph")
+
+		o.Override, o.Mixes, o.Batches, o.Progress = single(t, runtime.GateUp), o.Mixes[:1], []int{1}, nil
+		report, err = bench.RunGraphs(t.Context(), o)
+		require.NoError(t, err)
+		require.Len(t, report.Results, 2)
+		require.Equal(t, []string{"", o.Override}, []string{report.Results[0].Override, report.Results[1].Override})
+		require.Positive(t, report.Counters.Launches[o.Override])
+		d = result.Document{}
+		require.NoError(t, report.Fill(&d))
+		require.NoError(t, d.CheckMeasured())
+		require.Equal(t, "graph/6_2_3/experts:8/batch:1/overridden", d.Cells[2].Name)
+		require.Equal(t, o.Override, d.Cells[2].Labels["kernels"])
+
+		o.Override, o.Batches = "", []int{1}
+		o.Tolerance = 0
 		_, err = bench.RunGraphs(t.Context(), o)
 		require.ErrorContains(t, err, "6_2_3, batch 1: layer 0: token 0 is ")
 		require.ErrorContains(t, err, "from the oracle's; the tolerance is 0e+00")

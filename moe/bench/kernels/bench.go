@@ -40,19 +40,33 @@ type Bench struct {
 
 // New returns a bench. Its Device and Library must outlive it.
 func New(o Options) (*Bench, error) {
-	if o.Tolerance == 0 {
-		o.Tolerance = max(FloatTolerance, o.Device.Info().Tolerance)
+	return (&Bench{Options: o, pool: weights.NewPool(o.Memory), inputs: map[inputKey][][]float32{}, known: map[knownKey]known{}}).open()
+}
+
+// Beside returns a bench with b's weights, inputs and outputs of the oracle on
+// another device, or in another library: o's Memory and Seed are b's. It is for
+// the goroutine of b.
+func (b *Bench) Beside(o Options) (*Bench, error) {
+	o.Memory, o.Seed = b.Memory, b.Seed
+	return (&Bench{Options: o, pool: b.pool, inputs: b.inputs, known: b.known}).open()
+}
+
+func (b *Bench) open() (*Bench, error) {
+	if b.Tolerance == 0 {
+		b.Tolerance = max(FloatTolerance, b.Device.Info().Tolerance)
 	}
-	b := &Bench{Options: o, pool: weights.NewPool(o.Memory), inputs: map[inputKey][][]float32{}, known: map[knownKey]known{}}
 	var err error
-	if b.weights, err = o.Device.Wrap(b.pool.Data); err != nil {
+	if b.weights, err = b.Device.Wrap(b.pool.Data); err != nil {
 		return nil, err
 	}
-	if b.queue, err = o.Library.NewQueue(); err != nil {
+	if b.queue, err = b.Library.NewQueue(); err != nil {
 		return nil, errors.Join(err, b.weights.Close())
 	}
 	return b, nil
 }
+
+// Weights returns the memory that all weights are in, to measure limits with.
+func (b *Bench) Weights() []byte { return b.pool.Data }
 
 // Close frees what New made. The runs have to be closed before.
 func (b *Bench) Close() error { return errors.Join(b.queue.Close(), b.weights.Close()) }

@@ -11,9 +11,15 @@ var GraphHeader = []string{"tuples", "batch", "µs", "10 %", "90 %", "MB", "GB/s
 
 // GraphRow writes what of r is worth reading.
 func GraphRow(r *bench.GraphResult) []string {
+	mix := r.Mix
+	if r.Override != "" {
+		mix += ", " + r.Override
+	}
+	low, high := r.Graph.Tenths()
+	us := func(ms float64) string { return number(1e3 * ms) }
 	return []string{
-		r.Mix, fmt.Sprint(r.Batch), number(r.US), number(r.LowUS), number(r.HighUS), number(r.Bytes / 1e6), number(r.GBs),
-		fmt.Sprintf("%.0f %%", 100*r.Fraction), fmt.Sprint(r.Launches), fmt.Sprintf("%.1e", r.Deviation), number(r.ForwardUS),
+		mix, fmt.Sprint(r.Batch), us(r.Graph.Median()), us(low), us(high), number(r.Bytes / 1e6), number(r.GBs),
+		fmt.Sprintf("%.0f %%", 100*r.Fraction), fmt.Sprint(r.Launches), fmt.Sprintf("%.1e", r.Deviation), us(r.Forward.Median()),
 	}
 }
 

@@ -74,7 +74,9 @@ func TestPlot(t *testing.T) {
 
 func TestGraphRow(t *testing.T) {
 	r := &bench.GraphResult{
-		Mix: "6_2_3", Batch: 8, Launches: 5, Deviation: 4.2e-6, US: 76.04, LowUS: 75.9, HighUS: 76.5, Bytes: 108e6, GBs: 1420, Fraction: 0.336, ForwardUS: 150,
+		Mix: "6_2_3", Batch: 8, Launches: 5, Deviation: 4.2e-6, Bytes: 108e6, GBs: 1420, Fraction: 0.336,
+		Graph:   bench.GraphTimes{All: []float64{.0765, .07604, .0759}},
+		Forward: bench.GraphTimes{All: []float64{.15}},
 	}
 	require.Equal(t, []string{"6_2_3", "8", "76.0", "75.9", "76.5", "108", "1420", "34 %", "5", "4.2e-06", "150"}, report.GraphRow(r))
 	require.Len(t, report.GraphRow(r), len(report.GraphHeader))
