@@ -87,7 +87,11 @@ func structs(l *Library) []string {
 			structure("Expert", []string{"Projection gate", "Projection up", "Projection down"}))
 	}
 	ss = append(ss, structure("Position", []string{"uint3 group", "uint index", "uint simd", "uint lane"}))
-	for _, b := range l.Bodies {
+	passes := l.Passes
+	if passes == nil {
+		passes = l.Bodies
+	}
+	for _, b := range passes {
 		var fields []string
 		for _, a := range b.Bindings {
 			fields = append(fields, declaration(a, true)+a.Name)

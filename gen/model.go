@@ -36,6 +36,7 @@ type Library struct {
 	At        Pos      // that names them
 	Codec     *Codec   // nil for the helpers
 	Bodies    []*Body
+	Passes    []*Body // that the templates have functions for, if they are more than Bodies
 }
 
 // Kernels returns the kernels of l, in the order of its source.

@@ -120,6 +120,7 @@ func (x *expander) tunedFamily(m *Model, of *Library, file string, spec TunedSpe
 		Templates: of.Templates,
 		At:        Pos{file, f.Family.Line},
 		Codec:     of.Codec,
+		Passes:    of.Bodies,
 	}
 	for i, p := range f.Passes {
 		at := Pos{file, cmp.Or(p.Pass.Line, f.Family.Line)}

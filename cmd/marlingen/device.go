@@ -86,7 +86,7 @@ func (f deviceFlag) session(ctx context.Context, o cpu.Options) (*session, error
 	if err != nil {
 		return nil, fmt.Errorf("device %s: %w", f.Device, err)
 	}
-	return newSession(ctx, device, f.Device.table(), generated.Sources)
+	return newSession(ctx, device, generated.All.On(f.Device.target(), device.Info()), generated.Sources)
 }
 
 func (f deviceFlag) device(ctx context.Context, o cpu.Options) (runtime.Device, error) {
@@ -113,11 +113,14 @@ type placeFlags struct {
 
 // open opens the device with the generated library.
 func (f placeFlags) open(ctx context.Context) (*session, error) {
-	o := cpu.Options{Precision: cpu.Exact}
+	return f.session(ctx, f.options())
+}
+
+func (f placeFlags) options() cpu.Options {
 	if f.Precision == "fast" {
-		o.Precision = cpu.Fast
+		return cpu.Options{Precision: cpu.Fast}
 	}
-	return f.session(ctx, o)
+	return cpu.Options{Precision: cpu.Exact}
 }
 
 // newSession loads a library on a device, which it closes if it cannot.

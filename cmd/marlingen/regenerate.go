@@ -36,7 +36,14 @@ type change struct {
 }
 
 func (c *regenerateCmd) Run(a *app) error {
-	files, err := gen.Generate(os.DirFS(c.Root), bodies(c.Root))
+	model, err := gen.Read(os.DirFS(c.Root), bodies(c.Root))
+	if err != nil {
+		return fmt.Errorf("specs:\n%w", err)
+	}
+	for _, s := range model.Stale {
+		fmt.Fprintf(a.err, "marlingen: %v\n", s)
+	}
+	files, err := gen.Render(model, bodies(c.Root))
 	if err != nil {
 		return fmt.Errorf("specs:\n%w", err)
 	}

@@ -155,6 +155,9 @@ func (j *Journal) write(v any) error {
 	return err
 }
 
+// Path returns the file of j.
+func (j *Journal) Path() string { return j.path }
+
 // Close closes the file.
 func (j *Journal) Close() error {
 	if j.file == nil {

@@ -73,9 +73,15 @@ const (
 // Run searches: the neighbours of the usual, by halving, in turns; those of the
 // best, until that is the best of them; then the finalists again, and the best of
 // these once more, beside the usual and its twin. It wins if what it saves at
-// least is more than the twins may differ by.
+// least is more than the twins may differ by. A usual that is refused is an error.
 func (c *Contest) Run(ctx context.Context) (Outcome, error) {
 	c.refused, c.tried = map[string]string{}, map[string]bool{c.Usual: true}
+	switch why, err := c.admit(ctx, c.Usual); {
+	case err != nil:
+		return Outcome{}, err
+	case why != "":
+		return Outcome{}, fmt.Errorf("%s, as in the spec: %s", c.Usual, why)
+	}
 	leaders := []string{c.Usual}
 	for i := range mostRefines {
 		field, err := c.field(ctx, leaders[0])

@@ -92,15 +92,19 @@ func bowl(candidate string) float64 {
 
 func (s *simulation) run(t *testing.T, c *Contest, seed uint64) Outcome {
 	t.Helper()
+	o, err := s.try(t.Context(), c, seed)
+	require.NoError(t, err)
+	require.Zero(t, s.open, "contenders are closed")
+	return o
+}
+
+func (s *simulation) try(ctx context.Context, c *Contest, seed uint64) (Outcome, error) {
 	s.random = rand.New(rand.NewPCG(seed, 7))
 	if c.Journal == nil {
 		c.Journal = &Journal{entries: map[string]json.RawMessage{}}
 	}
 	c.Open = s.contender
-	o, err := c.Run(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, s.open, "contenders are closed")
-	return o
+	return c.Run(ctx)
 }
 
 // The optimum is found under noise, and what it saves is not overstated.
@@ -159,13 +163,18 @@ func TestRefused(t *testing.T) {
 	require.Equal(t, "column 3 is 7, want 8", o.Refused["6"])
 	require.Equal(t, "rows of nobody are written", o.Refused["4"])
 
-	for i := range 12 {
+	for i := range 9 {
 		s.refused[fmt.Sprint(i)] = errors.New("no")
 	}
+	s.refused["10"], s.refused["11"] = errors.New("no"), errors.New("no")
 	o = s.run(t, lineOf(12, 9), 1)
 	require.Equal(t, "9", o.Best)
 	require.Len(t, o.Refused, 5)
 	require.Equal(t, 1, o.Tried)
+
+	s.refused["9"] = errors.New("column 3 is 7, want 8")
+	_, err := s.try(t.Context(), lineOf(12, 9), 1)
+	require.EqualError(t, err, "9, as in the spec: column 3 is 7, want 8")
 }
 
 // Killed at any sample, with the last line torn, the search goes on from what it
