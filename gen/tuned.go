@@ -241,8 +241,8 @@ func TunedFile(device string) string {
 }
 
 // Try returns the library that numbers of a family's pass would make if they were
-// in specs/tuned: that pass alone, for the codec, with the symbols of a device
-// called candidate. Its error is Complaints: why the generator refuses them.
+// in specs/tuned: that pass alone, for the codec, with the numbers in the symbols
+// in place of a device. Its error is Complaints: why the generator refuses them.
 func (s Specs) Try(templates fs.FS, codec, family string, pass runtime.Pass, numbers map[string]int) (*Library, error) {
 	const file = "specs/tuned/candidate.yaml"
 	s.Tuned = nil
@@ -259,11 +259,13 @@ func (s Specs) Try(templates fs.FS, codec, family string, pass runtime.Pass, num
 		return nil, err
 	}
 	written := map[string]At[int]{}
-	for knob, v := range numbers {
+	var words []string
+	for knob, v := range sorted(numbers) {
 		written[knob] = at(v)
+		words = append(words, fmt.Sprintf("%s_%d", knob, v))
 	}
 	s.Tuned = map[string]TunedSpec{file: {
-		Device: at("candidate"), Driver: at("candidate"), Word: at("candidate"),
+		Device: at("candidate"), Driver: at("candidate"), Word: at(strings.Join(words, "_")),
 		Target: at(s.Families[l.Spec].Target.V), Codec: at(codec),
 		Families: []TunedFamilySpec{{
 			Family: at(family), Source: at(source),

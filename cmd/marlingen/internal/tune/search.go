@@ -236,7 +236,7 @@ func (c *Contest) confirm(ctx context.Context, o Outcome, other string) (Outcome
 	o.Other, o.Rounds = other, confirmRounds
 	o.Before, o.After = median(times[c.Usual]), median(times[other])
 	o.Gain = 1 - math.Exp(saved.high)
-	o.Noise = math.Exp(max(math.Abs(itself.low), math.Abs(itself.high))) - 1
+	o.Noise = 1 - math.Exp(-max(math.Abs(itself.low), math.Abs(itself.high)))
 	if o.Won = o.Gain > o.Noise; o.Won {
 		o.Best = other
 	}
