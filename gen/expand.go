@@ -214,6 +214,9 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 	need(x, at, "family", spec.Family)
 	need(x, at, "doc", spec.Doc)
 	need(x, at, "rows", spec.Rows)
+	if spec.Experts.Line != 0 {
+		x.positive(at, "experts", spec.Experts)
+	}
 	need(x, at, "template", spec.Template)
 	want(x, at, "accumulator", spec.Accumulator, accumulators)
 	if spec.Word.Line == 0 {
@@ -262,6 +265,7 @@ func (x *expander) familyBody(l *Library, p pass, file string, spec FamilySpec, 
 	b.Family = spec.Family.V
 	b.Source = l.metalName()
 	b.Rows = spec.Rows.V
+	b.Experts = spec.Experts.V
 	b.Tile = launch.Tile.V
 	b.Accumulator = spec.Accumulator.V
 	x.positive(b.At, "tile", launch.Tile)
@@ -469,8 +473,9 @@ func (x *expander) kernel(b *Body, kind runtime.Kind, tuples []runtime.BitTuple,
 }
 
 // proveRows checks, for each codec and target, that every number of rows from 1
-// on has one family and no second. A target for which a codec has no family has
-// none of its kernels.
+// on has one family and no second, beside those for few experts, which go before it.
+// A target for which a codec has no family has none
+// of its kernels.
 func (x *expander) proveRows() {
 	if x.partial {
 		return
@@ -489,16 +494,29 @@ func (x *expander) proveTarget(codec, target string) {
 		family string
 		at     Pos
 	}
-	var claims []claim
+	var claims, few []claim
 	for file, spec := range sorted(x.specs.Families) {
 		if spec.Target.V == target && slices.ContainsFunc(spec.Codecs, func(c At[string]) bool { return c.V == codec }) {
-			claims = append(claims, claim{spec.Rows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}})
+			c := claim{spec.Rows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}}
+			if spec.Experts.Line != 0 {
+				few = append(few, c)
+			} else {
+				claims = append(claims, c)
+			}
 		}
 	}
-	if slices.ContainsFunc(claims, func(c claim) bool { return c.Min < 1 }) {
+	if slices.ContainsFunc(slices.Concat(claims, few), func(c claim) bool { return c.Min < 1 }) {
 		return // a family without rows is complained of as such
 	}
-	slices.SortStableFunc(claims, func(a, b claim) int { return cmp.Compare(a.Min, b.Min) })
+	byRows := func(a, b claim) int { return cmp.Compare(a.Min, b.Min) }
+	slices.SortStableFunc(few, byRows)
+	for i := 1; i < len(few); i++ {
+		if before := few[i-1]; before.Max == 0 || few[i].Min <= before.Max {
+			x.errs.errorf(few[i].at, "%v rows of %s overlap with family %s, which has %v (%v), both for few experts",
+				few[i].Range, codec, before.family, before.Range, before.at)
+		}
+	}
+	slices.SortStableFunc(claims, byRows)
 	next, open := 1, true // the first row count without a family, if any is left
 	for i, c := range claims {
 		switch {
@@ -510,6 +528,9 @@ func (x *expander) proveTarget(codec, target string) {
 		}
 		open = open && c.Max != 0
 		next = max(next, c.Max+1)
+	}
+	if len(claims) == 0 && len(few) > 0 {
+		x.errs.errorf(few[0].at, "no family has %v rows of %s for more experts", few[0].Range, codec)
 	}
 	if open && len(claims) > 0 {
 		x.errs.errorf(claims[len(claims)-1].at, "no family has %d or more rows of %s; write %d..", next, codec, claims[len(claims)-1].Min)

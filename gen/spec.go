@@ -70,6 +70,7 @@ type FamilySpec struct {
 	Word        At[string] // that stands for the family in symbols; may be empty
 	Target      At[string] // that it is tuned for
 	Rows        At[runtime.Range]
+	Experts     At[int] `yaml:",omitempty"` // of a layer that have rows, at most, for families before those without a limit
 	Codecs      []At[string]
 	Template    At[string] // a file of templates/families, without .metal
 	Accumulator At[string]

@@ -80,7 +80,7 @@ func TestTuned(t *testing.T) {
 		}
 		choice, err := runtime.Select(view, have, r)
 		require.NoError(t, err)
-		require.NotNil(t, view.Body(r.Pass, r.Codec, r.Rows))
+		require.NotNil(t, view.Body(r))
 		return choice.Kernel
 	}
 	k := choose(runtime.Metal3, here, request)

@@ -66,14 +66,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "b385c59bdffeab7637453388e9e3e2bf97d4a04bebb7a5a00847092547c8a5e3",
-	Specs:  "e893d16568fa2c31839c6df8b55f5e57f5fca2b97c6f8e46c637e6e3a36f933b",
+	Digest: "e0ba6e838a01ddcb9e3eab328fed543ef008a450ba2c270a1d026138a4176186",
+	Specs:  "5da8d8f9876db4d66091085973754ada3e287102523ca149d5ea6f0a4234da47",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
 		{Name: "trellis_base.metal", SHA256: "9a3b7c318e4c92ac654b03f4ca1b86995ef09477cde32b2c3eaac41c989c03be"},
-		{Name: "trellis_cuda_base.metal", SHA256: "cb7924fa59073658c2076212b756f485673e7e2e4113e5e902e9dfc566ec479d"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "5189340e27f7881d9570fd09594ece2ca7ca033266e9bdabd675ce970305ae1e"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "208a06b6e9c433c75cac3758584ac3376ada32596992c0b06360ee1f2d3e2d86"},
+		{Name: "trellis_cuda_base.metal", SHA256: "1ebd60699465ff29fbe5e7f8dbb7d4b81de4741c03d67525da98b2400e316d08"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "79aea0085176a66937b0d3808931f0ade39b9136715df8436ca7351dea89137e"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "403613ca2688e5c38efa9d11b67f0cf4d3d03a35fcb5731467f6278779bb646c"},
 		{Name: "trellis_decode.metal", SHA256: "a045f16c31203c801f9a15ce3b3de61d39476017549cce3caeb7b60c2aa79e0a"},
 		{Name: "trellis_large_batch.metal", SHA256: "ff101cdd0a1e50a1eb0b3af97f78b54206ce6924ad605b9c9d30103f2a0a6343"},
 		{Name: "trellis_prefill4.metal", SHA256: "a8a8bdaa3af3858c76435f0eec954ed5307d52fd211d1556ae54802fa3263696"},

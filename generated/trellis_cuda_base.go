@@ -29,20 +29,21 @@ const (
 )
 
 var trellisCudaBaseGateUp = &runtime.Body{
-	Pass:   runtime.GateUp,
-	Codec:  "trellis",
-	Family: "base",
-	Target: "cuda",
-	Doc:    "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:   runtime.Range{Min: 17, Max: 0},
-	Tile:   32,
+	Pass:    runtime.GateUp,
+	Codec:   "trellis",
+	Family:  "base",
+	Target:  "cuda",
+	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:    runtime.Range{Min: 9, Max: 0},
+	Experts: 0,
+	Tile:    16,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
-		{Dim: runtime.Intermediate, Per: 256},
+		{Dim: runtime.Intermediate, Per: 384},
 		{Dim: runtime.One, Per: 1},
 	},
-	Threads:          512,
-	ThreadgroupBytes: 70656,
+	Threads:          384,
+	ThreadgroupBytes: 49152,
 	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
@@ -60,13 +61,14 @@ var trellisCudaBaseGateUp = &runtime.Body{
 	Spec:   "specs/families/cuda_base.yaml:14",
 }
 var trellisCudaBaseDown = &runtime.Body{
-	Pass:   runtime.Down,
-	Codec:  "trellis",
-	Family: "base",
-	Target: "cuda",
-	Doc:    "y = p·(h·Wd), for each row of the work list",
-	Rows:   runtime.Range{Min: 17, Max: 0},
-	Tile:   16,
+	Pass:    runtime.Down,
+	Codec:   "trellis",
+	Family:  "base",
+	Target:  "cuda",
+	Doc:     "y = p·(h·Wd), for each row of the work list",
+	Rows:    runtime.Range{Min: 9, Max: 0},
+	Experts: 0,
+	Tile:    16,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 256},

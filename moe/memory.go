@@ -10,32 +10,41 @@ import (
 // change: the answers would be the same. Nil keeps nothing.
 type memory struct {
 	rows     []int // where another body may begin to serve, ascending from 0
+	others   []int // likewise, other experts
 	families map[runtime.Request]string
 	choices  map[runtime.Request]runtime.Choice
 }
 
 func newMemory(t *runtime.Table) *memory {
-	m := &memory{rows: []int{0}, families: map[runtime.Request]string{}, choices: map[runtime.Request]runtime.Choice{}}
+	m := &memory{rows: []int{0}, others: []int{0}, families: map[runtime.Request]string{}, choices: map[runtime.Request]runtime.Choice{}}
 	for _, k := range t.Kernels {
 		m.rows = append(m.rows, k.Rows.Min)
 		if k.Rows.Max > 0 {
 			m.rows = append(m.rows, k.Rows.Max+1)
 		}
+		m.others = append(m.others, k.Experts)
 	}
-	slices.Sort(m.rows)
-	m.rows = slices.Compact(m.rows)
+	for _, ns := range []*[]int{&m.rows, &m.others} {
+		slices.Sort(*ns)
+		*ns = slices.Compact(*ns)
+	}
 	return m
 }
 
 // key returns the least request with the answer of r: bodies tell row counts
-// apart by their ranges alone.
+// apart by their ranges alone, and numbers of experts by their limits.
 func (m *memory) key(r runtime.Request) runtime.Request {
-	i, found := slices.BinarySearch(m.rows, r.Rows)
+	r.Rows, r.Others = floor(m.rows, r.Rows), floor(m.others, r.Others)
+	return r
+}
+
+// floor returns the greatest of ns that is not above n.
+func floor(ns []int, n int) int {
+	i, found := slices.BinarySearch(ns, n)
 	if !found {
 		i--
 	}
-	r.Rows = m.rows[i]
-	return r
+	return ns[i]
 }
 
 func (m *memory) family(r runtime.Request, ask func() string) string {

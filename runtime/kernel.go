@@ -39,6 +39,7 @@ type Body struct {
 	Driver           string // that it was tuned with, by Info.Driver; empty if Device is
 	Doc              string
 	Rows             Range // rows of one expert that it serves
+	Experts          int   // of a layer that have rows, at most; 0 if there may be any number
 	Tile             int   // most rows in one entry of the work list
 	Grid             [3]Axis
 	Threads          int // per threadgroup
@@ -225,13 +226,10 @@ func (t *Table) Kernel(symbol string) *Kernel {
 	return nil
 }
 
-// Body returns the body that serves experts with the given number of rows in
-// pass p of a codec, or nil. The generator proves that a target has no second one.
-func (t *Table) Body(p Pass, codec string, rows int) *Body {
-	for _, k := range t.Kernels {
-		if k.Body.refuses(Request{Pass: p, Codec: codec, Rows: rows}) == "" {
-			return k.Body
-		}
+// Body returns the body that serves r best, or nil.
+func (t *Table) Body(r Request) *Body {
+	if bs := bodies(t, r); len(bs) > 0 {
+		return bs[0]
 	}
 	return nil
 }

@@ -40,12 +40,13 @@ func randomWorld(r *rand.Rand) world {
 			}
 		}
 		w.table.Codecs = append(w.table.Codecs, c)
-		for _, rows := range []runtime.Range{{1, 1}, {2, 16}, {17, 0}} {
+		for _, served := range []runtime.Body{{Rows: runtime.Range{Min: 1, Max: 1}}, {Rows: runtime.Range{Min: 2, Max: 16}},
+			{Rows: runtime.Range{Min: 17}}, {Rows: runtime.Range{Min: 1, Max: 2}, Experts: 8}} {
 			for _, pass := range passes {
 				if r.IntN(5) == 0 {
 					continue
 				}
-				b := &runtime.Body{Pass: pass, Codec: codec, Rows: rows}
+				b := &runtime.Body{Pass: pass, Codec: codec, Rows: served.Rows, Experts: served.Experts}
 				for _, order := range []*[]runtime.Kind{&b.Alone, &b.Shared} {
 					for _, i := range r.Perm(len(kinds)) {
 						*order = append(*order, kinds[i])
@@ -73,7 +74,7 @@ func randomWorld(r *rand.Rand) world {
 	}
 	w.request = runtime.Request{
 		Pass: pick(r, passes), Codec: pick(r, []string{"trellis", "exl3", "bf16"}), Tuple: randomTuple(r),
-		Rows: pick(r, []int{1, 2, 16, 17, 1000}), Shared: r.IntN(2) == 0,
+		Rows: pick(r, []int{1, 2, 16, 17, 1000}), Others: pick(r, []int{0, 7, 8, 1000}), Shared: r.IntN(2) == 0,
 	}
 	return w
 }
@@ -81,15 +82,24 @@ func randomWorld(r *rand.Rand) world {
 // runs reports whether k can run r, from the meaning of the columns.
 func runs(k *runtime.Kernel, r runtime.Request) bool {
 	return k.Pass == r.Pass && k.Codec == r.Codec && k.Rows.Min <= r.Rows && (k.Rows.Max == 0 || r.Rows <= k.Rows.Max) &&
+		(k.Experts == 0 || 1+r.Others <= k.Experts) &&
 		(k.Tuples == nil || slices.Contains(k.Tuples, r.Tuple))
 }
 
-// rank returns the place of k's kind in the preference that counts for r.
-func rank(k *runtime.Kernel, r runtime.Request) int {
-	if r.Shared {
-		return slices.Index(k.Shared, k.Kind)
+// rank returns the place of k in the preference that counts for r: kinds of a
+// body for few experts, if one is there, come before those of another.
+func (w world) rank(k *runtime.Kernel) int {
+	r, before := w.request, 0
+	if k.Experts == 0 && slices.ContainsFunc(w.table.Kernels, func(o *runtime.Kernel) bool {
+		o = &runtime.Kernel{Body: o.Body} // whatever its tuples
+		return o.Experts > 0 && runs(o, r)
+	}) {
+		before = len(kinds)
 	}
-	return slices.Index(k.Alone, k.Kind)
+	if r.Shared {
+		return before + slices.Index(k.Shared, k.Kind)
+	}
+	return before + slices.Index(k.Alone, k.Kind)
 }
 
 // Whatever the table and whatever is there of it: a kernel that is chosen is
@@ -119,10 +129,10 @@ func TestSelectProperties(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, present, choice.Kernel)
 		for _, k := range present {
-			require.LessOrEqual(t, rank(choice.Kernel, w.request), rank(k, w.request))
+			require.LessOrEqual(t, w.rank(choice.Kernel), w.rank(k))
 		}
 		// What was passed over is exactly what is preferred to the choice.
-		require.Len(t, choice.Passed, rank(choice.Kernel, w.request))
+		require.Len(t, choice.Passed, w.rank(choice.Kernel))
 		for _, p := range choice.Passed {
 			if p.Symbol == "" {
 				require.Equal(t, runtime.ReasonUnlisted, p.Reason)
@@ -254,9 +264,11 @@ func TestFor(t *testing.T) {
 		}
 		for rows := 1; rows <= 100; rows++ {
 			for _, pass := range []runtime.Pass{runtime.GateUp, runtime.Down} {
-				body := view.Body(pass, "trellis", rows)
-				require.NotNil(t, body)
-				require.Equal(t, target, body.Target)
+				for _, others := range []int{0, 15, 16, 1000} {
+					body := view.Body(runtime.Request{Pass: pass, Codec: "trellis", Rows: rows, Others: others})
+					require.NotNil(t, body)
+					require.Equal(t, target, body.Target)
+				}
 			}
 		}
 	}

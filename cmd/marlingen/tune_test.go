@@ -118,7 +118,7 @@ mix:
 	}
 	for _, i := range []runtime.Info{here, {Name: here.Name, Driver: "clang 1"}, {Name: "Apple M9", Driver: here.Driver}} {
 		table := model.Table().On(runtime.Metal3, i)
-		body := table.Body(runtime.Down, "trellis", 1)
+		body := table.Body(runtime.Request{Pass: runtime.Down, Codec: "trellis", Rows: 1})
 		if i != here {
 			require.Equal(t, 4*1024+1024/4+4*4*16, body.ThreadgroupBytes)
 			require.Empty(t, body.Device)

@@ -46,9 +46,7 @@ struct Plan {
   static constant constexpr uint Across = Spec::threads / 32 / Spec::splits;         // simdgroups of a line
   static constant constexpr uint Tiles = Spec::outputs / 16 / Across;                // of outputs, of a simdgroup
   static constant constexpr uint Products = (Spec::tile + 3) / 4;                    // for a tile of weights: four rows each
-  static constant constexpr uint Staged = (N * Spec::tile + Across - 1) / Across;    // rows that a simdgroup stages
   static constant constexpr uint Pitch = 68;                                         // of 64 pairs: no two lanes meet in a bank
-  static constant constexpr bool Early = Staged <= 2;                                // are there registers for the next step's?
   static_assert(Spec::threads == 32 * Across * Spec::splits, "whole lines");
   static_assert(Spec::outputs == 16 * Tiles * Across, "whole tiles");
 };
@@ -56,13 +54,13 @@ struct Plan {
 // A step's inputs: of each line, for each of N projections. An input is in two columns, its greater part first.
 template <typename Spec, uint N>
 struct alignas(16) Stage {
-  uint x[Spec::splits][N][2 * Spec::tile][Plan<Spec, N>::Pitch];
-  float2 sum[Spec::splits][N][Spec::tile];  // the unit of x, and middle · Σ x
+  uint x[Spec::steps][Spec::splits][N][2 * Spec::tile][Plan<Spec, N>::Pitch];
+  float2 sum[Spec::steps][Spec::splits][N][Spec::tile];  // the unit of x, and middle · Σ x
 };
 
 template <typename Spec, uint N>
 union alignas(16) Scratch {
-  Stage<Spec, N> stage[Spec::stages];
+  Stage<Spec, N> stage[Spec::buffers];
   float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec, N>::Across][N][Plan<Spec, N>::Tiles][Plan<Spec, N>::Products][32];
 };
 
@@ -75,27 +73,25 @@ struct Inputs {
   half2 first_su, second_su;
 };
 
-// Fetches a lane's inputs of 128, or 0 if there is no row.
+// Fetches a lane's inputs of 128. What there is not is like what there is, so that loads wait for nothing.
 template <typename Weights>
-METAL_FUNC Inputs fetch_inputs(const Weights w, device const float* x, bool there, uint first, uint lane) {
-  const uint at = first + lane / 4 * 16 + Weights::pair_first(lane % 4 * 2);
-  Inputs in = {};
-  if (there && first + lane / 4 * 16 < w.inputs) {
-    in.first = *(device const float2*)(x + at);
-    in.second = *(device const float2*)(x + at + Weights::Distance);
-    in.first_su = half2(w.su[at], w.su[at + 1]);
-    in.second_su = half2(w.su[at + Weights::Distance], w.su[at + Weights::Distance + 1]);
-  }
+METAL_FUNC Inputs fetch_inputs(const Weights w, device const float* x, uint first, uint lane) {
+  const uint at = min(first + lane / 4 * 16, w.inputs - 16) + Weights::pair_first(lane % 4 * 2);
+  Inputs in;
+  in.first = *(device const float2*)(x + at);
+  in.second = *(device const float2*)(x + at + Weights::Distance);
+  in.first_su = half2(w.su[at], w.su[at + 1]);
+  in.second_su = half2(w.su[at + Weights::Distance], w.su[at + Weights::Distance + 1]);
   return in;
 }
 
 // 2^-n.
 METAL_FUNC float reduction(uint n) { return as_type<float>((127 - n) << 23); }
 
-// Stages the inputs that the lanes have fetched, or 0 if there is no row.
+// Stages the inputs that the lanes have fetched from the given one on, or 0 if there is no row.
 template <typename Weights>
 METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, const Weights w,
-                      const Inputs in, bool there, uint lane) {
+                      const Inputs in, bool there, uint first, uint lane) {
   if (!there) {
     *(threadgroup uint2*)(greater + 2 * lane) = uint2(0);
     *(threadgroup uint2*)(lesser + 2 * lane) = uint2(0);
@@ -104,6 +100,7 @@ METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threa
   }
   float4 v(in.first.x * float(in.first_su.x), in.second.x * float(in.second_su.x),
            in.first.y * float(in.first_su.y), in.second.y * float(in.second_su.y));
+  v = as_type<float4>(as_type<uint4>(v) & (first + lane / 4 * 16 < w.inputs ? ~0u : 0u));  // no branch, which would wait
   const float most = max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
   const uint exponent = max(simd_max(as_type<uint>(most)) >> 23, 28u);
   const float total = simd_sum(v.x + v.y + v.z + v.w);
@@ -174,7 +171,7 @@ struct Sums {
 template <typename Spec, uint N, typename Weights>
 METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan<Spec, N>::Tiles> w,
                          threadgroup const uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch],
-                         threadgroup const float2 (&sum)[Spec::tile], uint lane) {
+                         threadgroup const float2 (&sum)[Spec::tile], uint rows, uint lane) {
   constexpr uint Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
   float4 products[Tiles][Products] = {};
   #pragma unroll
@@ -193,6 +190,7 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
       }
       #pragma unroll
       for (uint j = 0; j < Products; ++j) {
+        if (j > 0 && 4 * j >= rows) continue;
         uint4 inputs = 0;
         if (8 * j + lane / 4 < 2 * Spec::tile) {
           inputs = *(threadgroup const uint4*)(x[8 * j + lane / 4] + 8 * (4 * half_group + lane % 4) + p);
@@ -207,6 +205,7 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
   }
   #pragma unroll
   for (uint j = 0; j < Products; ++j) {
+    if (j > 0 && 4 * j >= rows) continue;
     const float2 unit = 4 * j + lane % 4 < Spec::tile ? sum[4 * j + lane % 4] : float2(0.0f);
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
@@ -260,51 +259,64 @@ METAL_FUNC device const float* input(const Down args, uint row) {
 // The steps over the inputs of an expert's pass, of N projections: those of gate and up, or of down twice.
 template <typename Spec, uint N, typename First, typename Second, typename Args>
 struct Steps {
-  static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Staged = Plan<Spec, N>::Staged;
+  static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles;
 
   First first;
   Second second;
   Work work;
-  uint line, place, lane, output;
-  device const float* rows[Staged];  // of inputs that this simdgroup stages
-  Inputs inputs[Staged];
+  uint line, place, lane, output, steps;
+  Fetched<First, Tiles> firsts;
+  Fetched<Second, Tiles> seconds;
 
-  Steps(const First f, const Second s, const Work w, const Args args, const Position at)
+  Steps(const First f, const Second s, const Work w, const Position at)
       : first(f), second(s), work(w), line(at.simd / Across), place(at.simd % Across), lane(at.lane),
-        output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16) {
-    #pragma unroll
-    for (uint i = 0; i < Staged; ++i) rows[i] = input(args, work.first + min((place + i * Across) / N, work.rows - 1));
+        output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16),
+        steps((f.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits)) {
+    fetch(0);
   }
 
-  void fetch(uint group) {
-    #pragma unroll
-    for (uint i = 0; i < Staged; ++i) fetch(i, group);
+  // Fetches the weights of a step.
+  void fetch(uint step) {
+    firsts.fetch(first, group(step), output, lane);
+    if (N == 2) seconds.fetch(second, group(step), output, lane);
   }
 
-  void fetch(uint i, uint group) {
-    const uint task = place + i * Across;
-    if (task >= N * Spec::tile) return;
-    const bool there = Spec::tile == 1 || task / N < work.rows;
-    if (N == 1 || task % N == 0) {
-      inputs[i] = fetch_inputs(first, rows[i], there, group * First::Group, lane);
-    } else {
-      inputs[i] = fetch_inputs(second, rows[i], there, group * Second::Group, lane);
+  // A lane's inputs of a row and a step, as each projection takes them.
+  struct Task {
+    Inputs first, second;
+  };
+
+  uint group(uint step) const { return step * Spec::splits + line; }
+
+  // Fetches a task: a row, and a step from the given one on.
+  Task fetch_task(const Args args, uint task, uint step) const {
+    const uint r = task / Spec::steps, g = group(step + task % Spec::steps);
+    device const float* x = input(args, work.first + (Spec::tile == 1 ? 0 : min(r, work.rows - 1)));
+    Task t = {fetch_inputs(first, x, g * First::Group, lane), {}};
+    if (N == 2) t.second = fetch_inputs(second, x, g * Second::Group, lane);
+    return t;
+  }
+
+  // Stages the inputs of as many steps as fit, of whole products of rows.
+  void put(threadgroup Stage<Spec, N>& to, const Args args, uint step) const {
+    const uint tasks = Spec::steps * (Spec::tile == 1 ? 1 : min((work.rows + 3) / 4 * 4, Spec::tile));
+    if (place >= tasks) return;
+    Task next = fetch_task(args, place, step);
+    #pragma unroll 1
+    for (uint task = place; task < tasks; task += Across) {
+      const Task t = next;
+      if (task + Across < tasks) next = fetch_task(args, task + Across, step);
+      const uint r = task / Spec::steps, s = task % Spec::steps, g = group(step + s);
+      const bool there = Spec::tile == 1 || r < work.rows;
+      put(to.x[s][line][0], to.sum[s][line][0], first, t.first, r, there, g);
+      if (N == 2) put(to.x[s][line][N - 1], to.sum[s][line][N - 1], second, t.second, r, there, g);
     }
   }
 
-  void put(threadgroup Stage<Spec, N>& to, uint group) {
-    #pragma unroll
-    for (uint i = 0; i < Staged; ++i) {
-      const uint task = place + i * Across, r = task / N, n = task % N;
-      if (task >= N * Spec::tile) continue;
-      if (!Plan<Spec, N>::Early) fetch(i, group);
-      threadgroup uint* x = to.x[line][n][2 * r];
-      if (N == 1 || n == 0) {
-        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], first, inputs[i], Spec::tile == 1 || r < work.rows, lane);
-      } else {
-        stage(x, x + Plan<Spec, N>::Pitch, to.sum[line][n][r], second, inputs[i], Spec::tile == 1 || r < work.rows, lane);
-      }
-    }
+  template <typename Weights>
+  void put(threadgroup uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch], threadgroup float2 (&sum)[Spec::tile], const Weights w,
+           const Inputs in, uint r, bool there, uint group) const {
+    stage(x[2 * r], x[2 * r + 1], sum[r], w, in, there, group * Weights::Group, lane);
   }
 
   // What a line stages is read by that line alone.
@@ -316,37 +328,38 @@ struct Steps {
     }
   }
 
-  // Runs the steps. The weights of the first one are fetched already; the last one fetches what comes after.
-  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, thread Fetched<First, Tiles>& firsts,
-           thread Fetched<Second, Tiles>& seconds, thread After<First, Tiles>& first_after,
-           thread After<Second, Tiles>& second_after) {
-    const uint steps = (first.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits);
-    if (Plan<Spec, N>::Early) fetch(line);
-    put(scratch.stage[0], line);
-    for (uint step = 0; step < steps; ++step) {
-      const uint group = step * Spec::splits + line;
-      const bool more = step + 1 < steps;
-      threadgroup Stage<Spec, N>& staged = scratch.stage[step % Spec::stages];
+  // Runs the steps; the last one fetches what comes after.
+  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Args args,
+           thread After<First, Tiles>& first_after, thread After<Second, Tiles>& second_after) {
+    put(scratch.stage[0], args, 0);
+    for (uint from = 0; from < steps; from += Spec::steps) {
+      threadgroup Stage<Spec, N>& staged = scratch.stage[from / Spec::steps % Spec::buffers];
       barrier();
-      const Fetched<First, Tiles> f = firsts;
-      const Fetched<Second, Tiles> s = seconds;
-      if (more) {
-        firsts.fetch(first, group + Spec::splits, output, lane);
-        if (N == 2) seconds.fetch(second, group + Spec::splits, output, lane);
-        if (Plan<Spec, N>::Early) fetch(group + Spec::splits);
-      } else {
-        first_after.fetch(first, output, lane);
-        if (N == 2) second_after.fetch(second, output, lane);
+      #pragma unroll 1
+      for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
+        if (from + s + 1 == steps) {
+          first_after.fetch(first, output, lane);
+          if (N == 2) second_after.fetch(second, output, lane);
+        }
+        one(sums, staged, s, from + s);
       }
-      if (output < first.outputs) {
-        multiply<Spec, N>(sums[0], f, staged.x[line][0], staged.sum[line][0], lane);
-        if (N == 2) multiply<Spec, N>(sums[N - 1], s, staged.x[line][N - 1], staged.sum[line][N - 1], lane);
-      }
-      if (more) {
-        if (Spec::stages == 1) barrier();
-        put(scratch.stage[(step + 1) % Spec::stages], group + Spec::splits);
+      if (from + Spec::steps < steps) {
+        if (Spec::buffers == 1) barrier();
+        put(scratch.stage[(from / Spec::steps + 1) % Spec::buffers], args, from + Spec::steps);
       }
     }
+  }
+
+  // Runs a step, and fetches the next one's weights: before it if a lane holds two sets of them, or in their place.
+  void one(thread Sums<Spec, N> (&sums)[N], threadgroup const Stage<Spec, N>& staged, uint s, uint step) {
+    const Fetched<First, Tiles> f = firsts;
+    const Fetched<Second, Tiles> g = seconds;
+    if (Spec::sets == 2 && step + 1 < steps) fetch(step + 1);
+    if (output < first.outputs) {
+      multiply<Spec, N>(sums[0], f, staged.x[s][line][0], staged.sum[s][line][0], work.rows, lane);
+      if (N == 2) multiply<Spec, N>(sums[N - 1], g, staged.x[s][line][N - 1], staged.sum[s][line][N - 1], work.rows, lane);
+    }
+    if (Spec::sets == 1 && step + 1 < steps) fetch(step + 1);
   }
 };
 
@@ -361,15 +374,11 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
   const Gate gate(args.weights, expert.gate, hidden, intermediate);
   const Up up(args.weights, expert.up, hidden, intermediate);
 
-  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, args, at);
-  Fetched<Gate, Tiles> gates;
-  Fetched<Up, Tiles> ups;
-  gates.fetch(gate, steps.line, steps.output, at.lane);
-  ups.fetch(up, steps.line, steps.output, at.lane);
+  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, at);
   After<Gate, Tiles> gate_after = {};
   After<Up, Tiles> up_after = {};
   Sums<Spec, 2> sums[2] = {};
-  steps.run(sums, scratch, gates, ups, gate_after, up_after);
+  steps.run(sums, scratch, args, gate_after, up_after);
 
   add_lines<Spec, 2>(sums, scratch, at);
   if (steps.line > 0) return;
@@ -398,16 +407,14 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
   const Weights w(args.weights, expert.down, intermediate, hidden);
 
-  Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, args, at);
-  Fetched<Weights, Tiles> fetched, none;
-  fetched.fetch(w, steps.line, steps.output, at.lane);
+  Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, at);
   float prob[Plan<Spec, 1>::Products];
   #pragma unroll
   for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) prob[j] = args.prob[work.first + min(4 * j + at.lane % 4, work.rows - 1)];
   earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
   After<Weights, Tiles> after = {}, nothing;
   Sums<Spec, 1> sums[1] = {};
-  steps.run(sums, scratch, fetched, none, after, nothing);
+  steps.run(sums, scratch, args, after, nothing);
 
   add_lines<Spec, 1>(sums, scratch, at);
   if (steps.line > 0) return;

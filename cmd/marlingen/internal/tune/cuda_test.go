@@ -19,11 +19,11 @@ import (
 func TestTuneCUDA(t *testing.T) {
 	needClang(t)
 	specs, profile := project(t, "cuda_decode",
-		"threads: [128, 192, 256, 384, 512], outputs: [16, 32, 64], splits: [2, 4, 6, 8, 12, 16], stages: [1, 2], residents: [1, 2, 3, 4]",
-		"outputs: [16, 32], threads: [128, 192, 256]")
+		"threads: [128, 192, 256, 384, 512], outputs: [16, 32, 48, 64], splits: [2, 3, 4, 6, 8, 12, 16], residents: [1, 2, 3, 4, 6], steps: [1, 2, 3, 4], sets: [1, 2]",
+		"outputs: [16, 32], threads: [128, 256, 384]")
 	table := &runtime.Table{}
 	for _, outputs := range []int{16, 32} {
-		p := point{"outputs": outputs, "threads": 192}
+		p := point{"outputs": outputs, "threads": 384}
 		l, err := specs.Try(templates.FS, "trellis", "cuda_decode", runtime.Down, p)
 		require.NoError(t, err)
 		table.Kernels = append(table.Kernels, l.Kernels()...)
@@ -41,7 +41,7 @@ func TestTuneCUDA(t *testing.T) {
 	require.NoError(t, err)
 	o := results[0].Contests["numbers"]
 	require.Equal(t, 2, o.Tried)
-	require.Equal(t, "outputs=32 threads=192", o.Other)
+	require.Equal(t, "outputs=16 threads=384", o.Other)
 	require.Positive(t, o.Before)
 	require.Positive(t, o.After)
 	require.Len(t, o.Refused, 4)
