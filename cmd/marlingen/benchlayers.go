@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
 	"github.com/marlingen/marlingen/moe/bench/result"
