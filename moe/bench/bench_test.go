@@ -106,7 +106,8 @@ func TestFill(t *testing.T) {
 		require.Len(t, c.RoundsMS, 2)
 		require.InDelta(t, r.MS, (c.RoundsMS[0]+c.RoundsMS[1])/2, 1e-12)
 		require.Equal(t, r.Mix, c.Labels["mix"])
-		require.Equal(t, r.GBs, c.Metrics["gb_s"])
+		require.InDelta(t, r.Bytes/c.MS.Median/1e6, c.Metrics["gb_s"], 1e-9)
+		require.InDelta(t, r.FloorMS/c.MS.Median, c.Metrics["fraction"], 1e-9)
 	}
 	require.Len(t, names, 4)
 	require.Contains(t, names, "small/8_tuples/experts:8/batch:40/threads:1/exact")
