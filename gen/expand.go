@@ -214,8 +214,8 @@ func (x *expander) family(file string, spec FamilySpec, codec *Codec) *Library {
 	need(x, at, "family", spec.Family)
 	need(x, at, "doc", spec.Doc)
 	need(x, at, "rows", spec.Rows)
-	if spec.Experts.Line != 0 {
-		x.positive(at, "experts", spec.Experts)
+	if spec.LayerRows.Line != 0 {
+		x.positive(at, "layer_rows", spec.LayerRows)
 	}
 	need(x, at, "template", spec.Template)
 	want(x, at, "accumulator", spec.Accumulator, accumulators)
@@ -265,7 +265,7 @@ func (x *expander) familyBody(l *Library, p pass, file string, spec FamilySpec, 
 	b.Family = spec.Family.V
 	b.Source = l.metalName()
 	b.Rows = spec.Rows.V
-	b.Experts = spec.Experts.V
+	b.LayerRows = spec.LayerRows.V
 	b.Tile = launch.Tile.V
 	b.Accumulator = spec.Accumulator.V
 	x.positive(b.At, "tile", launch.Tile)
@@ -473,8 +473,8 @@ func (x *expander) kernel(b *Body, kind runtime.Kind, tuples []runtime.BitTuple,
 }
 
 // proveRows checks, for each codec and target, that every number of rows from 1
-// on has one family and no second, beside those for few experts, which go before it.
-// A target for which a codec has no family has none
+// on has one family and no second, in layers of any size and of each size that
+// families are limited to. A target for which a codec has no family has none
 // of its kernels.
 func (x *expander) proveRows() {
 	if x.partial {
@@ -491,29 +491,31 @@ func (x *expander) proveRows() {
 func (x *expander) proveTarget(codec, target string) {
 	type claim struct {
 		runtime.Range
+		layer  int // rows of a layer, at most
 		family string
 		at     Pos
 	}
-	var claims, few []claim
+	var claims, limited []claim
 	for file, spec := range sorted(x.specs.Families) {
 		if spec.Target.V == target && slices.ContainsFunc(spec.Codecs, func(c At[string]) bool { return c.V == codec }) {
-			c := claim{spec.Rows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}}
-			if spec.Experts.Line != 0 {
-				few = append(few, c)
+			c := claim{spec.Rows.V, spec.LayerRows.V, spec.Family.V, Pos{file, cmp.Or(spec.Rows.Line, 1)}}
+			if spec.LayerRows.Line != 0 {
+				limited = append(limited, c)
 			} else {
 				claims = append(claims, c)
 			}
 		}
 	}
-	if slices.ContainsFunc(slices.Concat(claims, few), func(c claim) bool { return c.Min < 1 }) {
+	if slices.ContainsFunc(slices.Concat(claims, limited), func(c claim) bool { return c.Min < 1 }) {
 		return // a family without rows is complained of as such
 	}
-	byRows := func(a, b claim) int { return cmp.Compare(a.Min, b.Min) }
-	slices.SortStableFunc(few, byRows)
-	for i := 1; i < len(few); i++ {
-		if before := few[i-1]; before.Max == 0 || few[i].Min <= before.Max {
-			x.errs.errorf(few[i].at, "%v rows of %s overlap with family %s, which has %v (%v), both for few experts",
-				few[i].Range, codec, before.family, before.Range, before.at)
+	byRows := func(a, b claim) int { return cmp.Or(cmp.Compare(a.layer, b.layer), cmp.Compare(a.Min, b.Min)) }
+	slices.SortStableFunc(limited, byRows)
+	for i := 1; i < len(limited); i++ {
+		c, before := limited[i], limited[i-1]
+		if c.layer == before.layer && (before.Max == 0 || c.Min <= before.Max) {
+			x.errs.errorf(c.at, "%v rows of %s overlap with family %s, which has %v (%v), both in layers of up to %d rows",
+				c.Range, codec, before.family, before.Range, before.at, c.layer)
 		}
 	}
 	slices.SortStableFunc(claims, byRows)
@@ -529,8 +531,9 @@ func (x *expander) proveTarget(codec, target string) {
 		open = open && c.Max != 0
 		next = max(next, c.Max+1)
 	}
-	if len(claims) == 0 && len(few) > 0 {
-		x.errs.errorf(few[0].at, "no family has %v rows of %s for more experts", few[0].Range, codec)
+	if len(claims) == 0 && len(limited) > 0 {
+		last := limited[len(limited)-1]
+		x.errs.errorf(last.at, "no family has rows of %s in layers of more than %d rows", codec, last.layer)
 	}
 	if open && len(claims) > 0 {
 		x.errs.errorf(claims[len(claims)-1].at, "no family has %d or more rows of %s; write %d..", next, codec, claims[len(claims)-1].Min)

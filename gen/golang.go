@@ -61,7 +61,7 @@ func body(b *Body) Code {
 		field("Target", Lit(b.Target)),
 		field("Doc", Lit(b.Doc)),
 		field("Rows", rt("Range").Values(is("Min", Lit(b.Rows.Min)), is("Max", Lit(b.Rows.Max)))),
-		field("Experts", Lit(b.Experts)),
+		field("LayerRows", Lit(b.LayerRows)),
 		field("Tile", Lit(b.Tile)),
 		field("Grid", Index(Lit(3)).Add(rt("Axis")).Values(lines(b.Grid[:], func(a runtime.Axis) Code {
 			return Values(is("Dim", rt(a.Dim)), is("Per", Lit(int(a.Per))))

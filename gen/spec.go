@@ -70,7 +70,7 @@ type FamilySpec struct {
 	Word        At[string] // that stands for the family in symbols; may be empty
 	Target      At[string] // that it is tuned for
 	Rows        At[runtime.Range]
-	Experts     At[int] `yaml:",omitempty"` // of a layer that have rows, at most, for families before those without a limit
+	LayerRows   At[int] `yaml:"layer_rows,omitempty"` // of all experts together, at most: it goes before families for more
 	Codecs      []At[string]
 	Template    At[string] // a file of templates/families, without .metal
 	Accumulator At[string]

@@ -38,7 +38,7 @@ func (l *Library) Source(templates fs.FS) (string, error) {
 	h := sha256.New()
 	h.Write(lineMarks.ReplaceAll(text, nil))
 	for _, b := range l.Bodies {
-		fmt.Fprintln(h, b.Pass, b.Rows, b.Experts, b.Tile, b.Grid, b.Threads, b.ThreadgroupBytes, b.Residents)
+		fmt.Fprintln(h, b.Pass, b.Rows, b.LayerRows, b.Tile, b.Grid, b.Threads, b.ThreadgroupBytes, b.Residents)
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -66,14 +66,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "e0ba6e838a01ddcb9e3eab328fed543ef008a450ba2c270a1d026138a4176186",
-	Specs:  "5da8d8f9876db4d66091085973754ada3e287102523ca149d5ea6f0a4234da47",
+	Digest: "bc2b97279da0f4263b26914f1e82a6e68d8fa0733f376e9781cbf4783f7d8b60",
+	Specs:  "86effea8a950a23c263dc336be5424e592deb3557400d5043c12f6fd96516183",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
 		{Name: "trellis_base.metal", SHA256: "9a3b7c318e4c92ac654b03f4ca1b86995ef09477cde32b2c3eaac41c989c03be"},
-		{Name: "trellis_cuda_base.metal", SHA256: "1ebd60699465ff29fbe5e7f8dbb7d4b81de4741c03d67525da98b2400e316d08"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "79aea0085176a66937b0d3808931f0ade39b9136715df8436ca7351dea89137e"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "403613ca2688e5c38efa9d11b67f0cf4d3d03a35fcb5731467f6278779bb646c"},
+		{Name: "trellis_cuda_base.metal", SHA256: "ca17437de82ca32217a21b6d0803594158d8e8f32910f4828c6ef446e2136567"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "e84ffafc99aa51bcfe6ffb94bd0ac2d806bdc65eef6bf7679aff85f8009b6266"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "5b9f47ed17065296309eac7909533ee1232eb4ef15f0902855fe928b8aec8b75"},
 		{Name: "trellis_decode.metal", SHA256: "a045f16c31203c801f9a15ce3b3de61d39476017549cce3caeb7b60c2aa79e0a"},
 		{Name: "trellis_large_batch.metal", SHA256: "ff101cdd0a1e50a1eb0b3af97f78b54206ce6924ad605b9c9d30103f2a0a6343"},
 		{Name: "trellis_prefill4.metal", SHA256: "a8a8bdaa3af3858c76435f0eec954ed5307d52fd211d1556ae54802fa3263696"},

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisBaseGateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "base",
-	Target:  "metal3",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 17, Max: 32},
-	Experts: 0,
-	Tile:    32,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "base",
+	Target:    "metal3",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 17, Max: 32},
+	LayerRows: 0,
+	Tile:      32,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 32},
@@ -61,14 +61,14 @@ var trellisBaseGateUp = &runtime.Body{
 	Spec:   "specs/families/base.yaml:14",
 }
 var trellisBaseDown = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "base",
-	Target:  "metal3",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 17, Max: 32},
-	Experts: 0,
-	Tile:    32,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "base",
+	Target:    "metal3",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 17, Max: 32},
+	LayerRows: 0,
+	Tile:      32,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 32},

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisCudaBaseGateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "base",
-	Target:  "cuda",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 9, Max: 0},
-	Experts: 0,
-	Tile:    16,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "base",
+	Target:    "cuda",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 0},
+	LayerRows: 0,
+	Tile:      16,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 384},
@@ -61,14 +61,14 @@ var trellisCudaBaseGateUp = &runtime.Body{
 	Spec:   "specs/families/cuda_base.yaml:14",
 }
 var trellisCudaBaseDown = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "base",
-	Target:  "cuda",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 9, Max: 0},
-	Experts: 0,
-	Tile:    16,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "base",
+	Target:    "cuda",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 0},
+	LayerRows: 0,
+	Tile:      16,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 256},

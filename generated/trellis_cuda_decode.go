@@ -29,14 +29,14 @@ const (
 )
 
 var trellisCudaDecodeGateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "decode",
-	Target:  "cuda",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 2},
-	Experts: 16,
-	Tile:    1,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "decode",
+	Target:    "cuda",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 4},
+	LayerRows: 16,
+	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 16},
@@ -61,14 +61,14 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 	Spec:   "specs/families/cuda_decode.yaml:15",
 }
 var trellisCudaDecodeDown = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "decode",
-	Target:  "cuda",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 2},
-	Experts: 16,
-	Tile:    1,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "decode",
+	Target:    "cuda",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 4},
+	LayerRows: 16,
+	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 32},

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisCudaPrefill4GateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "prefill4",
-	Target:  "cuda",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 8},
-	Experts: 0,
-	Tile:    4,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "prefill4",
+	Target:    "cuda",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 16},
+	LayerRows: 383,
+	Tile:      4,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 128},
@@ -58,17 +58,17 @@ var trellisCudaPrefill4GateUp = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_prefill4.metal",
-	Spec:   "specs/families/cuda_prefill4.yaml:14",
+	Spec:   "specs/families/cuda_prefill4.yaml:15",
 }
 var trellisCudaPrefill4Down = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "prefill4",
-	Target:  "cuda",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 8},
-	Experts: 0,
-	Tile:    4,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "prefill4",
+	Target:    "cuda",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 16},
+	LayerRows: 383,
+	Tile:      4,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 256},
@@ -90,7 +90,7 @@ var trellisCudaPrefill4Down = &runtime.Body{
 	Alone:  []runtime.Kind{runtime.Tuple, runtime.Fairway, runtime.Generic},
 	Shared: []runtime.Kind{runtime.Fairway, runtime.Tuple, runtime.Generic},
 	Source: "trellis_cuda_prefill4.metal",
-	Spec:   "specs/families/cuda_prefill4.yaml:22",
+	Spec:   "specs/families/cuda_prefill4.yaml:23",
 }
 var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaPrefill4623, Line: "specs/codecs/trellis.yaml:15"},
@@ -101,8 +101,8 @@ var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaPrefill4632, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4444, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4534, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4, Line: "specs/families/cuda_prefill4.yaml:14"},
-	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4Fairway, Line: "specs/families/cuda_prefill4.yaml:14"},
+	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4, Line: "specs/families/cuda_prefill4.yaml:15"},
+	{Body: trellisCudaPrefill4GateUp, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4Fairway, Line: "specs/families/cuda_prefill4.yaml:15"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 3}}, Symbol: MoeTrellisSwigluCudaPrefill4623Down, Line: "specs/codecs/trellis.yaml:15"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4634Down, Line: "specs/codecs/trellis.yaml:16"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 2, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4624Down, Line: "specs/codecs/trellis.yaml:17"},
@@ -111,6 +111,6 @@ var trellisCudaPrefill4Kernels = []*runtime.Kernel{
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 6, Up: 3, Down: 2}}, Symbol: MoeTrellisSwigluCudaPrefill4632Down, Line: "specs/codecs/trellis.yaml:20"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 4, Up: 4, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4444Down, Line: "specs/codecs/trellis.yaml:21"},
 	{Body: trellisCudaPrefill4Down, Kind: runtime.Tuple, Tuples: []runtime.BitTuple{{Gate: 5, Up: 3, Down: 4}}, Symbol: MoeTrellisSwigluCudaPrefill4534Down, Line: "specs/codecs/trellis.yaml:22"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:22"},
-	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:22"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Generic, Symbol: MoeTrellisSwigluCudaPrefill4Down, Line: "specs/families/cuda_prefill4.yaml:23"},
+	{Body: trellisCudaPrefill4Down, Kind: runtime.Fairway, Tuples: trellisTuples, Symbol: MoeTrellisSwigluCudaPrefill4FairwayDown, Line: "specs/families/cuda_prefill4.yaml:23"},
 }

@@ -749,11 +749,11 @@ template [[host_name("moe_trellis_swiglu_cuda_prefill4_6_3_2")]] [[kernel]] decl
 template [[host_name("moe_trellis_swiglu_cuda_prefill4_4_4_4")]] [[kernel]] decltype(trellis_prefill4_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_prefill4_gate_up_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
 #line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_prefill4_5_3_4")]] [[kernel]] decltype(trellis_prefill4_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_prefill4_gate_up_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 14 "specs/families/cuda_prefill4.yaml"
+#line 15 "specs/families/cuda_prefill4.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_prefill4")]] [[kernel]] decltype(trellis_prefill4_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_prefill4_gate_up_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 14 "specs/families/cuda_prefill4.yaml"
+#line 15 "specs/families/cuda_prefill4.yaml"
 kernel void moe_trellis_swiglu_cuda_prefill4_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_prefill4_gate_up> scratch;
@@ -791,11 +791,11 @@ template [[host_name("moe_trellis_swiglu_cuda_prefill4_6_3_2_down")]] [[kernel]]
 template [[host_name("moe_trellis_swiglu_cuda_prefill4_4_4_4_down")]] [[kernel]] decltype(trellis_prefill4_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>) trellis_prefill4_down_kernel<Trellis<4>, Trellis<4>, Trellis<4>>;
 #line 22 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_prefill4_5_3_4_down")]] [[kernel]] decltype(trellis_prefill4_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>) trellis_prefill4_down_kernel<Trellis<5>, Trellis<3>, Trellis<4>>;
-#line 22 "specs/families/cuda_prefill4.yaml"
+#line 23 "specs/families/cuda_prefill4.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_prefill4_down")]] [[kernel]] decltype(trellis_prefill4_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>) trellis_prefill4_down_kernel<Trellis<0>, Trellis<0>, Trellis<0>>;
 
 // Any of the tuples: one switch for the whole threadgroup.
-#line 22 "specs/families/cuda_prefill4.yaml"
+#line 23 "specs/families/cuda_prefill4.yaml"
 kernel void moe_trellis_swiglu_cuda_prefill4_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 40 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_prefill4_down> scratch;

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisDecodeGateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "decode",
-	Target:  "metal3",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 1},
-	Experts: 0,
-	Tile:    1,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "decode",
+	Target:    "metal3",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 1},
+	LayerRows: 0,
+	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 16},
@@ -61,14 +61,14 @@ var trellisDecodeGateUp = &runtime.Body{
 	Spec:   "specs/families/decode.yaml:14",
 }
 var trellisDecodeDown = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "decode",
-	Target:  "metal3",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 1, Max: 1},
-	Experts: 0,
-	Tile:    1,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "decode",
+	Target:    "metal3",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 1, Max: 1},
+	LayerRows: 0,
+	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 16},

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisLargeBatchGateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "large_batch",
-	Target:  "metal3",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 33, Max: 0},
-	Experts: 0,
-	Tile:    64,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "large_batch",
+	Target:    "metal3",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 33, Max: 0},
+	LayerRows: 0,
+	Tile:      64,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 32},
@@ -61,14 +61,14 @@ var trellisLargeBatchGateUp = &runtime.Body{
 	Spec:   "specs/families/large_batch.yaml:14",
 }
 var trellisLargeBatchDown = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "large_batch",
-	Target:  "metal3",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 33, Max: 0},
-	Experts: 0,
-	Tile:    64,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "large_batch",
+	Target:    "metal3",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 33, Max: 0},
+	LayerRows: 0,
+	Tile:      64,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 32},

@@ -29,14 +29,14 @@ const (
 )
 
 var trellisPrefill4GateUp = &runtime.Body{
-	Pass:    runtime.GateUp,
-	Codec:   "trellis",
-	Family:  "prefill4",
-	Target:  "metal3",
-	Doc:     "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
-	Rows:    runtime.Range{Min: 2, Max: 16},
-	Experts: 0,
-	Tile:    4,
+	Pass:      runtime.GateUp,
+	Codec:     "trellis",
+	Family:    "prefill4",
+	Target:    "metal3",
+	Doc:       "h = silu(x·Wg) ⊙ (x·Wu), for each row of the work list",
+	Rows:      runtime.Range{Min: 2, Max: 16},
+	LayerRows: 0,
+	Tile:      4,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Intermediate, Per: 16},
@@ -61,14 +61,14 @@ var trellisPrefill4GateUp = &runtime.Body{
 	Spec:   "specs/families/prefill4.yaml:14",
 }
 var trellisPrefill4Down = &runtime.Body{
-	Pass:    runtime.Down,
-	Codec:   "trellis",
-	Family:  "prefill4",
-	Target:  "metal3",
-	Doc:     "y = p·(h·Wd), for each row of the work list",
-	Rows:    runtime.Range{Min: 2, Max: 16},
-	Experts: 0,
-	Tile:    4,
+	Pass:      runtime.Down,
+	Codec:     "trellis",
+	Family:    "prefill4",
+	Target:    "metal3",
+	Doc:       "y = p·(h·Wd), for each row of the work list",
+	Rows:      runtime.Range{Min: 2, Max: 16},
+	LayerRows: 0,
+	Tile:      4,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
 		{Dim: runtime.Hidden, Per: 16},

@@ -67,13 +67,3 @@ func (a *Assignments) assign(chosen []int, prob []float32, slots, experts int) e
 
 // Rows returns the number of rows of expert e.
 func (a *Assignments) Rows(e int) int { return a.Offsets[e+1] - a.Offsets[e] }
-
-// Active returns the number of experts that have rows.
-func (a *Assignments) Active() (n int) {
-	for e := range len(a.Offsets) - 1 {
-		if a.Rows(e) > 0 {
-			n++
-		}
-	}
-	return n
-}

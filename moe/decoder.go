@@ -123,7 +123,7 @@ func (l *Layer) slots() int {
 // specs ask for, or nil.
 func (f *forward) only(pass runtime.Pass) *runtime.Kernel {
 	experts := f.planner.experts
-	first, others := experts[0].Tuple(), f.slots()-1
+	first, rows := experts[0].Tuple(), f.slots()
 	shared := false
 	for i := range experts {
 		shared = shared || experts[i].Tuple() != first
@@ -131,7 +131,7 @@ func (f *forward) only(pass runtime.Pass) *runtime.Kernel {
 	var kernel *runtime.Kernel
 	for i := range experts {
 		c, err := f.planner.selected(runtime.Request{
-			Pass: pass, Codec: experts[i].Codec, Tuple: experts[i].Tuple(), Rows: 1, Others: others, Shared: shared, Override: f.planner.override[pass],
+			Pass: pass, Codec: experts[i].Codec, Tuple: experts[i].Tuple(), Rows: 1, Layer: rows, Shared: shared, Override: f.planner.override[pass],
 		})
 		if err != nil || len(c.Passed) > 0 || kernel != nil && c.Kernel != kernel {
 			return nil

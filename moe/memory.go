@@ -10,21 +10,23 @@ import (
 // change: the answers would be the same. Nil keeps nothing.
 type memory struct {
 	rows     []int // where another body may begin to serve, ascending from 0
-	others   []int // likewise, other experts
+	layers   []int // likewise, rows of a layer
 	families map[runtime.Request]string
 	choices  map[runtime.Request]runtime.Choice
 }
 
 func newMemory(t *runtime.Table) *memory {
-	m := &memory{rows: []int{0}, others: []int{0}, families: map[runtime.Request]string{}, choices: map[runtime.Request]runtime.Choice{}}
+	m := &memory{rows: []int{0}, layers: []int{0}, families: map[runtime.Request]string{}, choices: map[runtime.Request]runtime.Choice{}}
 	for _, k := range t.Kernels {
 		m.rows = append(m.rows, k.Rows.Min)
 		if k.Rows.Max > 0 {
 			m.rows = append(m.rows, k.Rows.Max+1)
 		}
-		m.others = append(m.others, k.Experts)
+		if k.LayerRows > 0 {
+			m.layers = append(m.layers, k.LayerRows+1)
+		}
 	}
-	for _, ns := range []*[]int{&m.rows, &m.others} {
+	for _, ns := range []*[]int{&m.rows, &m.layers} {
 		slices.Sort(*ns)
 		*ns = slices.Compact(*ns)
 	}
@@ -32,9 +34,9 @@ func newMemory(t *runtime.Table) *memory {
 }
 
 // key returns the least request with the answer of r: bodies tell row counts
-// apart by their ranges alone, and numbers of experts by their limits.
+// apart by their ranges alone, and layers by their limits.
 func (m *memory) key(r runtime.Request) runtime.Request {
-	r.Rows, r.Others = floor(m.rows, r.Rows), floor(m.others, r.Others)
+	r.Rows, r.Layer = floor(m.rows, r.Rows), floor(m.layers, max(r.Rows, r.Layer))
 	return r
 }
 

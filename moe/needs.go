@@ -73,8 +73,8 @@ func Needs(t *runtime.Table, have runtime.Availability, layers []Weights) []Need
 	}) {
 		for _, b := range bodies(t, c.codec) {
 			r := runtime.Request{Pass: b.Pass, Codec: c.codec, Tuple: c.tuple, Rows: b.Rows.Min}
-			if b.Experts == 0 {
-				r.Others = math.MaxInt // more than any other body is for
+			if r.Layer = b.LayerRows; r.Layer == 0 {
+				r.Layer = math.MaxInt
 			}
 			needs = append(needs, need(t, have, r, b, experts[c]))
 			if r.Shared = true; shares[c] {

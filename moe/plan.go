@@ -123,14 +123,13 @@ func (p *planner) plan(d *draft, a *Assignments, undone map[int]bool) error {
 // group gathers the experts that have rows by codec, family and tuple.
 func (p *planner) group(d *draft, a *Assignments) {
 	d.groups = d.groups[:0]
-	others := a.Active() - 1
 	for e := range p.experts {
 		rows := a.Rows(e)
 		if rows == 0 {
 			continue
 		}
 		codec, tuple := p.experts[e].Codec, p.experts[e].Tuple()
-		family := p.family(codec, rows, others)
+		family := p.family(codec, rows, len(a.Token))
 		i := slices.IndexFunc(d.groups, func(o Group) bool {
 			return o.Codec == codec && o.Family == family && o.Tuple == tuple
 		})
@@ -158,9 +157,9 @@ func another[T any](s []T) []T {
 }
 
 // family returns the family that serves experts of a codec with the given
-// number of rows, beside others, or nothing.
-func (p *planner) family(codec string, rows, others int) string {
-	r := runtime.Request{Pass: runtime.GateUp, Codec: codec, Rows: rows, Others: others}
+// number of rows, of those of a layer, or nothing.
+func (p *planner) family(codec string, rows, layer int) string {
+	r := runtime.Request{Pass: runtime.GateUp, Codec: codec, Rows: rows, Layer: layer}
 	return p.memory.family(r, func() string {
 		if body := p.table.Body(r); body != nil {
 			return body.Family
@@ -176,7 +175,7 @@ func (p *planner) choose(pass runtime.Pass, g *Group, a *Assignments, shared boo
 		Codec:    g.Codec,
 		Tuple:    g.Tuple,
 		Rows:     a.Rows(g.Experts[0]),
-		Others:   a.Active() - 1,
+		Layer:    len(a.Token),
 		Shared:   shared,
 		Override: p.override[pass],
 	})

@@ -39,7 +39,7 @@ type Body struct {
 	Driver           string // that it was tuned with, by Info.Driver; empty if Device is
 	Doc              string
 	Rows             Range // rows of one expert that it serves
-	Experts          int   // of a layer that have rows, at most; 0 if there may be any number
+	LayerRows        int   // of all experts together, at most; 0 if there may be any number
 	Tile             int   // most rows in one entry of the work list
 	Grid             [3]Axis
 	Threads          int // per threadgroup

@@ -13,7 +13,7 @@ type Request struct {
 	Codec    string   // empty for a helper
 	Tuple    BitTuple // of the expert; unused for a helper
 	Rows     int      // of the expert; unused for a helper
-	Others   int      // experts of the layer that have rows besides this one
+	Layer    int      // rows of all experts of the layer, or less than Rows if there are no others
 	Shared   bool     // experts of other tuples share the launch
 	Override string   // a symbol to take instead of the best kernel
 }
@@ -168,9 +168,9 @@ func candidates(t *Table, r Request) []candidate {
 	return cs
 }
 
-// bodies returns the bodies that serve r, best first: that for few experts, if r
-// has few, and that for any number. The generator proves that there is at most one
-// of each.
+// bodies returns the bodies that serve r, best first: those for few rows of a layer
+// before those for more, and that for any number last. The generator proves that no
+// two are for as many.
 func bodies(t *Table, r Request) []*Body {
 	var bs []*Body
 	for _, k := range t.Kernels {
@@ -178,7 +178,7 @@ func bodies(t *Table, r Request) []*Body {
 			bs = append(bs, k.Body)
 		}
 	}
-	slices.SortStableFunc(bs, func(a, b *Body) int { return cmp.Compare(min(b.Experts, 1), min(a.Experts, 1)) })
+	slices.SortStableFunc(bs, func(a, b *Body) int { return cmp.Compare(uint(a.LayerRows-1), uint(b.LayerRows-1)) })
 	return bs
 }
 
@@ -191,8 +191,8 @@ func (b *Body) refuses(r Request) string {
 		return fmt.Sprintf("it is for codec %q", b.Codec)
 	case b.Codec != "" && !b.Rows.Contains(r.Rows):
 		return fmt.Sprintf("it is for %v rows of an expert", b.Rows)
-	case b.Experts > 0 && r.Others >= b.Experts:
-		return fmt.Sprintf("it is for at most %d experts with rows, of which there are %d", b.Experts, r.Others+1)
+	case b.LayerRows > 0 && max(r.Rows, r.Layer) > b.LayerRows:
+		return fmt.Sprintf("it is for layers of at most %d rows, and this has %d", b.LayerRows, max(r.Rows, r.Layer))
 	}
 	return ""
 }

@@ -41,12 +41,12 @@ func randomWorld(r *rand.Rand) world {
 		}
 		w.table.Codecs = append(w.table.Codecs, c)
 		for _, served := range []runtime.Body{{Rows: runtime.Range{Min: 1, Max: 1}}, {Rows: runtime.Range{Min: 2, Max: 16}},
-			{Rows: runtime.Range{Min: 17}}, {Rows: runtime.Range{Min: 1, Max: 2}, Experts: 8}} {
+			{Rows: runtime.Range{Min: 17}}, {Rows: runtime.Range{Min: 1, Max: 2}, LayerRows: 8}, {Rows: runtime.Range{Min: 1, Max: 16}, LayerRows: 100}} {
 			for _, pass := range passes {
 				if r.IntN(5) == 0 {
 					continue
 				}
-				b := &runtime.Body{Pass: pass, Codec: codec, Rows: served.Rows, Experts: served.Experts}
+				b := &runtime.Body{Pass: pass, Codec: codec, Rows: served.Rows, LayerRows: served.LayerRows}
 				for _, order := range []*[]runtime.Kind{&b.Alone, &b.Shared} {
 					for _, i := range r.Perm(len(kinds)) {
 						*order = append(*order, kinds[i])
@@ -74,7 +74,7 @@ func randomWorld(r *rand.Rand) world {
 	}
 	w.request = runtime.Request{
 		Pass: pick(r, passes), Codec: pick(r, []string{"trellis", "exl3", "bf16"}), Tuple: randomTuple(r),
-		Rows: pick(r, []int{1, 2, 16, 17, 1000}), Others: pick(r, []int{0, 7, 8, 1000}), Shared: r.IntN(2) == 0,
+		Rows: pick(r, []int{1, 2, 16, 17, 1000}), Layer: pick(r, []int{0, 8, 9, 100, 1000}), Shared: r.IntN(2) == 0,
 	}
 	return w
 }
@@ -82,19 +82,21 @@ func randomWorld(r *rand.Rand) world {
 // runs reports whether k can run r, from the meaning of the columns.
 func runs(k *runtime.Kernel, r runtime.Request) bool {
 	return k.Pass == r.Pass && k.Codec == r.Codec && k.Rows.Min <= r.Rows && (k.Rows.Max == 0 || r.Rows <= k.Rows.Max) &&
-		(k.Experts == 0 || 1+r.Others <= k.Experts) &&
+		(k.LayerRows == 0 || max(r.Rows, r.Layer) <= k.LayerRows) &&
 		(k.Tuples == nil || slices.Contains(k.Tuples, r.Tuple))
 }
 
 // rank returns the place of k in the preference that counts for r: kinds of a
-// body for few experts, if one is there, come before those of another.
+// body for fewer rows of a layer come before those of another.
 func (w world) rank(k *runtime.Kernel) int {
 	r, before := w.request, 0
-	if k.Experts == 0 && slices.ContainsFunc(w.table.Kernels, func(o *runtime.Kernel) bool {
-		o = &runtime.Kernel{Body: o.Body} // whatever its tuples
-		return o.Experts > 0 && runs(o, r)
-	}) {
-		before = len(kinds)
+	seen := map[*runtime.Body]bool{}
+	for _, o := range w.table.Kernels {
+		anyTuple := &runtime.Kernel{Body: o.Body}
+		if !seen[o.Body] && o.LayerRows > 0 && (k.LayerRows == 0 || o.LayerRows < k.LayerRows) && runs(anyTuple, r) {
+			seen[o.Body] = true
+			before += len(kinds)
+		}
 	}
 	if r.Shared {
 		return before + slices.Index(k.Shared, k.Kind)
@@ -264,8 +266,8 @@ func TestFor(t *testing.T) {
 		}
 		for rows := 1; rows <= 100; rows++ {
 			for _, pass := range []runtime.Pass{runtime.GateUp, runtime.Down} {
-				for _, others := range []int{0, 15, 16, 1000} {
-					body := view.Body(runtime.Request{Pass: pass, Codec: "trellis", Rows: rows, Others: others})
+				for _, layer := range []int{0, 16, 17, 383, 384, 1000} {
+					body := view.Body(runtime.Request{Pass: pass, Codec: "trellis", Rows: rows, Layer: layer})
 					require.NotNil(t, body)
 					require.Equal(t, target, body.Target)
 				}

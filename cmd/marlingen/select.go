@@ -11,7 +11,7 @@ import (
 type selectCmd struct {
 	deviceFlag
 	Tokens   int              `help:"Rows of the expert: the tokens that chose it." default:"1"`
-	Others   int              `help:"Other experts that have rows."`
+	Layer    int              `help:"Rows of all experts together; without it, there are no others."`
 	Bits     runtime.BitTuple `help:"Tuple of the expert, such as 6_2_3." required:"" placeholder:"TUPLE"`
 	Codec    string           `help:"Codec of the expert's weights." default:"trellis"`
 	Shared   bool             `help:"Experts of other tuples share the launch."`
@@ -46,8 +46,8 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 	if c.Tokens < 1 {
 		return fmt.Errorf("--tokens %d: want at least 1", c.Tokens)
 	}
-	if c.Others < 0 {
-		return fmt.Errorf("--others %d: want at least 0", c.Others)
+	if c.Layer != 0 && c.Layer < c.Tokens {
+		return fmt.Errorf("--layer %d: want at least the %d rows of the expert", c.Layer, c.Tokens)
 	}
 	overridden := c.Device.table().Kernel(c.Override)
 	if c.Override != "" && overridden == nil {
@@ -62,7 +62,7 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 	var selections []selection
 	var errs []error
 	for _, pass := range []runtime.Pass{runtime.GateUp, runtime.Down} {
-		r := runtime.Request{Pass: pass, Codec: c.Codec, Tuple: c.Bits, Rows: c.Tokens, Others: c.Others, Shared: c.Shared}
+		r := runtime.Request{Pass: pass, Codec: c.Codec, Tuple: c.Bits, Rows: c.Tokens, Layer: c.Layer, Shared: c.Shared}
 		if overridden != nil && overridden.Pass == pass {
 			r.Override = c.Override
 		}

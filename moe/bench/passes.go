@@ -211,10 +211,10 @@ type kernelSet struct {
 // aside; and the kernel that was asked for, or why it cannot run them.
 func (b *kernelBencher) kernels(v *Variant, pass runtime.Pass, tuples []runtime.BitTuple, rows int) (sets []kernelSet, refused, err error) {
 	have := v.Library.Availability()
-	others := len(tuples) - 1
+	layer := rows * len(tuples)
 	tuples = distinct(tuples)
 	request := func(t runtime.BitTuple) runtime.Request {
-		return runtime.Request{Pass: pass, Codec: kernels.Codec, Tuple: t, Rows: rows, Others: others, Shared: len(tuples) > 1}
+		return runtime.Request{Pass: pass, Codec: kernels.Codec, Tuple: t, Rows: rows, Layer: layer, Shared: len(tuples) > 1}
 	}
 	selected := kernelSet{which: Selected}
 	for _, t := range tuples {
