@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/marlingen/marlingen/moe/bench"
 	"github.com/marlingen/marlingen/moe/bench/report"
+	"github.com/marlingen/marlingen/moe/bench/result"
 	"github.com/marlingen/marlingen/moe/replay"
+	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu"
 )
 
@@ -18,17 +21,10 @@ const (
 	graphCopy   = 1 << 30
 )
 
-// errNoGraphResult is why there is no result of graphs: their launches pass the
-// counters by, and a result without counts is none.
-var errNoGraphResult = errors.New("--result: launches of replayed graphs are not counted, so a run on cuda leaves no result that could be verified")
-
 // graphs is Run on a device that replays graphs.
-func (c *benchCmd) graphs(ctx context.Context, a *app) error {
+func (c *benchLayersCmd) graphs(ctx context.Context, a *app) error {
 	if c.Markdown != "" || c.Plot != "" {
 		return errors.New("--markdown and --plot are for --device cpu")
-	}
-	if c.Result != "" {
-		return errNoGraphResult
 	}
 	if c.Rounds < 1 {
 		return fmt.Errorf("--rounds %d: want at least 1", c.Rounds)
@@ -37,37 +33,53 @@ func (c *benchCmd) graphs(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.session(ctx, cpu.Options{})
+	o := bench.GraphOptions{Shape: shape, Mixes: mixes, Batches: batches, Known: 2, Rounds: c.Rounds, Time: c.Time}
+	if c.Quick {
+		o.Rounds, o.Known = min(2, c.Rounds), 1
+	}
+	return c.deviceFlag.graphs(ctx, a, &c.resultFlags, "layers", o)
+}
+
+// graphs measures layers in replayed graphs. o.Time is that of a cell in a round.
+func (f deviceFlag) graphs(ctx context.Context, a *app, to *resultFlags, benchmark string, o bench.GraphOptions) error {
+	started := time.Now()
+	d := newResult(a.args, started, runtime.Info{Kind: string(f.Device)})
+	d.Benchmark, d.Level = benchmark, result.Layers
+	s, err := f.session(ctx, cpu.Options{})
 	if err != nil {
-		return err
+		return to.record(ctx, d, err)
 	}
 	defer s.close()
-	o := bench.GraphOptions{
-		Device: s.device, Library: s.library, Table: s.table, Codecs: codecs,
-		Shape: shape, Mixes: mixes, Batches: batches, Layers: graphLayers, Known: 2,
-		Tolerance: max(replay.OutputTolerance, s.device.Info().Tolerance),
-		Samples:   5 * c.Rounds, Time: c.Time / 40, Copy: graphCopy, Seed: 1,
+	if o.Override != "" {
+		if err := s.checkOverride(o.Override); err != nil {
+			return err
+		}
 	}
-	if c.Quick {
-		o.Samples, o.Known = 5*min(2, c.Rounds), 1
-	}
+	info := s.device.Info()
+	d.Device = result.Device{Kind: info.Kind, Name: info.Name, Driver: info.Driver}
+	o.Device, o.Library, o.Table, o.Codecs = s.device, s.library, s.table, codecs
+	o.Layers, o.Copy, o.Seed = graphLayers, graphCopy, 1
+	o.Tolerance = max(replay.OutputTolerance, info.Tolerance)
+	const samples = 5 // in a round
+	o.Samples, o.Time = samples, o.Time/(8*samples)
 	show, finish := a.progress("measuring")
 	o.Progress = show
 	r, err := bench.RunGraphs(ctx, o)
 	finish()
-	if err != nil {
+	if err == nil {
+		err = r.Fill(d.Document)
+	}
+	if err := to.record(ctx, d, err); err != nil {
 		return err
 	}
-	if c.JSON {
-		return a.json(r)
-	}
-	fmt.Fprintf(a.out, "%s · %s · copies at %.0f GB/s · library loaded in %.1f s\n%v, %d layers in turn\n\n",
-		r.Device.Name, r.Device.Driver, r.CopyGBs, s.load.Seconds(), r.Shape, r.Layers)
-	var rows [][]string
-	for i := range r.Results {
-		rows = append(rows, report.GraphRow(&r.Results[i]))
-	}
-	a.columns(report.GraphHeader, rows)
-	fmt.Fprintf(a.out, "\n%s", report.GraphLegend)
-	return nil
+	return to.show(a, d, func() {
+		fmt.Fprintf(a.out, "%s · %s · copies at %.0f GB/s · library loaded in %.1f s\n%v, %d layers in turn\n\n",
+			r.Device.Name, r.Device.Driver, r.CopyGBs, s.load.Seconds(), r.Shape, r.Layers)
+		var rows [][]string
+		for i := range r.Results {
+			rows = append(rows, report.GraphRow(&r.Results[i]))
+		}
+		a.columns(report.GraphHeader, rows)
+		fmt.Fprintf(a.out, "\n%s", report.GraphLegend)
+	})
 }

@@ -55,16 +55,30 @@ func TestInterruptQuantize(t *testing.T) {
 func TestInterruptBench(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	file := filepath.Join(t.TempDir(), "run.json")
-	status := run(ctx, []string{"bench", "--quick", "--shape", "64,48,8,2", "--threads", "1", "--memory", "2", "--result", file},
-		&bytes.Buffer{}, &bytes.Buffer{})
-	require.Equal(t, 130, status)
-	d, err := readResult(file)
-	require.NoError(t, err)
-	require.Equal(t, result.Interrupted, d.Status)
-	require.Empty(t, d.Cells)
-	_, stderr := command(t, 1, "verify-result", file)
-	require.Contains(t, stderr, `the run is "interrupted", not complete: `)
+	small := []string{"--shape", "64,48,8,2", "--threads", "1", "--memory", "2"}
+	for benchmark, args := range map[string][]string{
+		"layers":  append([]string{"bench", "--quick"}, small...),
+		"decode":  append([]string{"bench", "decode"}, small...),
+		"prefill": {"bench", "prefill", "--model", "../../testdata/glm-tiny-mixed", "--batches", "3"},
+		"kernels": append([]string{"bench", "kernels", "--rows", "1"}, small...),
+	} {
+		t.Run(benchmark, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "run.json")
+			history := filepath.Join(t.TempDir(), "runs.jsonl")
+			status := run(ctx, append(args, "--result", file, "--history", history), &bytes.Buffer{}, &bytes.Buffer{})
+			require.Equal(t, 130, status)
+			d, err := readResult(file)
+			require.NoError(t, err)
+			require.Equal(t, benchmark, d.Benchmark)
+			require.Equal(t, result.Interrupted, d.Status)
+			require.Empty(t, d.Cells)
+			entries, err := result.ReadAll(history)
+			require.NoError(t, err)
+			require.Equal(t, []result.Entry{{File: history, Line: 1, Document: d}}, entries)
+			_, stderr := command(t, 1, "verify-result", file)
+			require.Contains(t, stderr, `the run is "interrupted", not complete: `)
+		})
+	}
 }
 
 // Interrupted, tune keeps what it has measured, and writes nothing else.

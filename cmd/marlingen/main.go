@@ -40,7 +40,7 @@ type cli struct {
 	Perplexity   perplexityCmd   `cmd:"" help:"Say how well a model predicts a text."`
 	Quality      qualityCmd      `cmd:"" help:"Tabulate what quantising a model in several ways costs."`
 	Run          runCmd          `cmd:"" help:"Run a checkpoint's MoE layers through the fairway."`
-	Bench        benchCmd        `cmd:"" help:"Time layers, against what the machine can do."`
+	Bench        benchCmd        `cmd:"" help:"Time models, layers and kernels, against what the machine can do."`
 	CheckMetal   checkMetalCmd   `cmd:"" help:"Read Metal as Apple's front end would."`
 	Doctor       doctorCmd       `cmd:"" help:"Say what this machine offers, and what is missing."`
 	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`

@@ -34,9 +34,6 @@ func (c *tasksCmd) Run(a *app) error {
 	if profile == nil {
 		return fmt.Errorf("--profile %s: there are %s", c.Profile, profileNames())
 	}
-	if c.Device.kind() == "cuda" {
-		return errNoGraphResult // that a task could be verified by
-	}
 	plan, err := tasks.New(tasks.Options{
 		Name: "mixed_bpw_fairway_autotune", Root: os.DirFS(c.Root), Bodies: bodies(c.Root),
 		Profile: profile, Device: string(c.Device), Target: c.Device.target(), Families: c.Family,

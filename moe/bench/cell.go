@@ -183,6 +183,9 @@ func (c *cell) check(forwards int) (moe.Snapshot, error) {
 			return s, fmt.Errorf("%v: %d launches of %s in %d forwards", c, launches[p], p, forwards)
 		}
 	}
+	if symbol := c.variant.Override; symbol != "" && s.Launches[symbol] == 0 {
+		return s, fmt.Errorf("%v: no launch in %d forwards", c, forwards)
+	}
 	rows := uint64(0)
 	for _, n := range s.Assignments {
 		rows += n

@@ -80,6 +80,9 @@ func (c *graphCell) verify(ctx context.Context) error {
 			return fmt.Errorf("layer %d: %w", n, err)
 		}
 		c.launches = append(c.launches, launches)
+		if symbol := c.mix.override; symbol != "" && c.each.Launches[symbol] == 0 {
+			return fmt.Errorf("layer %d: no launch of %s", n, symbol)
+		}
 		if err := c.check(ctx, n); err != nil {
 			return fmt.Errorf("layer %d: %w", n, err)
 		}

@@ -188,18 +188,14 @@ type namedExperts struct {
 	tuples []runtime.BitTuple
 }
 
-// experts returns n experts of each tuple of the mix, and of the mix if it has
-// several.
+// experts returns n experts of each tuple of the mix, and of the mix if they are
+// of several.
 func (b *kernelBencher) experts(n int) (all []namedExperts) {
-	var tuples []runtime.BitTuple
-	for _, t := range b.Mix.Tuples(b.Shape.Experts) {
-		if !slices.Contains(tuples, t) {
-			tuples = append(tuples, t)
-			all = append(all, namedExperts{t.String(), slices.Repeat([]runtime.BitTuple{t}, n)})
-		}
+	for _, t := range distinct(b.Mix.Tuples(b.Shape.Experts)) {
+		all = append(all, namedExperts{t.String(), slices.Repeat([]runtime.BitTuple{t}, n)})
 	}
-	if len(tuples) > 1 {
-		all = append(all, namedExperts{b.Mix.Name, b.Mix.Tuples(n)})
+	if mixed := b.Mix.Tuples(n); len(distinct(mixed)) > 1 {
+		all = append(all, namedExperts{b.Mix.Name, mixed})
 	}
 	return all
 }

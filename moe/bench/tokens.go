@@ -188,6 +188,9 @@ func (c *tokenCell) count(calls, tokens int) error {
 	if s.Forwards == 0 || rows < uint64(tokens) {
 		return fmt.Errorf("%d forwards of experts and %d rows were counted in %d tokens", s.Forwards, rows, tokens)
 	}
+	if symbol := c.variant.Override; symbol != "" && s.Launches[symbol] == 0 {
+		return fmt.Errorf("no launch of %s was counted in %d tokens", symbol, tokens)
+	}
 	c.counted, c.calls = sum(c.counted, s), c.calls+calls
 	return nil
 }

@@ -157,5 +157,9 @@ func table(b *strings.Builder, header []string, rows [][]string) {
 
 // Text reports whether a column holds words.
 func Text(column string) bool {
-	return column == "tuples" || column == "precision" || column == "bound"
+	switch column {
+	case "tuples", "precision", "bound", "cell", "variant":
+		return true
+	}
+	return false
 }

@@ -33,7 +33,8 @@ func (d *Document) WriteGo(w io.Writer) error {
 		}
 	}
 	for _, c := range d.Cells {
-		name := fmt.Sprintf("%s/%s-%d", title(d.Benchmark), strings.ReplaceAll(c.Name, ":", "="), d.Machine.Processors)
+		of := strings.TrimPrefix(c.Name, d.Benchmark+"/")
+		name := fmt.Sprintf("%s/%s-%d", title(d.Benchmark), strings.ReplaceAll(of, ":", "="), d.Machine.Processors)
 		for _, ms := range c.RoundsMS {
 			r := &benchfmt.Result{Config: config, Name: benchfmt.Name(name), Iters: 1, Values: []benchfmt.Value{{Value: ms * 1e6, Unit: "ns/op"}}}
 			if bytes := c.Metrics["bytes"]; bytes > 0 {

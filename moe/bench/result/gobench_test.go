@@ -15,7 +15,7 @@ func TestWriteGo(t *testing.T) {
 	d := good()
 	d.Benchmark, d.Machine.Processors = "decode", 2
 	d.Cells = []result.Cell{
-		{Name: "6_2_3/batch:1", RoundsMS: []float64{2, 4}, Metrics: map[string]float64{"bytes": 8e6, "tokens": 1}},
+		{Name: "decode/6_2_3/batch:1", RoundsMS: []float64{2, 4}, Metrics: map[string]float64{"bytes": 8e6, "tokens": 1}},
 		{Name: "6_2_3/batch:4", RoundsMS: []float64{5}},
 	}
 	var b bytes.Buffer
