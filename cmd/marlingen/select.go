@@ -45,15 +45,15 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 	if c.Tokens < 1 {
 		return fmt.Errorf("--tokens %d: want at least 1", c.Tokens)
 	}
-	overridden := c.Device.table().Kernel(c.Override)
-	if c.Override != "" && overridden == nil {
-		return fmt.Errorf("--override %s: the table has no such kernel", c.Override)
-	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	overridden := s.table.Kernel(c.Override)
+	if c.Override != "" && overridden == nil {
+		return fmt.Errorf("--override %s: the table has no such kernel", c.Override)
+	}
 
 	var selections []selection
 	var errs []error
