@@ -230,7 +230,9 @@ func (c *benchLayersCmd) picture() string {
 func (a *app) measured(r *bench.Report) {
 	m := r.Machine
 	fmt.Fprintf(a.out, "%s · %d processors · %s/%s · %s\n\n", m.Processor, m.Processors, m.OS, m.Arch, m.Go)
-	a.columns(report.LimitsHeader, report.LimitsRows(r))
+	if limits := report.LimitsRows(r); len(limits) > 0 {
+		a.columns(report.LimitsHeader, limits)
+	}
 	for _, s := range report.Sweeps {
 		var rows [][]string
 		for _, result := range report.Of(r, s.Name) {

@@ -31,47 +31,47 @@ type Options struct {
 
 // A Result is what came of one cell.
 type Result struct {
-	Sweep     string  `json:"sweep"`
-	Mix       string  `json:"mix"`
-	Tuples    int     `json:"tuples"` // different ones in a layer
-	Shape     Shape   `json:"shape"`
-	Batch     int     `json:"batch"`
-	Threads   int     `json:"threads"`
-	Precision string  `json:"precision"`
-	Override  string  `json:"override,omitempty"` // symbol of the kernel that was asked for
-	Layers    int     `json:"layers"`
-	Calls     int     `json:"calls"`
-	Deviation float64 `json:"deviation"` // from the oracle
-	MS        float64 `json:"ms"`        // median over rounds of a round's median
-	BestMS    float64 `json:"best_ms"`   // of any call
-	Bytes     float64 `json:"bytes"`     // of the experts that a call reads, on average
-	MACs      float64 `json:"macs"`      // of a call
-	FloorMS   float64 `json:"floor_ms"`  // what the machine's limits allow; 0 for a device that has others
-	Bound     string  `json:"bound"`     // by which: read or multiply
-	GBs       float64 `json:"gb_s"`      // of weights
-	GMACs     float64 `json:"gmac_s"`    // 10⁹ multiply-accumulates per second
-	Fraction  float64 `json:"fraction"`  // of the limit that is reached: FloorMS / MS
+	Sweep     string
+	Mix       string
+	Tuples    int // different ones in a layer
+	Shape     Shape
+	Batch     int
+	Threads   int
+	Precision string
+	Override  string // symbol of the kernel that was asked for
+	Layers    int
+	Calls     int
+	Deviation float64 // from the oracle
+	MS        float64 // median over rounds of a round's median
+	BestMS    float64 // of any call
+	Bytes     float64 // of the experts that a call reads, on average
+	MACs      float64 // of a call
+	FloorMS   float64 // what the machine's limits allow; 0 for a device that has others
+	Bound     string  // by which: read or multiply
+	GBs       float64 // of weights
+	GMACs     float64 // 10⁹ multiply-accumulates per second
+	Fraction  float64 // of the limit that is reached: FloorMS / MS
 
-	Known     int       `json:"-"` // outputs that were held to the oracle
-	Tolerance float64   `json:"-"` // that Deviation may have
-	Times     []float64 `json:"-"` // of each call, ms
-	RoundsMS  []float64 `json:"-"` // median of each round, in order
+	Known     int       // outputs that were held to the oracle
+	Tolerance float64   // that Deviation may have
+	Times     []float64 // of each call, ms
+	RoundsMS  []float64 // median of each round, in order
 }
 
 // A Report is what came of a run.
 type Report struct {
-	Time         time.Time           `json:"time"`
-	Took         time.Duration       `json:"took_ns"`
-	Machine      Machine             `json:"machine"`
-	Command      string              `json:"command,omitempty"`
-	Device       string              `json:"device"`
-	Memory       int                 `json:"memory"` // bytes of weights
-	Rounds       int                 `json:"rounds"`
-	Others       float64             `json:"others"` // part of the processors' time that other programs took; negative if unknown
-	Instructions limits.Instructions `json:"instructions"`
-	Limits       []limits.Limits     `json:"limits"` // by threads
-	Results      []Result            `json:"results"`
-	Counters     moe.Snapshot        `json:"-"` // of all calls
+	Time         time.Time
+	Took         time.Duration
+	Machine      Machine
+	Command      string
+	Device       string
+	Memory       int // bytes of weights
+	Rounds       int
+	Others       float64 // part of the processors' time that other programs took; negative if unknown
+	Instructions limits.Instructions
+	Limits       []limits.Limits // by threads
+	Results      []Result
+	Counters     moe.Snapshot // of all calls
 }
 
 // Run measures. Its error names the first cell that is not as it should be.
@@ -147,16 +147,20 @@ func (b *bencher) sweep(ctx context.Context, s *Sweep) (cells []*cell, err error
 		if err != nil {
 			return nil, err
 		}
+		first := len(stacks)
 		for _, v := range s.Variants {
 			st, err := newStack(b.Options, v, layers, ks)
 			if err != nil {
 				return nil, err
 			}
 			stacks = append(stacks, st)
-			for _, batch := range c.Batches {
-				if batch*c.Shape.Hidden > len(b.noise)/2 {
-					return nil, fmt.Errorf("a batch of %d tokens of %d is too large to measure", batch, c.Shape.Hidden)
-				}
+		}
+		for _, batch := range c.Batches {
+			if batch*c.Shape.Hidden > len(b.noise)/2 {
+				return nil, fmt.Errorf("a batch of %d tokens of %d is too large to measure", batch, c.Shape.Hidden)
+			}
+			for i, v := range s.Variants {
+				st := stacks[first+i]
 				cl := &cell{
 					stack: st, sweep: s.Name, mix: c.Mix.Name, shape: c.Shape, variant: v, batch: batch,
 					noise: b.noise, random: b.random(), out: make([]float32, batch*c.Shape.Hidden),
@@ -177,13 +181,14 @@ func (b *bencher) sweep(ctx context.Context, s *Sweep) (cells []*cell, err error
 	return cells, b.limits(s)
 }
 
-// round measures each cell once, and the limits before each stack.
+// round measures each cell once, the variants of a batch one after another, and
+// the limits before each case and, of several variants, before each batch.
 func (b *bencher) round(ctx context.Context, s *Sweep, cells []*cell) error {
 	for i, c := range cells {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if i == 0 || cells[i-1].stack != c.stack {
+		if i == 0 || &cells[i-1].weights[0] != &c.weights[0] || len(s.Variants) > 1 && cells[i-1].batch != c.batch {
 			if err := b.limits(s); err != nil {
 				return err
 			}

@@ -106,7 +106,8 @@ func TestFill(t *testing.T) {
 		require.Len(t, c.RoundsMS, 2)
 		require.InDelta(t, r.MS, (c.RoundsMS[0]+c.RoundsMS[1])/2, 1e-12)
 		require.Equal(t, r.Mix, c.Labels["mix"])
-		require.Equal(t, r.GBs, c.Metrics["gb_s"])
+		require.InDelta(t, r.Bytes/c.MS.Median/1e6, c.Metrics["gb_s"], 1e-9)
+		require.InDelta(t, r.FloorMS/c.MS.Median, c.Metrics["fraction"], 1e-9)
 	}
 	require.Len(t, names, 4)
 	require.Contains(t, names, "small/8_tuples/experts:8/batch:40/threads:1/exact")
@@ -164,5 +165,50 @@ func TestDistinct(t *testing.T) {
 		require.Len(t, seen, n)
 		require.InDelta(t, 11, float64(bits)/64, 0.3)
 		require.Equal(t, 64/n, seen[runtime.BitTuple{Gate: 6, Up: 2, Down: 3}])
+	}
+}
+
+// skipping is a library whose queues leave out launches of a pass.
+type skipping struct {
+	runtime.Library
+	pass runtime.Pass
+}
+
+func (l skipping) NewQueue() (runtime.Queue, error) {
+	q, err := l.Library.NewQueue()
+	return skippingQueue{q, l.pass}, err
+}
+
+type skippingQueue struct {
+	runtime.Queue
+	pass runtime.Pass
+}
+
+func (q skippingQueue) Launch(l runtime.Launch) error {
+	if l.Kernel.Pass == q.pass {
+		return nil
+	}
+	return q.Queue.Launch(l)
+}
+
+// Kernels that do nothing are fast, and nobody hears how fast.
+func TestRunChecks(t *testing.T) {
+	for _, pass := range []runtime.Pass{runtime.GateUp, runtime.Down, runtime.Combine} {
+		o := small(t)
+		v := o.Sweeps[0].Variants[0]
+		v.Library = skipping{v.Library, pass}
+		_, err := bench.Run(t.Context(), o)
+		require.ErrorContains(t, err, "6_2_3, batch 1, 1 threads, exact: the output is ", pass)
+	}
+
+	o := smallKernels(t)
+	v := o.Variants[0]
+	v.Library = skipping{v.Library, runtime.Down}
+	d := result.Document{Level: result.Kernels}
+	require.ErrorContains(t, bench.RunKernels(t.Context(), o, &d), "down of 6_2_3, 1 rows, "+generated.MoeTrellisSwigluDecode623Down+
+		", 1 threads, exact: set 0, expert 0 of 6_2_3: its row 0, column 0 is NaN")
+	require.Len(t, d.Cells, 12, "gate_up's")
+	for _, c := range d.Cells {
+		require.Equal(t, "gate_up", c.Labels["pass"])
 	}
 }

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -75,7 +76,8 @@ func (c *cell) String() string {
 	return s
 }
 
-// verify holds the cell to the oracle, and warms all layers up.
+// verify holds the cell to the oracle, on outputs that were poisoned, and warms all
+// layers up.
 func (c *cell) verify(ctx context.Context) error {
 	x := slices.Clone(c.input())
 	var rows []int
@@ -88,8 +90,14 @@ func (c *cell) verify(ctx context.Context) error {
 		copy(x[row*c.shape.Hidden:], k.x)
 	}
 	c.counters.Reset()
+	for i := range c.out {
+		c.out[i] = float32(math.NaN())
+	}
 	if err := c.layers[0].ForwardInto(ctx, c.out, x); err != nil {
 		return fmt.Errorf("%v: %w", c, err)
+	}
+	if i := slices.IndexFunc(c.out, func(v float32) bool { return math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) }); i >= 0 {
+		return fmt.Errorf("%v: output %d of token %d is %v", c, i%c.shape.Hidden, i/c.shape.Hidden, c.out[i])
 	}
 	c.checked = len(rows)
 	for i, row := range rows {

@@ -10,7 +10,8 @@ import (
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
 
-// Fill sets what r measured in d: its correctness, counters and cells.
+// Fill sets what r measured in d: its correctness, counters and cells, whose rates
+// are those of the medians beside them.
 func (r *Report) Fill(d *result.Document) error {
 	d.Counters = result.NewCounters(r.Counters)
 	var errs []error
@@ -30,11 +31,11 @@ func (r *Report) Fill(d *result.Document) error {
 				"layers": strconv.Itoa(cell.Layers),
 			},
 			Metrics: map[string]float64{
-				"gb_s": cell.GBs, "gmac_s": cell.GMACs, "bytes": cell.Bytes, "macs": cell.MACs, "deviation": cell.Deviation,
+				"gb_s": cell.Bytes / ms.Median / 1e6, "gmac_s": cell.MACs / ms.Median / 1e6, "bytes": cell.Bytes, "macs": cell.MACs, "deviation": cell.Deviation,
 			},
 		}
 		if cell.FloorMS > 0 {
-			c.Labels["bound"], c.Metrics["floor_ms"], c.Metrics["fraction"] = cell.Bound, cell.FloorMS, cell.Fraction
+			c.Labels["bound"], c.Metrics["floor_ms"], c.Metrics["fraction"] = cell.Bound, cell.FloorMS, cell.FloorMS/ms.Median
 		}
 		compared(&c, cell.Override, r.overridden())
 		d.Cells = append(d.Cells, c)

@@ -8,11 +8,11 @@ import (
 
 // A Machine is where a run took place.
 type Machine struct {
-	Processor  string `json:"processor"` // as it calls itself, or its architecture
-	OS         string `json:"os"`
-	Arch       string `json:"arch"`
-	Processors int    `json:"processors"` // that Go uses
-	Go         string `json:"go"`
+	Processor  string // as it calls itself, or its architecture
+	OS         string
+	Arch       string
+	Processors int // that Go uses
+	Go         string
 }
 
 // ThisMachine describes the machine.

@@ -213,7 +213,7 @@ func (b *kernelBencher) kernels(v *Variant, pass runtime.Pass, tuples []runtime.
 	have := v.Library.Availability()
 	tuples = distinct(tuples)
 	request := func(t runtime.BitTuple) runtime.Request {
-		return runtime.Request{Pass: pass, Codec: "trellis", Tuple: t, Rows: rows, Shared: len(tuples) > 1}
+		return runtime.Request{Pass: pass, Codec: kernels.Codec, Tuple: t, Rows: rows, Shared: len(tuples) > 1}
 	}
 	selected := kernelSet{which: Selected}
 	for _, t := range tuples {

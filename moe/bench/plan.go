@@ -10,10 +10,10 @@ import (
 
 // A Shape is that of a layer.
 type Shape struct {
-	Hidden       int `json:"hidden"`
-	Intermediate int `json:"intermediate"`
-	Experts      int `json:"experts"`
-	TopK         int `json:"top_k"`
+	Hidden       int
+	Intermediate int
+	Experts      int
+	TopK         int
 }
 
 func (s Shape) String() string {

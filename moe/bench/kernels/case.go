@@ -78,8 +78,8 @@ func (c Case) check() error {
 	}
 	var errs []error
 	for _, k := range c.Kernels {
-		if k.Codec != codec {
-			errs = append(errs, fmt.Errorf("kernel %s is for codec %q; there are weights of %s", k.Symbol, k.Codec, codec))
+		if k.Codec != Codec {
+			errs = append(errs, fmt.Errorf("kernel %s is for codec %q; there are weights of %s", k.Symbol, k.Codec, Codec))
 		}
 		if k.Pass != c.Pass() || k.Pass != runtime.GateUp && k.Pass != runtime.Down {
 			errs = append(errs, fmt.Errorf("kernel %s is for pass %s; want the same for all, gate_up or down", k.Symbol, k.Pass))
@@ -97,8 +97,8 @@ func (c Case) check() error {
 	return errors.Join(errs...)
 }
 
-// codec is what the weights are in.
-const codec = "trellis"
+// Codec is what the weights are in.
+const Codec = "trellis"
 
 // A launchPlan is a kernel and the experts that it runs.
 type launchPlan struct {

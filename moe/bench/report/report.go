@@ -14,9 +14,13 @@ var Header = []string{"tuples", "batch", "threads", "precision", "ms", "best", "
 
 // Row writes what of r is worth reading.
 func Row(r *bench.Result) []string {
+	limit := "-"
+	if r.FloorMS > 0 {
+		limit = fmt.Sprintf("%.0f %%", 100*r.Fraction)
+	}
 	return []string{
 		mix(r), fmt.Sprint(r.Batch), fmt.Sprint(r.Threads), r.Precision, number(r.MS), number(r.BestMS),
-		number(r.GBs), number(r.GMACs), number(r.FloorMS), r.Bound, fmt.Sprintf("%.0f %%", 100*r.Fraction),
+		number(r.GBs), number(r.GMACs), number(r.FloorMS), r.Bound, limit,
 	}
 }
 

@@ -139,17 +139,17 @@ func median(vs []float64) float64 {
 
 // A Limit is what samples say of one quantity, in its unit.
 type Limit struct {
-	Median float64 `json:"median"`
-	Best   float64 `json:"best"`
+	Median float64
+	Best   float64
 }
 
 // Limits are what some samples with the same number of threads say.
 type Limits struct {
-	Threads int   `json:"threads"`
-	Samples int   `json:"samples"`
-	Read    Limit `json:"read_gb_s"`
-	Int8    Limit `json:"int8_gmac_s"`
-	FP32    Limit `json:"fp32_gmac_s"`
+	Threads int
+	Samples int
+	Read    Limit
+	Int8    Limit
+	FP32    Limit
 }
 
 // Of returns the limits that samples with some threads show.

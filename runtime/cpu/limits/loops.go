@@ -18,9 +18,9 @@ type loops struct {
 
 // Instructions name what each quantity is measured with.
 type Instructions struct {
-	Read string `json:"read"`
-	Int8 string `json:"int8,omitempty"` // empty if it is not measured on this machine
-	FP32 string `json:"fp32,omitempty"`
+	Read string
+	Int8 string // empty if it is not measured on this machine
+	FP32 string
 }
 
 // machine is the best that the machine has.
