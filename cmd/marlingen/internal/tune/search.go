@@ -145,7 +145,9 @@ func (c *Contest) admit(ctx context.Context, candidate string) (why string, err 
 	}
 	contender, err := c.Open(ctx, candidate)
 	if refused := (*Refused)(nil); errors.As(err, &refused) {
-		why = refused.Error()
+		if why = refused.Error(); candidate == c.Usual {
+			return why, nil // whoever mends it begins anew
+		}
 		return why, c.Journal.put(key, why)
 	}
 	if err != nil {
