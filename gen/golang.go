@@ -129,7 +129,8 @@ func table(m *Model, manifest runtime.Manifest) ([]byte, error) {
 	file.Var().Id("Table").Op("=").Id("All").Dot("For").Call(rt("Metal3"))
 	file.Comment("CUDA holds the kernels for NVIDIA's GPUs.")
 	file.Var().Id("CUDA").Op("=").Id("All").Dot("For").Call(rt("CUDA"))
-	file.Comment("All holds every generated kernel. To select from it would be to mix devices.")
+	file.Comment("All holds every generated kernel. To select from it would be to mix devices: All.On")
+	file.Comment("is what one of them runs.")
 	file.Var().Id("All").Op("=").Op("&").Add(rt("Table")).Values(
 		field("Kernels", Qual("slices", "Concat").Call(lines(m.Libraries, func(l *Library) Code {
 			return Id(kernelsOf(l))

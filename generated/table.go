@@ -18,7 +18,8 @@ var Table = All.For(runtime.Metal3)
 // CUDA holds the kernels for NVIDIA's GPUs.
 var CUDA = All.For(runtime.CUDA)
 
-// All holds every generated kernel. To select from it would be to mix devices.
+// All holds every generated kernel. To select from it would be to mix devices: All.On
+// is what one of them runs.
 var All = &runtime.Table{
 	Kernels: slices.Concat(
 		helpersKernels,

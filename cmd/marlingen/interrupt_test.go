@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -78,4 +79,31 @@ func TestInterruptBench(t *testing.T) {
 			require.Contains(t, stderr, `the run is "interrupted", not complete: `)
 		})
 	}
+}
+
+// Interrupted, tune keeps what it has measured, and writes nothing else.
+func TestInterruptTune(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"specs", "generated"} {
+		require.NoError(t, os.CopyFS(filepath.Join(root, dir), os.DirFS(filepath.Join("../..", dir))))
+	}
+	state := filepath.Join(t.TempDir(), "state.jsonl")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // until it has measured something
+		for ctx.Err() == nil {
+			if text, err := os.ReadFile(state); err == nil && bytes.Contains(text, []byte(`"took_ms"`)) {
+				cancel()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	var errs bytes.Buffer
+	status := run(ctx, []string{"tune", "--root", root, "--profile", "glm47", "--families", "decode", "--memory", "60", "--sample", "20ms", "--state", state},
+		&bytes.Buffer{}, &errs)
+	require.Equal(t, 130, status, errs.String())
+	require.Contains(t, errs.String(), "what was measured is in "+state+"; the same command goes on from there\n")
+	require.FileExists(t, state)
+	require.NoDirExists(t, filepath.Join(root, "specs/tuned"))
+	command(t, 0, "regenerate", "--root", root, "--check")
 }

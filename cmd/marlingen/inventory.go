@@ -65,19 +65,19 @@ type inventoryItem struct {
 }
 
 func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
+	inv, kernels, have, err := c.ask(ctx)
+	if err != nil {
+		return err
+	}
 	required := map[string]bool{}
 	var unknown []error
 	for _, symbol := range c.Require {
 		required[symbol] = true
-		if c.Device.table().Kernel(symbol) == nil {
+		if kernels.Kernel(symbol) == nil {
 			unknown = append(unknown, fmt.Errorf("--require %s: the table has no such kernel", symbol))
 		}
 	}
 	if err := errors.Join(unknown...); err != nil {
-		return err
-	}
-	inv, kernels, have, err := c.ask(ctx)
-	if err != nil {
 		return err
 	}
 	if c.RequiredBy != "" {

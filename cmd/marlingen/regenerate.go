@@ -28,6 +28,7 @@ each with its file and line; nothing is written then.
 type regeneration struct {
 	Changes []change `json:"changes"`
 	Files   int      `json:"files"`
+	Stale   []string `json:"stale"` // what of specs/tuned is left out
 }
 
 type change struct {
@@ -56,7 +57,10 @@ func (c *regenerateCmd) Run(a *app) error {
 		return err
 	}
 	if c.JSON {
-		r := regeneration{Changes: []change{}, Files: len(files)}
+		r := regeneration{Changes: []change{}, Files: len(files), Stale: []string{}}
+		for _, s := range model.Stale {
+			r.Stale = append(r.Stale, s.Error())
+		}
 		for _, ch := range changes {
 			r.Changes = append(r.Changes, change(ch))
 		}

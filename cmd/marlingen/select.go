@@ -49,15 +49,15 @@ func (c *selectCmd) Run(ctx context.Context, a *app) error {
 	if c.Layer != 0 && c.Layer < c.Tokens {
 		return fmt.Errorf("--layer %d: want at least the %d rows of the expert", c.Layer, c.Tokens)
 	}
-	overridden := c.Device.table().Kernel(c.Override)
-	if c.Override != "" && overridden == nil {
-		return fmt.Errorf("--override %s: the table has no such kernel", c.Override)
-	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.close()
+	overridden := s.table.Kernel(c.Override)
+	if c.Override != "" && overridden == nil {
+		return fmt.Errorf("--override %s: the table has no such kernel", c.Override)
+	}
 
 	var selections []selection
 	var errs []error

@@ -86,6 +86,9 @@ func (c *tuneCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	defer func() { err = errors.Join(err, device.Close()) }()
 
+	if gen.DeviceWord(device.Info().Name) == "" {
+		return fmt.Errorf("device %s: its name %q makes no word for symbols", c.Device, device.Info().Name)
+	}
 	started := time.Now()
 	journal, err := c.journal(a, device.Info(), profile)
 	if err != nil {

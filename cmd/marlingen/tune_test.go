@@ -149,6 +149,6 @@ mix:
 	require.Empty(t, stderr, "more to try is not another kernel")
 	edit(family, func(text string) string { return strings.Replace(text, "chunk: 1024}", "chunk: 512}", 2) })
 	_, stderr = command(t, 0, "regenerate", "--root", root)
-	require.Regexp(t, `specs/tuned/\w+.yaml:9: family decode was tuned with another spec or template, and is left out`, stderr)
+	require.Regexp(t, `specs/tuned/\w+.yaml:10: family decode was tuned with another spec or template, and is left out`, stderr)
 	require.NoFileExists(t, filepath.Join(root, "generated/trellis_decode_"+gen.DeviceWord(here.Name)+".metal"))
 }

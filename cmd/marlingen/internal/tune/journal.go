@@ -88,7 +88,9 @@ func (j *Journal) read(text []byte, head Head) (whole int, err error) {
 				return 0, fmt.Errorf("%s:1: it is no journal of tune: %w", j.path, err)
 			}
 			if have != head {
-				j.Dropped = difference(have, head)
+				if whole > len(l)+1 { // it has entries
+					j.Dropped = difference(have, head)
+				}
 				return 0, nil
 			}
 			continue

@@ -145,7 +145,9 @@ func (c *Contest) admit(ctx context.Context, candidate string) (why string, err 
 	}
 	contender, err := c.Open(ctx, candidate)
 	if refused := (*Refused)(nil); errors.As(err, &refused) {
-		why = refused.Error()
+		if why = refused.Error(); candidate == c.Usual {
+			return why, nil // whoever mends it begins anew
+		}
 		return why, c.Journal.put(key, why)
 	}
 	if err != nil {
@@ -156,10 +158,16 @@ func (c *Contest) admit(ctx context.Context, candidate string) (why string, err 
 
 // halve measures candidates beside the usual in rounds, and drops the slower half
 // until there are few. It returns those, and the usual, the fastest first.
-func (c *Contest) halve(ctx context.Context, stage string, field []string) ([]string, error) {
+func (c *Contest) halve(ctx context.Context, stage string, field []string) (_ []string, err error) {
+	open := contenders{}
+	defer func() { err = errors.Join(err, open.closeBut(nil)) }()
 	rounds := firstRounds
 	for step := 0; ; step++ {
-		times, err := c.measure(ctx, fmt.Sprintf("%s.%d", stage, step), append([]string{c.Usual}, field...), rounds)
+		all := append([]string{c.Usual}, field...)
+		if err := open.closeBut(all); err != nil {
+			return nil, err
+		}
+		times, err := c.measure(ctx, fmt.Sprintf("%s.%d", stage, step), all, rounds, open)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +196,7 @@ func (c *Contest) decide(ctx context.Context, field []string) (Outcome, error) {
 	if len(field) == 0 {
 		return o, nil
 	}
-	times, err := c.measure(ctx, "final", append([]string{c.Usual}, field...), finalRounds)
+	times, err := c.measureAnew(ctx, "final", append([]string{c.Usual}, field...), finalRounds)
 	if err != nil {
 		return o, err
 	}
@@ -227,7 +235,7 @@ func (c *Contest) prove(ctx context.Context, candidate string) (why string, err 
 // confirm says whether other is faster than the usual by more than the usual is
 // than its twin.
 func (c *Contest) confirm(ctx context.Context, o Outcome, other string) (Outcome, error) {
-	times, err := c.measure(ctx, "confirm "+other, []string{c.Usual, other, twin}, confirmRounds)
+	times, err := c.measureAnew(ctx, "confirm "+other, []string{c.Usual, other, twin}, confirmRounds)
 	if err != nil {
 		return o, err
 	}
@@ -250,16 +258,32 @@ type round struct {
 	Took float64            `json:"took_ms"`
 }
 
-// measure returns the times of candidates in rounds. In each, every candidate is
-// sampled once, in an order of its own.
-func (c *Contest) measure(ctx context.Context, stage string, candidates []string, rounds int) (times map[string][]float64, err error) {
-	var contenders map[string]Contender
-	defer func() {
-		for _, o := range contenders {
+// contenders are those that are open, by candidate.
+type contenders map[string]Contender
+
+// closeBut closes those of other candidates.
+func (open contenders) closeBut(candidates []string) (err error) {
+	for candidate, o := range open {
+		if !slices.Contains(candidates, candidate) {
 			err = errors.Join(err, o.Close())
+			delete(open, candidate)
 		}
-	}()
-	times = map[string][]float64{}
+	}
+	return err
+}
+
+// measureAnew is measure with contenders of its own: where their memory happens to
+// lie was nobody's advantage in what came before.
+func (c *Contest) measureAnew(ctx context.Context, stage string, candidates []string, rounds int) (times map[string][]float64, err error) {
+	open := contenders{}
+	defer func() { err = errors.Join(err, open.closeBut(nil)) }()
+	return c.measure(ctx, stage, candidates, rounds, open)
+}
+
+// measure returns the times of candidates in rounds. In each, every candidate is
+// sampled once, in an order of its own. It opens those that are not.
+func (c *Contest) measure(ctx context.Context, stage string, candidates []string, rounds int, open contenders) (map[string][]float64, error) {
+	times := map[string][]float64{}
 	for i := range rounds {
 		key := fmt.Sprintf("%s/%s/%d", c.Key, stage, i)
 		var r round
@@ -268,12 +292,10 @@ func (c *Contest) measure(ctx context.Context, stage string, candidates []string
 			return nil, err
 		}
 		if !ok {
-			if contenders == nil {
-				if contenders, err = c.openAll(ctx, candidates); err != nil {
-					return nil, err
-				}
+			if err := c.open(ctx, candidates, open); err != nil {
+				return nil, err
 			}
-			if r, err = sample(ctx, candidates, contenders, uint64(i)); err != nil {
+			if r, err = sample(ctx, candidates, open, uint64(i)); err != nil {
 				return nil, err
 			}
 			if err := c.Journal.put(key, r); err != nil {
@@ -295,34 +317,33 @@ func (c *Contest) measure(ctx context.Context, stage string, candidates []string
 	return times, nil
 }
 
-// openAll opens candidates.
-func (c *Contest) openAll(ctx context.Context, candidates []string) (map[string]Contender, error) {
-	contenders := map[string]Contender{}
+// open opens the candidates that are not.
+func (c *Contest) open(ctx context.Context, candidates []string, open contenders) error {
 	for _, candidate := range candidates {
+		if open[candidate] != nil {
+			continue
+		}
 		what := candidate
 		if what == twin {
 			what = c.Usual
 		}
 		o, err := c.Open(ctx, what)
 		if err != nil {
-			for _, o := range contenders {
-				err = errors.Join(err, o.Close())
-			}
-			return nil, fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w", what, err)
 		}
-		contenders[candidate] = o
+		open[candidate] = o
 	}
-	return contenders, nil
+	return nil
 }
 
 // sample measures a round.
-func sample(ctx context.Context, candidates []string, contenders map[string]Contender, n uint64) (round, error) {
+func sample(ctx context.Context, candidates []string, open contenders, n uint64) (round, error) {
 	start := time.Now()
 	order := slices.Clone(candidates)
 	rand.New(rand.NewPCG(n, 1)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 	r := round{MS: map[string]float64{}}
 	for _, candidate := range order {
-		ms, err := contenders[candidate].Sample(ctx)
+		ms, err := open[candidate].Sample(ctx)
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", candidate, err)
 		}

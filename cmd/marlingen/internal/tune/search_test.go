@@ -128,6 +128,19 @@ func TestFindsOptimum(t *testing.T) {
 	require.LessOrEqual(t, overstated, 1)
 }
 
+// A budget that is spent ends the search for more, and not the finals.
+func TestBudget(t *testing.T) {
+	s := &simulation{ms: bowl}
+	c := lineOf(12, 11)
+	c.Budget = 1
+	o := s.run(t, c, 1)
+	require.True(t, o.Won)
+	require.Equal(t, "8", o.Best, "of the neighbours of 11")
+	require.Equal(t, confirmRounds, o.Rounds)
+	require.InDelta(t, 1-bowl("8")/bowl("11"), o.Gain, 1e-9)
+	require.InDelta(t, 0, o.Noise, 1e-9)
+}
+
 // Where nothing is faster, nothing wins, and so it is where the difference is
 // smaller than the noise.
 func TestNoWinWithinNoise(t *testing.T) {

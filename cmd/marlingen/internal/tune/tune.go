@@ -297,17 +297,19 @@ type loaded struct {
 
 // load compiles a candidate.
 func (t *tuner) load(ctx context.Context, j *job, p point) (*loaded, error) {
-	numbers := p
-	if len(p) == 0 { // a family without knobs that mean anything: as it is
-		knob := slices.Min(slices.Collect(maps.Keys(j.launch.Knobs)))
-		v, _ := j.launch.Number(knob)
-		numbers = point{knob: v}
+	l := t.model.Family(t.Profile.Codec, j.family) // as it is, where no knob means anything
+	if len(p) > 0 {
+		var err error
+		if l, err = t.Specs.Try(t.Templates, t.Profile.Codec, j.family, j.launch.Pass.V, p); err != nil {
+			return nil, &Refused{fmt.Errorf("the generator: %w", err)}
+		}
 	}
-	l, err := t.Specs.Try(t.Templates, t.Profile.Codec, j.family, j.launch.Pass.V, numbers)
-	if err != nil {
-		return nil, &Refused{fmt.Errorf("the generator: %w", err)}
+	table := &runtime.Table{Codecs: t.model.Codecs}
+	for _, k := range l.Kernels() {
+		if k.Pass == j.launch.Pass.V {
+			table.Kernels = append(table.Kernels, k)
+		}
 	}
-	table := &runtime.Table{Codecs: t.model.Codecs, Kernels: l.Kernels()}
 	sources, err := t.compile(ctx, l, table)
 	if err != nil {
 		return nil, err

@@ -97,7 +97,9 @@ func TestTuneCPU(t *testing.T) {
 	require.Equal(t, r.Contests["shared"].Won, r.Kinds.Shared == runtime.Tuple)
 
 	// Again, from the journal alone: a device that cannot launch is never asked.
-	o.Device = mute{device}
+	o.Device = tampered{device, func(l runtime.Launch) (bool, error) {
+		return true, &runtime.LaunchError{Kernel: l.Kernel, Err: errors.New("mute")}
+	}}
 	again, err := Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Equal(t, results, again)
@@ -108,25 +110,63 @@ func TestTuneCPU(t *testing.T) {
 	require.ErrorContains(t, err, "mute")
 }
 
-// mute is a device whose queues launch nothing.
-type mute struct{ runtime.Device }
+// tampered is a device whose launches go through a function first, which may take
+// them for itself.
+type tampered struct {
+	runtime.Device
+	with func(runtime.Launch) (taken bool, err error)
+}
 
-func (d mute) Load(ctx context.Context, t *runtime.Table, sources fs.FS) (runtime.Library, error) {
+func (d tampered) Load(ctx context.Context, t *runtime.Table, sources fs.FS) (runtime.Library, error) {
 	l, err := d.Device.Load(ctx, t, sources)
-	return muteLibrary{l}, err
+	return tamperedLibrary{l, d}, err
 }
 
-type muteLibrary struct{ runtime.Library }
+type tamperedLibrary struct {
+	runtime.Library
+	of tampered
+}
 
-func (l muteLibrary) NewQueue() (runtime.Queue, error) {
+func (l tamperedLibrary) NewQueue() (runtime.Queue, error) {
 	q, err := l.Library.NewQueue()
-	return muteQueue{q}, err
+	return tamperedQueue{q, l.of}, err
 }
 
-type muteQueue struct{ runtime.Queue }
+type tamperedQueue struct {
+	runtime.Queue
+	of tampered
+}
 
-func (muteQueue) Launch(l runtime.Launch) error {
-	return &runtime.LaunchError{Kernel: l.Kernel, Err: errors.New("mute")}
+func (q tamperedQueue) Launch(l runtime.Launch) error {
+	if taken, err := q.of.with(l); taken || err != nil {
+		return err
+	}
+	return q.Queue.Launch(l)
+}
+
+// A candidate that is wrong cannot be fast: one whose launches leave their outputs
+// as they were, which takes no time, is left out, with the output.
+func TestGate(t *testing.T) {
+	device := cpu.New(cpu.Options{Workers: 1})
+	defer device.Close()
+	specs, profile := project(t, "base")
+	o := Options{
+		Device: tampered{device, func(l runtime.Launch) (bool, error) { return l.Kernel.Tile == 16, nil }},
+		Target: runtime.Metal3, Specs: specs, Templates: templates.FS, Profile: profile,
+		Families: []string{"base"}, Passes: []runtime.Pass{runtime.GateUp}, Memory: 1e6, Most: 8, Journal: memory(),
+	}
+	results, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Empty(t, results[0].Numbers)
+	numbers := results[0].Contests["numbers"]
+	require.Regexp(t, `^17 rows: set 0, expert 0 of 6_2_3: its row 0, column 0 is NaN`, numbers.Refused["tile=16"])
+	require.Equal(t, 1, numbers.Tried)
+
+	// As in the spec, it is an error.
+	o.Device = tampered{device, func(l runtime.Launch) (bool, error) { return l.Kernel.Tile == 32, nil }}
+	o.Journal = memory()
+	_, err = Run(t.Context(), o)
+	require.ErrorContains(t, err, "gate_up of family base: tile=32, as in the spec: 17 rows: set 0, expert 0")
 }
 
 // needClang skips a test where there is no clang that reads Metal, unless it
