@@ -44,6 +44,7 @@ type cli struct {
 	CheckMetal   checkMetalCmd   `cmd:"" help:"Read Metal as Apple's front end would."`
 	Doctor       doctorCmd       `cmd:"" help:"Say what this machine offers, and what is missing."`
 	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`
+	Report       reportCmd       `cmd:"" help:"Render results: times, launches, comparisons."`
 	Tasks        tasksCmd        `cmd:"" help:"Write a plan of tuning tasks for a job runner."`
 	LintTasks    lintTasksCmd    `cmd:"" help:"Say what is wrong with plans of tasks."`
 	Schema       schemaCmd       `cmd:"" help:"Write the JSON schema of a kind of spec."`

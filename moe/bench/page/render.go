@@ -1,0 +1,52 @@
+package page
+
+import (
+	"embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+	texttemplate "text/template"
+)
+
+//go:embed page.html.tmpl page.md.tmpl style.css
+var files embed.FS
+
+var (
+	htmlPage = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{"style": style}).ParseFS(files, "page.html.tmpl"))
+	markdown = texttemplate.Must(texttemplate.New("page.md.tmpl").Funcs(texttemplate.FuncMap{"md": escape, "code": code}).ParseFS(files, "page.md.tmpl"))
+)
+
+// HTML writes p as one file that needs no other, no network and no scripts.
+func (p *Page) HTML(w io.Writer) error { return htmlPage.Execute(w, p) }
+
+// Markdown writes p without charts.
+func (p *Page) Markdown(w io.Writer) error { return markdown.Execute(w, p) }
+
+func style() (template.CSS, error) {
+	css, err := files.ReadFile("style.css")
+	return template.CSS(css), err
+}
+
+// escape writes text as Markdown that shows it as it is, in one line.
+func escape(v any) string {
+	s := strings.Join(strings.Fields(fmt.Sprint(v)), " ")
+	return special.Replace(s)
+}
+
+var special = strings.NewReplacer(
+	`\`, `\\`, "|", `\|`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "`", "\\`", "*", `\*`, "[", `\[`, "]", `\]`, "#", `\#`,
+)
+
+// code writes text as code, in one line.
+func code(s string) string {
+	s = strings.ReplaceAll(strings.Join(strings.Fields(s), " "), "|", `\|`)
+	fence := "`"
+	for strings.Contains(s, fence) {
+		fence += "`"
+	}
+	if len(fence) > 1 {
+		return fence + " " + s + " " + fence
+	}
+	return fence + s + fence
+}

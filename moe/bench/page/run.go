@@ -1,0 +1,238 @@
+package page
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/marlingen/marlingen/moe/bench/result"
+)
+
+// A Run is a document whose numbers may be quoted.
+type Run struct {
+	Place string // file, or file:line
+	Stale bool   // its kernels are not those that there are now
+	doc   *result.Document
+}
+
+// ID returns the run's id.
+func (r *Run) ID() string { return r.doc.ID }
+
+// Short returns the beginning of the run's id.
+func (r *Run) Short() string { return r.doc.ID[:8] }
+
+// Anchor is the place of the run's section in a page.
+func (r *Run) Anchor() string { return "run-" + r.doc.ID }
+
+// Title says what ran where.
+func (r *Run) Title() string { return r.doc.Benchmark + " on " + r.on() }
+
+// on names the device, with its kind where the name does not say it.
+func (r *Run) on() string {
+	d := r.doc.Device
+	if strings.Contains(strings.ToLower(d.Name), strings.ToLower(d.Kind)) {
+		return d.Name
+	}
+	return d.Name + " (" + d.Kind + ")"
+}
+
+// Day returns the day on which the run began.
+func (r *Run) Day() string { return r.doc.Time.UTC().Format(time.DateOnly) }
+
+// A Fact is something that a document says of its run.
+type Fact struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+	Code bool   `json:"-"` // written as it would be typed
+}
+
+// Facts returns what the document says of the run, apart from figures.
+func (r *Run) Facts() []Fact {
+	d, m := r.doc, r.doc.Machine
+	return []Fact{
+		{"file", r.Place, true},
+		{"command", "marlingen " + commandLine(d.Args), true},
+		{"level", string(d.Level), false},
+		{"device", join(", ", d.Device.Name, d.Device.Kind), false},
+		{"driver", d.Device.Driver, false},
+		{"machine", join(", ", m.Processor, m.OS+"/"+m.Arch, m.Go), false},
+		{"commit", d.Commit, true},
+		{"manifest", d.Digest, true},
+		{"time", d.Time.UTC().Format(time.DateTime) + " UTC", false},
+	}
+}
+
+// Measured returns figures of the run as a whole.
+func (r *Run) Measured() []Named {
+	d := r.doc
+	return []Named{
+		{"took", r.figure("", seconds, d.Seconds)},
+		{"processors", r.figure("", count, float64(d.Machine.Processors))},
+		{"forwards", r.figure("", count, float64(d.Counters.Forwards))},
+		{"outputs held to the oracle", r.figure("", count, float64(d.Correctness.Checked))},
+		{"worst deviation", r.figure("", plain, d.Correctness.Worst)},
+		{"tolerance", r.figure("", plain, d.Correctness.Tolerance)},
+	}
+}
+
+// Named is a figure with what it is.
+type Named struct {
+	Name   string
+	Figure Figure
+}
+
+// MarshalJSON writes what identifies the run.
+func (r *Run) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		ID    string `json:"id"`
+		Stale bool   `json:"stale"`
+		Facts []Fact `json:"facts"`
+	}{r.ID(), r.Stale, r.Facts()})
+}
+
+// A Refusal is a document of which no number may be quoted.
+type Refusal struct {
+	Place   string   `json:"place"`
+	ID      string   `json:"id,omitempty"` // as the document says
+	Stale   bool     `json:"stale"`        // nothing is wrong but that it is of other kernels
+	Reasons []string `json:"reasons"`
+}
+
+// admit tells runs from refusals. Documents that are there twice count once.
+func admit(entries []result.Entry, digest string, allowStale bool) (runs []*Run, refused []Refusal) {
+	seen := map[string]result.Entry{}
+	for _, e := range entries {
+		if e.Err != nil {
+			refused = append(refused, Refusal{Place: e.Place(), Reasons: reasons(e.Err)})
+			continue
+		}
+		d := e.Document
+		if first, ok := seen[d.ID]; ok {
+			if !reflect.DeepEqual(first.Document, d) {
+				reason := fmt.Sprintf("the run is in %s as well, with another content", first.Place())
+				refused = append(refused, Refusal{Place: e.Place(), ID: d.ID, Reasons: []string{reason}})
+			}
+			continue
+		}
+		seen[d.ID] = e
+		stale := d.Digest != digest
+		if err := d.Check(d.Digest); err != nil || stale && !allowStale {
+			refused = append(refused, Refusal{Place: e.Place(), ID: d.ID, Stale: err == nil, Reasons: reasons(d.Check(digest))})
+			continue
+		}
+		runs = append(runs, &Run{Place: e.Place(), Stale: stale, doc: d})
+	}
+	slices.SortStableFunc(runs, func(a, b *Run) int { return a.doc.Time.Compare(b.doc.Time) })
+	return runs, refused
+}
+
+// reasons returns what is wrong, without what was measured.
+func reasons(err error) (rs []string) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			rs = append(rs, reasons(e)...)
+		}
+		return rs
+	}
+	if c := (*result.Complaint)(nil); errors.As(err, &c) {
+		return []string{c.Brief()}
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+// alike returns what runs have in common that measure the same: everything but
+// the time, the software, and where results go.
+func (r *Run) alike() string {
+	d := r.doc
+	words := []string{d.Benchmark, string(d.Level), d.Device.Kind, d.Device.Name, d.Machine.Processor, d.Machine.OS, d.Machine.Arch}
+	return strings.Join(append(words, measuring(d.Args)...), "\n")
+}
+
+// outputs are the flags of bench that say where results go, with whether a value
+// follows them.
+var outputs = map[string]bool{"--result": true, "--history": true, "--markdown": true, "--plot": true, "--format": true, "--json": false}
+
+// measuring returns the arguments that have to do with what is measured.
+func measuring(args []string) (words []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(args[i], "=")
+		value, output := outputs[name]
+		switch {
+		case !output:
+			words = append(words, args[i])
+		case value && !joined:
+			i++
+		}
+	}
+	return words
+}
+
+// latest returns, of runs that measure the same, the last that is not stale, or
+// the last; and the pairs of the last two.
+func latest(runs []*Run) (current []*Run, pairs [][2]*Run) {
+	var order []string
+	groups := map[string][]*Run{}
+	for _, r := range runs {
+		key := r.alike()
+		if groups[key] == nil {
+			order = append(order, key)
+		}
+		groups[key] = append(groups[key], r)
+	}
+	for _, key := range order {
+		group := groups[key]
+		at := len(group) - 1
+		for i, r := range group {
+			if !r.Stale {
+				at = i
+			}
+		}
+		current = append(current, group[at])
+		if n := len(group); n > 1 {
+			pairs = append(pairs, [2]*Run{group[n-2], group[n-1]})
+		}
+	}
+	slices.SortStableFunc(current, func(a, b *Run) int {
+		return cmp.Or(cmp.Compare(a.doc.Benchmark, b.doc.Benchmark), a.doc.Time.Compare(b.doc.Time))
+	})
+	return current, pairs
+}
+
+// find returns the only run whose id begins with the given text.
+func find(runs []*Run, id string) (*Run, error) {
+	var found []*Run
+	for _, r := range runs {
+		if id != "" && strings.HasPrefix(r.doc.ID, id) {
+			found = append(found, r)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("no run that can be quoted has an id beginning with %q", id)
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("several runs have ids beginning with %q", id)
+}
+
+// commandLine writes arguments as a shell would read them.
+func commandLine(args []string) string {
+	words := make([]string, len(args))
+	for i, a := range args {
+		words[i] = a
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// join joins the words that are not empty.
+func join(separator string, words ...string) string {
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), separator)
+}
