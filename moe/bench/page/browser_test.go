@@ -62,6 +62,13 @@ func rich(t testing.TB) *page.Page {
 	new := r.again(old)
 	gpu := r.document()
 	gpu.Device = result.Device{Kind: "cuda", Name: "A rather large device with a rather long name", Driver: "580.159"}
+	for i := range 9 { // more series than there are looks
+		for _, batch := range []string{"1", "4096"} {
+			gpu.Cells = append(gpu.Cells, r.cell(fmt.Sprintf("many/%d/%s", i, batch), 5, map[string]string{
+				"sweep": "many", "mix": "glm", "batch": batch, "variant": string(rune('a' + i)),
+			}))
+		}
+	}
 	stale := r.document()
 	stale.Digest, stale.Benchmark = strings.Repeat("e2", 32), "prefill"
 	plain := r.document() // nothing in it grows

@@ -19,7 +19,7 @@ const (
 	marginLeft, marginRight             px = 54, 14
 	marginTop, marginBottom             px = 34, 46
 	lineHeight, labelGap, markLength    px = 15, 8, 4
-	charWidth                           px = 6.6 // of labels, on average
+	charWidth                           px = 7.8 // of labels, at most, on average
 	barHeight, barGap, barLabel, barEnd px = 16, 8, 74, 70
 	markerSize                          px = 3.6
 	padding                                = 0.04 // of the range of an axis

@@ -183,3 +183,9 @@ func pair(separator string, a, b *Figure) (e Entry) {
 	}
 	return e
 }
+
+// Unclear reports whether there are cells whose rounds do not tell the runs
+// apart.
+func (c Comparison) Unclear() bool {
+	return slices.ContainsFunc(c.Cells, func(ch Change) bool { return ch.Change == nil })
+}

@@ -54,7 +54,10 @@ const StaleMark = "†"
 
 // String writes f without its unit, but for that of a percentage.
 func (f Figure) String() string {
-	text := strings.Replace(f.unit.write(f.value), "-", "−", 1)
+	text := f.unit.write(f.value)
+	if positive, negative := strings.CutPrefix(text, "-"); negative {
+		text = "−" + positive
+	}
 	if f.Stale() {
 		text += StaleMark
 	}
@@ -88,9 +91,14 @@ var (
 	seconds      = unit{"s", func(v float64) string { return digits(v, 3) + nnbsp + "s" }}
 	count        = unit{"", grouped}
 	plain        = unit{"", func(v float64) string { return digits(v, 2) }}
-	probability  = unit{"", func(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }}
-	percent      = unit{"%", func(v float64) string { return percentage(v, "") }}
-	change       = unit{"%", func(v float64) string { return percentage(v, "+") }}
+	probability  = unit{"", func(v float64) string {
+		if v > 0 && v < 1e-3 {
+			return digits(v, 1)
+		}
+		return strconv.FormatFloat(v, 'f', 3, 64)
+	}}
+	percent = unit{"%", func(v float64) string { return percentage(v, "") }}
+	change  = unit{"%", func(v float64) string { return percentage(v, "+") }}
 )
 
 // measure is the unit of a metric of that name.

@@ -96,6 +96,7 @@ func (r random) document() *result.Document {
 // again returns a run of the same some time after d, with other numbers.
 func (r random) again(d *result.Document) *result.Document {
 	e := r.document()
+	e.Benchmark, e.Level, e.Device, e.Machine.Processor = d.Benchmark, d.Level, d.Device, d.Machine.Processor
 	e.Args, e.Time, e.Cells = slices.Clone(d.Args), d.Time.Add(time.Hour), nil
 	for _, c := range d.Cells {
 		e.Cells = append(e.Cells, r.cell(c.Name, len(c.RoundsMS), c.Labels))
