@@ -487,9 +487,12 @@ func FuzzPage(f *testing.F) {
 		if d.Check(digest) != nil {
 			return
 		}
-		if _, err := d.Encode(); err != nil {
+		data, err := d.Encode()
+		if err != nil {
 			return
 		}
+		d, err = result.Parse(data)
+		require.NoError(t, err)
 		_, html, markdown := write(t, page.Options{Digest: digest}, d, newRandom(2).again(d))
 		visible(t, html)
 		if !strings.Contains(strings.ToLower(x+y+s), "n") {

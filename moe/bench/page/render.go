@@ -2,11 +2,16 @@ package page
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
 	"strings"
 	texttemplate "text/template"
+	"unicode"
+
+	"golang.org/x/text/runes"
+	"golang.org/x/text/transform"
 )
 
 //go:embed page.html.tmpl page.md.tmpl style.css
@@ -18,10 +23,22 @@ var (
 )
 
 // HTML writes p as one file that needs no other, no network and no scripts.
-func (p *Page) HTML(w io.Writer) error { return htmlPage.Execute(w, p) }
+func (p *Page) HTML(w io.Writer) error { return printed(w, htmlPage, p) }
 
 // Markdown writes p without charts.
-func (p *Page) Markdown(w io.Writer) error { return markdown.Execute(w, p) }
+func (p *Page) Markdown(w io.Writer) error { return printed(w, markdown, p) }
+
+// printed writes what a template makes of p, without characters that documents
+// have and that no page may have: they move a terminal's cursor, or are none.
+func printed(w io.Writer, t interface{ Execute(io.Writer, any) error }, p *Page) error {
+	out := transform.NewWriter(w, runes.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' || r&0xfffe == 0xfffe {
+			return unicode.ReplacementChar
+		}
+		return r
+	}))
+	return errors.Join(t.Execute(out, p), out.Close())
+}
 
 func style() (template.CSS, error) {
 	css, err := files.ReadFile("style.css")

@@ -107,25 +107,26 @@ type Refusal struct {
 func admit(entries []result.Entry, digest string, allowStale bool) (runs []*Run, refused []Refusal) {
 	seen := map[string]result.Entry{}
 	for _, e := range entries {
+		place := strings.ToValidUTF8(e.Place(), "�")
 		if e.Err != nil {
-			refused = append(refused, Refusal{Place: e.Place(), Reasons: reasons(e.Err)})
+			refused = append(refused, Refusal{Place: place, Reasons: reasons(e.Err)})
 			continue
 		}
 		d := e.Document
 		if first, ok := seen[d.ID]; ok {
 			if !reflect.DeepEqual(first.Document, d) {
 				reason := fmt.Sprintf("the run is in %s as well, with another content", first.Place())
-				refused = append(refused, Refusal{Place: e.Place(), ID: d.ID, Reasons: []string{reason}})
+				refused = append(refused, Refusal{Place: place, ID: d.ID, Reasons: []string{reason}})
 			}
 			continue
 		}
 		seen[d.ID] = e
 		stale := d.Digest != digest
 		if err := d.Check(d.Digest); err != nil || stale && !allowStale {
-			refused = append(refused, Refusal{Place: e.Place(), ID: d.ID, Stale: err == nil, Reasons: reasons(d.Check(digest))})
+			refused = append(refused, Refusal{Place: place, ID: d.ID, Stale: err == nil, Reasons: reasons(d.Check(digest))})
 			continue
 		}
-		runs = append(runs, &Run{Place: e.Place(), Stale: stale, doc: d})
+		runs = append(runs, &Run{Place: place, Stale: stale, doc: d})
 	}
 	slices.SortStableFunc(runs, func(a, b *Run) int { return a.doc.Time.Compare(b.doc.Time) })
 	return runs, refused
