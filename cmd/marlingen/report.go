@@ -12,7 +12,7 @@ import (
 )
 
 type reportCmd struct {
-	Files      []string   `arg:"" optional:"" help:"Results of bench: one document each or, in .jsonl, one per line." type:"path" name:"file"`
+	Files      []string   `arg:"" optional:"" help:"Results of bench: one document each or, in .jsonl, one per line." name:"file"`
 	Compare    twoResults `help:"Compare two runs, instead of the last two of the same benchmark, device and arguments: result files, of which the last run counts, or the beginnings of ids." placeholder:"OLD NEW"`
 	Markdown   string     `help:"Write Markdown to a file; without this, --html and --json, it goes to standard output." type:"path" placeholder:"FILE"`
 	HTML       string     `help:"Write a page that needs no other file." type:"path" placeholder:"FILE"`

@@ -1,6 +1,8 @@
 package page
 
 import (
+	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -9,10 +11,12 @@ import (
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
 
-// A Comparison is of two runs, cell by cell, from the medians of their rounds.
+// A Comparison is of two runs, cell by cell, from the medians of their rounds;
+// or, of one run, of the kernels that are selected with others in their place.
 type Comparison struct {
 	Old     *Run         `json:"old"`
 	New     *Run         `json:"new"`
+	Within  bool         `json:"within"`  // one run, whose cells took turns
 	Differs []Difference `json:"differs"` // in what the runs are, rather than in times
 	Cells   []Change     `json:"cells"`   // that both runs have
 	OldOnly []string     `json:"old_only"`
@@ -64,7 +68,7 @@ func compare(old, new *Run) Comparison {
 			continue
 		}
 		delete(cells, before.Name)
-		c.add(before, after)
+		c.add(before.Name, before, after)
 	}
 	for _, cell := range new.doc.Cells {
 		if cells[cell.Name] != nil {
@@ -74,10 +78,45 @@ func compare(old, new *Run) Comparison {
 	return c
 }
 
-// add compares a cell.
-func (c *Comparison) add(before, after *result.Cell) {
+// Of cells in turns, the label that tells them apart, its value for the kernels
+// that are selected, and the labels that follow from it.
+const (
+	turn     = "variant"
+	selected = "selected"
+)
+
+var following = []string{turn, "kernels", "symbol", "kind", "family", "bound", "sets", "launches"}
+
+// compareTurns compares what is selected in r with what took turns with it. It
+// has no cells if nothing did.
+func compareTurns(r *Run) Comparison {
+	c := Comparison{Old: r, New: r, Within: true, Differs: []Difference{}, Cells: []Change{}, OldOnly: []string{}, NewOnly: []string{}}
+	baseline := map[string]*result.Cell{}
+	key := func(cell *result.Cell) string {
+		labels := maps.Clone(cell.Labels)
+		for _, name := range following {
+			delete(labels, name)
+		}
+		return fmt.Sprintf("%q", labels) // in the order of names
+	}
+	for i := range r.doc.Cells {
+		if cell := &r.doc.Cells[i]; cell.Labels[turn] == selected {
+			baseline[key(cell)] = cell
+		}
+	}
+	for i := range r.doc.Cells {
+		cell := &r.doc.Cells[i]
+		if of := baseline[key(cell)]; of != nil && cell.Labels[turn] != selected && cell.Labels[turn] != "" {
+			c.add(cell.Name, of, cell)
+		}
+	}
+	return c
+}
+
+// add compares two cells, under the given name.
+func (c *Comparison) add(name string, before, after *result.Cell) {
 	oldSample, newSample := sample(before), sample(after)
-	ch := Change{Cell: before.Name, Old: center(c.Old, before, oldSample), New: center(c.New, after, newSample)}
+	ch := Change{Cell: name, Old: center(c.Old, before, oldSample), New: center(c.New, after, newSample)}
 	found := benchmath.AssumeNothing.Compare(oldSample, newSample)
 	ch.P = derived(probability, found.P, ch.Old.Median, ch.New.Median)
 	ch.TooFew = len(found.Warnings) > 0
@@ -127,7 +166,23 @@ func differences(old, new *Run) []Difference {
 }
 
 // Anchor is the place of the comparison in a page.
-func (c Comparison) Anchor() string { return "compare-" + c.Old.Short() + "-" + c.New.Short() }
+func (c Comparison) Anchor() string { return join("-", "compare", c.Old.ID(), c.other()) }
+
+// other returns the id of the second run, if there are two.
+func (c Comparison) other() string {
+	if c.Within {
+		return ""
+	}
+	return c.New.ID()
+}
+
+// names are what is compared with what, and the runs.
+func (c Comparison) names() (old, new string, runs []*Run) {
+	if c.Within {
+		return selected, "other", []*Run{c.New}
+	}
+	return "old", "new", []*Run{c.Old, c.New}
+}
 
 // Table returns the cells that both runs have.
 func (c Comparison) Table() Table { return c.table(c.Cells) }
@@ -138,10 +193,11 @@ func (c Comparison) Changed() Table {
 }
 
 func (c Comparison) table(cells []Change) Table {
+	old, new, of := c.names()
 	t := Table{
-		Caption: "Comparison of " + c.Old.Short() + " and " + c.New.Short(),
-		Columns: append(words("cell"), numbers("old ms", "interval", "new ms", "interval", "confidence", "change", "p", "rounds")...),
-		Runs:    []*Run{c.Old, c.New},
+		Caption: "Comparison of " + old + " and " + new,
+		Columns: append(words("cell"), numbers(old+" ms", "interval", new+" ms", "interval", "confidence", "change", "p", "rounds")...),
+		Runs:    of,
 	}
 	for _, ch := range cells {
 		difference := text("~")

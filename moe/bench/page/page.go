@@ -66,6 +66,9 @@ func New(entries []result.Entry, o Options) (*Page, error) {
 	}
 	for _, r := range current {
 		p.Counters = append(p.Counters, counters(r))
+		if c := compareTurns(r); len(c.Cells) > 0 {
+			p.Comparisons = append(p.Comparisons, c)
+		}
 	}
 	return p, nil
 }

@@ -303,15 +303,32 @@ func TestPanels(t *testing.T) {
 	p, _, _ = write(t, page.Options{Digest: digest}, d)
 	require.Equal(t, []string{"tuple", "fairway"}, seen(p)[0].series)
 
+	// Cells that took turns are series of their own, and compared.
+	for i := range d.Cells {
+		d.Cells[i].Labels["variant"] = map[string]string{"tuple": "selected", "fairway": "overridden"}[d.Cells[i].Labels["tile"]]
+		d.Cells[i].Labels["kernels"] = d.Cells[i].Labels["tile"]
+		delete(d.Cells[i].Labels, "tile")
+	}
+	p, _, markdown := write(t, page.Options{Digest: digest}, d)
+	require.Equal(t, []string{"selected", "overridden"}, seen(p)[0].series)
+	require.Len(t, p.Comparisons, 1)
+	require.True(t, p.Comparisons[0].Within)
+	require.Len(t, p.Comparisons[0].Cells, 6)
+	require.Equal(t, "cell:3", p.Comparisons[0].Cells[0].Cell, "the other one's")
+	require.Contains(t, markdown, "### Kernels in "+d.ID[:8])
+	require.Contains(t, markdown, "| cell | selected ms | interval | other ms |")
+
 	// Two devices are two series.
 	e := r.again(d)
 	e.Device = result.Device{Kind: "cuda", Name: "A card", Driver: "580"}
 	p, _, _ = write(t, page.Options{Digest: digest}, d, e)
-	require.Equal(t, []string{"Abacus (cpu), tuple", "Abacus (cpu), fairway", "A card (cuda), tuple", "A card (cuda), fairway"}, seen(p)[0].series)
+	require.Equal(t, []string{
+		"Abacus (cpu), selected", "Abacus (cpu), overridden", "A card (cuda), selected", "A card (cuda), overridden",
+	}, seen(p)[0].series)
 
 	// Where nothing grows there are tables alone.
 	d.Cells = []result.Cell{r.cell("tokens", 3, map[string]string{})}
-	p, _, markdown := write(t, page.Options{Digest: digest}, d)
+	p, _, markdown = write(t, page.Options{Digest: digest}, d)
 	require.Empty(t, p.Panels[0].Charts())
 	require.Contains(t, markdown, "| Abacus (cpu) | ")
 }

@@ -11,16 +11,19 @@ import (
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
 
-// What labels of a cell are for. Labels that are in neither list follow from
-// the others, or tell series apart where nothing else does.
+// What labels of a cell are for. Those that are in no list tell series apart
+// where nothing else does.
 var (
-	grows    = []string{"batch", "rows"}                                   // what does, unless the sweep is named after one of
-	sweeps   = []string{"batch", "rows", "experts", "tuples"}              // these
-	apart    = []string{"sweep", "pass", "mix", "tuple", "shape", "model"} // tell panels apart
-	within   = []string{"precision", "kind", "variant", "kernels", "threads", "batch", "rows"}
-	follow   = []string{"bound", "layers", "tuples", "experts", "symbol", "family"} // from the others
-	unplaced = map[string]bool{"bytes": true, "macs": true, "deviation": true}      // metrics that are no column
+	grows  = []string{"batch", "rows"}                                   // what does, unless the sweep is named after one of
+	sweeps = []string{"batch", "rows", "experts", "tuples"}              // these
+	apart  = []string{"sweep", "pass", "mix", "tuple", "shape", "model"} // tell panels apart
+	within = []string{"precision", "kind", "path", "threads", "batch", "rows"}
+	turns  = []string{"variant"} // tells cells apart that were measured in turns
+	texts  = []string{"family", "bound"}
 )
+
+// unplaced are metrics that have no column: sizes of what is measured.
+var unplaced = map[string]bool{"bytes": true, "weight_bytes": true, "macs": true, "tokens": true, "deviation": true}
 
 // metrics are the columns that metrics have, by name, in order; any other has
 // its name.
@@ -30,6 +33,8 @@ var metrics = []struct {
 }{
 	{"gb_s", "GB/s", measure("GB/s")},
 	{"gmac_s", "GMAC/s", measure("GMAC/s")},
+	{"tokens_s", "tokens/s", measure("tokens/s")},
+	{"copy_gb_s", "copy GB/s", measure("GB/s")},
 	{"floor_ms", "floor ms", measure("ms")},
 	{"fraction", "of limit", percent},
 }
@@ -62,7 +67,7 @@ type Point struct {
 	P99     Figure            `json:"p99"`
 	Samples Figure            `json:"samples"`
 	Metrics map[string]Figure `json:"metrics"`
-	Bound   string            `json:"bound,omitempty"`
+	Texts   map[string]string `json:"texts"`
 	x       float64
 }
 
@@ -184,17 +189,33 @@ func newPanel(cells []placed) Panel {
 	}
 	p.name(append([]string{"device"}, names...))
 	p.title(cells)
+	for _, name := range others(cells) {
+		if !slices.Contains(names, name) {
+			p.share(cells, name)
+		}
+	}
 	return p
 }
 
 // seriesLabels returns the labels that tell the series of a panel apart: those
-// that are known to, and the unknown ones if two cells would be the same.
+// that are known to and, while two cells would be the same, those of cells in
+// turns, and any others.
 func seriesLabels(cells []placed) (names []string) {
-	for _, name := range within {
-		if name != cells[0].grows {
-			names = append(names, name)
+	for _, more := range [][]string{within, turns, others(cells)} {
+		for _, name := range more {
+			if name != cells[0].grows {
+				names = append(names, name)
+			}
+		}
+		if distinct(cells, names) {
+			break
 		}
 	}
+	return names
+}
+
+// distinct reports whether no two cells are at the same place of a series.
+func distinct(cells []placed, names []string) bool {
 	seen := map[string]bool{}
 	for _, c := range cells {
 		key := c.run.ID() + "\n" + c.cell.Labels[c.grows]
@@ -202,23 +223,23 @@ func seriesLabels(cells []placed) (names []string) {
 			key += "\n" + c.cell.Labels[name]
 		}
 		if seen[key] {
-			return append(names, unknown(cells)...)
+			return false
 		}
 		seen[key] = true
 	}
-	return names
+	return true
 }
 
-// unknown returns the labels of cells that nothing is known of, and those that
-// would follow from others if these were as expected.
-func unknown(cells []placed) []string {
+// others returns the labels of cells that are in no list.
+func others(cells []placed) []string {
 	names := map[string]bool{}
 	for _, c := range cells {
 		for name := range c.cell.Labels {
-			names[name] = name != "bound" && name != c.grows && !slices.Contains(within, name) && !slices.Contains(apart, name)
+			if name != c.grows && !slices.Contains(slices.Concat(within, turns, apart, texts), name) {
+				names[name] = true
+			}
 		}
 	}
-	maps.DeleteFunc(names, func(_ string, in bool) bool { return !in })
 	return slices.Sorted(maps.Keys(names))
 }
 
@@ -280,32 +301,48 @@ func (p *Panel) title(cells []placed) {
 	c := cells[0]
 	words := []string{c.run.doc.Benchmark}
 	for _, name := range apart {
-		value := c.cell.Labels[name]
-		if value == "" || slices.ContainsFunc(cells, func(o placed) bool { return o.cell.Labels[name] != value }) {
-			continue
-		}
+		value, same := common(cells, name)
 		switch {
+		case !same:
 		case name == "shape" || name == "model":
-			p.Common = append(p.Common, Fact{Name: name, Text: value})
+			p.share(cells, name)
 		case name == "sweep" && value == c.grows:
 			words = append(words, "growing "+value)
 		case value != c.run.doc.Benchmark:
 			words = append(words, value)
 		}
 	}
-	p.Title = strings.Join(words, " · ")
+	p.Title = join(" · ", words...)
+}
+
+// share notes a label if all cells have it.
+func (p *Panel) share(cells []placed, name string) {
+	if value, same := common(cells, name); same && value != "" {
+		p.Common = append(p.Common, Fact{Name: name, Text: value})
+	}
+}
+
+// common returns the value of a label, and whether all cells have the same.
+func common(cells []placed, name string) (value string, same bool) {
+	value = cells[0].cell.Labels[name]
+	return value, !slices.ContainsFunc(cells, func(c placed) bool { return c.cell.Labels[name] != value })
 }
 
 // point returns the figures of a cell.
 func (c placed) point() Point {
 	figure := func(u unit, v float64) Figure { return c.run.figure(c.cell.Name, u, v) }
 	p := Point{
-		Cell: c.cell.Name, X: c.cell.Labels[c.grows], Bound: c.cell.Labels["bound"], Metrics: map[string]Figure{},
+		Cell: c.cell.Name, X: c.cell.Labels[c.grows], Texts: map[string]string{}, Metrics: map[string]Figure{},
 		MS: figure(milliseconds, c.cell.MS.Median), Spread: figure(spread, c.cell.MS.Spread),
 		P95: figure(milliseconds, c.cell.MS.P95), P99: figure(milliseconds, c.cell.MS.P99),
 		Samples: figure(count, float64(c.cell.Samples)),
 	}
 	p.x, _ = number(p.X)
+	for _, name := range texts {
+		if value := c.cell.Labels[name]; value != "" {
+			p.Texts[name] = value
+		}
+	}
 	for name, v := range c.cell.Metrics {
 		u := measure(name)
 		for _, m := range metrics {
@@ -326,13 +363,11 @@ func (p *Panel) Table() Table {
 		t.Columns = append(t.Columns, numbers(p.Grows)...)
 	}
 	t.Columns = append(t.Columns, numbers("ms", "± ms", fieldName("P95"), fieldName("P99"))...)
-	names, bound := p.columns()
+	names, texts := p.columns()
 	for _, name := range names {
 		t.Columns = append(t.Columns, numbers(metricTitle(name))...)
 	}
-	if bound {
-		t.Columns = append(t.Columns, words("bound")...)
-	}
+	t.Columns = append(t.Columns, words(texts...)...)
 	t.Columns = append(t.Columns, numbers("samples")...)
 	if several {
 		t.Columns = append(t.Columns, words("run")...)
@@ -351,8 +386,8 @@ func (p *Panel) Table() Table {
 					row = append(row, text("–"))
 				}
 			}
-			if bound {
-				row = append(row, text(point.Bound))
+			for _, name := range texts {
+				row = append(row, text(point.Texts[name]))
 			}
 			row = append(row, figures(point.Samples))
 			if several {
@@ -364,17 +399,20 @@ func (p *Panel) Table() Table {
 	return t
 }
 
-// columns returns the metrics that cells of p have, and whether they have bounds.
-func (p *Panel) columns() (names []string, bound bool) {
-	has := map[string]bool{}
+// columns returns the metrics and the texts that cells of p have.
+func (p *Panel) columns() (names, shown []string) {
+	has, said := map[string]bool{}, map[string]bool{}
 	for _, s := range p.Series {
 		for _, point := range s.Points {
-			bound = bound || point.Bound != ""
+			for name := range point.Texts {
+				said[name] = true
+			}
 			for name := range point.Metrics {
 				has[name] = !unplaced[name]
 			}
 		}
 	}
+	shown = slices.DeleteFunc(slices.Clone(texts), func(name string) bool { return !said[name] })
 	for _, m := range metrics {
 		if has[m.name] {
 			names = append(names, m.name)
@@ -386,7 +424,7 @@ func (p *Panel) columns() (names []string, bound bool) {
 			names = append(names, name)
 		}
 	}
-	return names, bound
+	return names, shown
 }
 
 func metricTitle(name string) string {
