@@ -166,8 +166,10 @@ func visible(t testing.TB, page string) string {
 			}
 			open = append(open, name)
 		case xml.EndElement:
+			if last := len(open) - 1; open[last] != "wbr" {
+				b.WriteString(" ")
+			}
 			open = open[:len(open)-1]
-			b.WriteString(" ")
 		case xml.CharData:
 			if last := len(open) - 1; last >= 0 && open[last] != "style" && open[last] != "tick" {
 				b.Write(token)

@@ -310,7 +310,7 @@ func TestPanels(t *testing.T) {
 		delete(d.Cells[i].Labels, "tile")
 	}
 	p, _, markdown := write(t, page.Options{Digest: digest}, d)
-	require.Equal(t, []string{"selected", "overridden"}, seen(p)[0].series)
+	require.Equal(t, []string{"selected tuple", "overridden fairway"}, seen(p)[0].series)
 	require.Len(t, p.Comparisons, 1)
 	require.True(t, p.Comparisons[0].Within)
 	require.Len(t, p.Comparisons[0].Cells, 6)
@@ -323,7 +323,7 @@ func TestPanels(t *testing.T) {
 	e.Device = result.Device{Kind: "cuda", Name: "A card", Driver: "580"}
 	p, _, _ = write(t, page.Options{Digest: digest}, d, e)
 	require.Equal(t, []string{
-		"Abacus (cpu), selected", "Abacus (cpu), overridden", "A card (cuda), selected", "A card (cuda), overridden",
+		"Abacus (cpu), selected tuple", "Abacus (cpu), overridden fairway", "A card (cuda), selected tuple", "A card (cuda), overridden fairway",
 	}, seen(p)[0].series)
 
 	// Where nothing grows there are tables alone.

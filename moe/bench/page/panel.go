@@ -18,7 +18,7 @@ var (
 	sweeps = []string{"batch", "rows", "experts", "tuples"}              // these
 	apart  = []string{"sweep", "pass", "mix", "tuple", "shape", "model"} // tell panels apart
 	within = []string{"precision", "kind", "path", "threads", "batch", "rows"}
-	turns  = []string{"variant"} // tells cells apart that were measured in turns
+	turns  = []string{turn} // tell cells apart that were measured in turns
 	texts  = []string{"family", "bound"}
 )
 
@@ -98,7 +98,7 @@ func panels(runs []*Run) []Panel {
 		}
 		groups[key] = append(groups[key], cells[i])
 	}
-	var all []Panel
+	all := []Panel{}
 	for _, key := range order {
 		p := newPanel(groups[key])
 		p.index = len(all)
@@ -184,7 +184,8 @@ func newPanel(cells []placed) Panel {
 			p.Runs = append(p.Runs, c.run)
 		}
 	}
-	for _, s := range p.Series {
+	for i, s := range p.Series {
+		p.Series[i].labels[turn] = s.variant(cells)
 		slices.SortStableFunc(s.Points, func(a, b Point) int { return cmp.Compare(a.x, b.x) })
 	}
 	p.name(append([]string{"device"}, names...))
@@ -195,6 +196,23 @@ func newPanel(cells []placed) Panel {
 		}
 	}
 	return p
+}
+
+// variant names which kernels ran in s, with their names if those are the same
+// for all points.
+func (s Series) variant(cells []placed) string {
+	names := []string{}
+	for _, c := range cells {
+		if c.run == s.Run && slices.ContainsFunc(s.Points, func(p Point) bool { return p.Cell == c.cell.Name }) {
+			names = append(names, c.cell.Labels["kernels"])
+		}
+	}
+	variant := s.labels[turn]
+	names = slices.Compact(names)
+	if variant == "" || len(names) != 1 || names[0] == variant {
+		return variant
+	}
+	return join(" ", variant, names[0])
 }
 
 // seriesLabels returns the labels that tell the series of a panel apart: those

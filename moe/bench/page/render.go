@@ -18,7 +18,7 @@ import (
 var files embed.FS
 
 var (
-	htmlPage = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{"style": style}).ParseFS(files, "page.html.tmpl"))
+	htmlPage = template.Must(template.New("page.html.tmpl").Funcs(template.FuncMap{"style": style, "breakable": breakable}).ParseFS(files, "page.html.tmpl"))
 	markdown = texttemplate.Must(texttemplate.New("page.md.tmpl").Funcs(texttemplate.FuncMap{"md": escape, "code": code}).ParseFS(files, "page.md.tmpl"))
 )
 
@@ -43,6 +43,11 @@ func printed(w io.Writer, t interface{ Execute(io.Writer, any) error }, p *Page)
 func style() (template.CSS, error) {
 	css, err := files.ReadFile("style.css")
 	return template.CSS(css), err
+}
+
+// breakable writes text as HTML that may go on in another line after a slash.
+func breakable(s string) template.HTML {
+	return template.HTML(strings.ReplaceAll(template.HTMLEscapeString(s), "/", "/<wbr/>"))
 }
 
 // escape writes text as Markdown that shows it as it is, in one line.

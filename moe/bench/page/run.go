@@ -105,6 +105,7 @@ type Refusal struct {
 
 // admit tells runs from refusals. Documents that are there twice count once.
 func admit(entries []result.Entry, digest string, allowStale bool) (runs []*Run, refused []Refusal) {
+	runs, refused = []*Run{}, []Refusal{}
 	seen := map[string]result.Entry{}
 	for _, e := range entries {
 		place := strings.ToValidUTF8(e.Place(), "�")
