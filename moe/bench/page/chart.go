@@ -22,9 +22,9 @@ const (
 	charWidth                           px = 7.8 // of labels, at most, on average
 	barHeight, barGap, barLabel, barEnd px = 16, 8, 74, 70
 	markerSize                          px = 3.6
-	padding                                = 0.04 // of the range of an axis
-	logRatio                               = 10   // from which on an axis is logarithmic
-	yTicks                                 = 6    // at most
+	padding                                = 0.04  // of the range of an axis
+	logX, logY                             = 4, 10 // ratios from which on an axis is logarithmic
+	yTicks                                 = 6     // at most
 )
 
 // A Chart is lines over one label that grows.
@@ -183,8 +183,8 @@ func (c *Chart) draw(data []series) bool {
 	}
 	c.Width, c.Height = chartWidth, chartHeight
 	c.Left, c.Right, c.Top, c.Bottom = marginLeft, chartWidth-marginRight, marginTop, chartHeight-marginBottom
-	x := newScale(xs[0], xs[len(xs)-1], c.Left, c.Right, false)
-	y := newScale(slices.Min(ys), slices.Max(ys), c.Bottom, c.Top, true)
+	x := newScale(xs[0], xs[len(xs)-1], logX, c.Left, c.Right)
+	y := fromZero(slices.Min(ys), slices.Max(ys), logY, c.Bottom, c.Top)
 	if !x.finite() || !y.finite() {
 		return false
 	}
@@ -225,95 +225,6 @@ func axisAbout(name string, log bool) string {
 	return name + " is linear"
 }
 
-// A scale takes values to places. It is logarithmic where values are far apart.
-type scale struct {
-	log      bool
-	min, max float64 // as they are placed
-	from, to px
-}
-
-// newScale returns the scale of positive values; a linear one from zero has it
-// as its lowest value.
-func newScale(min, max float64, from, to px, zero bool) scale {
-	s := scale{log: min > 0 && max/min >= logRatio, from: from, to: to}
-	s.min, s.max = s.place(min), s.place(max)
-	room := padding * (s.max - s.min)
-	if !s.log && zero && s.min > 0 {
-		s.min, room = 0, padding*s.max
-		s.max += room
-		return s
-	}
-	if room == 0 {
-		room = 1
-	}
-	s.min, s.max = s.min-room, s.max+room
-	return s
-}
-
-// finite reports whether the scale has room for its values.
-func (s scale) finite() bool { return s.max > s.min && !math.IsInf(s.max-s.min, 0) }
-
-func (s scale) place(v float64) float64 {
-	if s.log {
-		return math.Log10(v)
-	}
-	return v
-}
-
-func (s scale) at(v float64) px {
-	return s.from + (s.to-s.from)*px(s.place(v)/(s.max-s.min)-s.min/(s.max-s.min))
-}
-
-// ticks returns numbers to write at the scale, few of them: one, two and five
-// times powers of ten, some of these if that would be many, and multiples of
-// such a number where the scale is linear.
-func (s scale) ticks() []float64 {
-	if s.log {
-		return s.powers()
-	}
-	e := math.Floor(math.Log10((s.max - s.min) / yTicks))
-	for _, m := range []float64{1, 2, 5, 10} {
-		step := decimal(m, e)
-		if !(step > 0) || (s.max-s.min)/step > yTicks {
-			continue
-		}
-		var ts []float64
-		for i := math.Ceil(s.min / step); decimal(i*m, e) <= s.max; i++ {
-			ts = append(ts, decimal(i*m, e))
-		}
-		return ts
-	}
-	return nil
-}
-
-func (s scale) powers() (ts []float64) {
-	for _, ms := range [][]float64{{1, 2, 5}, {1}} {
-		ts = nil
-		for e := math.Floor(s.min); e <= s.max; e++ {
-			for _, m := range ms {
-				v := decimal(m, e)
-				if at := math.Log10(v); s.min <= at && at <= s.max && !math.IsInf(v, 0) {
-					ts = append(ts, v)
-				}
-			}
-		}
-		if len(ts) <= yTicks+2 {
-			return ts
-		}
-	}
-	var some []float64
-	for i := 0; i < len(ts); i += (len(ts) + yTicks - 1) / yTicks {
-		some = append(some, ts[i])
-	}
-	return some
-}
-
-// decimal returns m times ten to the power of e, as close as there is a number.
-func decimal(m, e float64) float64 {
-	v, _ := strconv.ParseFloat(strconv.FormatFloat(m, 'f', -1, 64)+"e"+strconv.FormatFloat(e, 'f', -1, 64), 64)
-	return v
-}
-
 // marker returns the outline of the i-th kind of marker: round, square, and so
 // on, so that series differ in more than their colour.
 func marker(i int, x, y px) (cs []Corner) {
@@ -327,42 +238,4 @@ func marker(i int, x, y px) (cs []Corner) {
 		cs = append(cs, Corner{x + markerSize*px(k.wider*math.Cos(angle)), y + markerSize*px(k.wider*math.Sin(angle))})
 	}
 	return cs
-}
-
-// Bars is a chart of parts of a whole.
-type Bars struct {
-	ID, Title, About string
-	Width, Height    px
-	Bars             []Bar
-}
-
-// ViewBox is the area of the chart.
-func (b *Bars) ViewBox() string { return viewBox(b.Width, b.Height) }
-
-// A Bar is one of the parts.
-type Bar struct {
-	X, Y, Width, Height px
-	Baseline            px // of its texts
-	LabelEnd            px
-	ValueStart          px
-	Label               string
-	Figure              Figure
-}
-
-// Bars returns the share of each tuple.
-func (c Counters) Bars() *Bars {
-	b := &Bars{
-		ID: "tuples-" + c.Run.ID(), Title: "Rows by tuple: " + c.Run.Title(), Width: chartWidth,
-		About: "Part of all rows, one bar for each tuple. The table that follows has the figures.",
-	}
-	for i, s := range c.Tuples {
-		y := px(i) * (barHeight + barGap)
-		width := (chartWidth - barLabel - barEnd) * px(s.Part.value)
-		b.Bars = append(b.Bars, Bar{
-			X: barLabel, Y: y, Width: width, Height: barHeight, Baseline: y + barHeight - 4,
-			LabelEnd: barLabel - 8, ValueStart: barLabel + width + 6, Label: s.Tuple, Figure: s.Part,
-		})
-		b.Height = y + barHeight
-	}
-	return b
 }

@@ -489,6 +489,7 @@ func FuzzPage(f *testing.F) {
 	f.Add(math.SmallestNonzeroFloat64, math.MaxFloat64, -1.0, 0.0, "1e308", "-1e308", "|")
 	f.Add(1e-300, 1e300, math.MaxFloat64, -math.MaxFloat64, "0", "-1", "")
 	f.Add(1.0, 1.0, 0.0, 0.0, "inf", "nan", "<a>")
+	f.Add(1.0, 2.0, -1e18, -1e18+1024, "2", "4", "x")
 	f.Add(0.1, 0.1, 5e-324, 1e-323, "0x10", "6_2_3", "`")
 	bad := regexp.MustCompile(`NaN|Inf`)
 	f.Fuzz(func(t *testing.T, a, b, c, e float64, x, y, s string) {

@@ -2,42 +2,10 @@ package page
 
 import (
 	"cmp"
-	"maps"
-	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
-
-// What labels of a cell are for. Those that are in no list tell series apart
-// where nothing else does.
-var (
-	grows  = []string{"batch", "rows"}                                   // what does, unless the sweep is named after one of
-	sweeps = []string{"batch", "rows", "experts", "tuples"}              // these
-	apart  = []string{"sweep", "pass", "mix", "tuple", "shape", "model"} // tell panels apart
-	within = []string{"precision", "kind", "path", "threads", "batch", "rows"}
-	turns  = []string{turn} // tell cells apart that were measured in turns
-	texts  = []string{"family", "bound"}
-)
-
-// unplaced are metrics that have no column: sizes of what is measured.
-var unplaced = map[string]bool{"bytes": true, "weight_bytes": true, "macs": true, "tokens": true, "deviation": true}
-
-// metrics are the columns that metrics have, by name, in order; any other has
-// its name.
-var metrics = []struct {
-	name, title string
-	unit        unit
-}{
-	{"gb_s", "GB/s", measure("GB/s")},
-	{"gmac_s", "GMAC/s", measure("GMAC/s")},
-	{"tokens_s", "tokens/s", measure("tokens/s")},
-	{"copy_gb_s", "copy GB/s", measure("GB/s")},
-	{"floor_ms", "floor ms", measure("ms")},
-	{"fraction", "of limit", percent},
-}
 
 // A Panel is cells that differ in what grows, and in a few things besides.
 type Panel struct {
@@ -76,7 +44,6 @@ type placed struct {
 	run   *Run
 	cell  *result.Cell
 	grows string
-	panel string // key
 }
 
 // panels sorts the cells of runs into panels.
@@ -90,13 +57,12 @@ func panels(runs []*Run) []Panel {
 	}
 	var order []string
 	groups := map[string][]placed{}
-	for i, c := range cells {
+	for _, c := range cells {
 		key := panelKey(cells, c)
-		cells[i].panel = key
 		if groups[key] == nil {
 			order = append(order, key)
 		}
-		groups[key] = append(groups[key], cells[i])
+		groups[key] = append(groups[key], c)
 	}
 	all := []Panel{}
 	for _, key := range order {
@@ -107,62 +73,9 @@ func panels(runs []*Run) []Panel {
 	return all
 }
 
-// growing returns the name of the label that grows from cell to cell: the one
-// that the sweep is named after, or the batch.
-func growing(c *result.Cell) string {
-	names := grows
-	if sweep := c.Labels["sweep"]; slices.Contains(sweeps, sweep) {
-		names = append([]string{sweep}, grows...)
-	}
-	for _, name := range names {
-		if _, ok := number(c.Labels[name]); ok {
-			return name
-		}
-	}
-	return ""
-}
-
-// number reads a finite number. A tuple is none, though Go reads one.
-func number(s string) (float64, bool) {
-	v, err := strconv.ParseFloat(s, 64)
-	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v) && !strings.Contains(s, "_")
-}
-
-// panelKey is the same for cells of one panel: what they measure, in which
-// sweep, and the labels that tell panels apart. In a sweep of something else
-// than the batch, those are not that grow with it.
-func panelKey(all []placed, c placed) string {
-	key := []string{c.run.doc.Benchmark, string(c.run.doc.Level), c.grows}
-	for _, name := range apart {
-		if !slices.Contains(grows, c.grows) && c.grows != "" && growsWith(all, c, name) {
-			continue
-		}
-		key = append(key, c.cell.Labels[name])
-	}
-	return strings.Join(key, "\n")
-}
-
-// growsWith reports whether a label of c's sweep follows from what grows.
-func growsWith(all []placed, c placed, name string) bool {
-	values := map[string]string{}
-	distinct := map[string]bool{}
-	for _, o := range all {
-		if o.run != c.run || o.grows != c.grows || o.cell.Labels["sweep"] != c.cell.Labels["sweep"] {
-			continue
-		}
-		at, value := o.cell.Labels[o.grows], o.cell.Labels[name]
-		if before, ok := values[at]; ok && before != value {
-			return false
-		}
-		values[at] = value
-		distinct[value] = true
-	}
-	return len(distinct) > 1
-}
-
 // newPanel makes a panel of cells.
 func newPanel(cells []placed) Panel {
-	p := Panel{Grows: cells[0].grows}
+	p := Panel{Grows: cells[0].grows, Common: []Fact{{Name: "level", Text: string(cells[0].run.doc.Level)}}}
 	names := seriesLabels(cells)
 	series := map[string]int{}
 	for _, c := range cells {
@@ -215,52 +128,6 @@ func (s Series) variant(cells []placed) string {
 	return join(" ", variant, names[0])
 }
 
-// seriesLabels returns the labels that tell the series of a panel apart: those
-// that are known to and, while two cells would be the same, those of cells in
-// turns, and any others.
-func seriesLabels(cells []placed) (names []string) {
-	for _, more := range [][]string{within, turns, others(cells)} {
-		for _, name := range more {
-			if name != cells[0].grows {
-				names = append(names, name)
-			}
-		}
-		if distinct(cells, names) {
-			break
-		}
-	}
-	return names
-}
-
-// distinct reports whether no two cells are at the same place of a series.
-func distinct(cells []placed, names []string) bool {
-	seen := map[string]bool{}
-	for _, c := range cells {
-		key := c.run.ID() + "\n" + c.cell.Labels[c.grows]
-		for _, name := range names {
-			key += "\n" + c.cell.Labels[name]
-		}
-		if seen[key] {
-			return false
-		}
-		seen[key] = true
-	}
-	return true
-}
-
-// others returns the labels of cells that are in no list.
-func others(cells []placed) []string {
-	names := map[string]bool{}
-	for _, c := range cells {
-		for name := range c.cell.Labels {
-			if name != c.grows && !slices.Contains(slices.Concat(within, turns, apart, texts), name) {
-				names[name] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
 // name names the series by what they differ in, and says what they do not.
 func (p *Panel) name(labels []string) {
 	for _, name := range labels {
@@ -299,7 +166,7 @@ func (p *Panel) name(labels []string) {
 // lastCommon returns the most particular label that all cells have.
 func (p *Panel) lastCommon() (name, value string) {
 	for _, f := range p.Common {
-		if name == "" || f.Name == "precision" {
+		if f.Name == "device" || f.Name == "precision" {
 			name, value = f.Name, f.Text
 		}
 	}
@@ -338,118 +205,4 @@ func (p *Panel) share(cells []placed, name string) {
 	if value, same := common(cells, name); same && value != "" {
 		p.Common = append(p.Common, Fact{Name: name, Text: value})
 	}
-}
-
-// common returns the value of a label, and whether all cells have the same.
-func common(cells []placed, name string) (value string, same bool) {
-	value = cells[0].cell.Labels[name]
-	return value, !slices.ContainsFunc(cells, func(c placed) bool { return c.cell.Labels[name] != value })
-}
-
-// point returns the figures of a cell.
-func (c placed) point() Point {
-	figure := func(u unit, v float64) Figure { return c.run.figure(c.cell.Name, u, v) }
-	p := Point{
-		Cell: c.cell.Name, X: c.cell.Labels[c.grows], Texts: map[string]string{}, Metrics: map[string]Figure{},
-		MS: figure(milliseconds, c.cell.MS.Median), Spread: figure(spread, c.cell.MS.Spread),
-		P95: figure(milliseconds, c.cell.MS.P95), P99: figure(milliseconds, c.cell.MS.P99),
-		Samples: figure(count, float64(c.cell.Samples)),
-	}
-	p.x, _ = number(p.X)
-	for _, name := range texts {
-		if value := c.cell.Labels[name]; value != "" {
-			p.Texts[name] = value
-		}
-	}
-	for name, v := range c.cell.Metrics {
-		u := measure(name)
-		for _, m := range metrics {
-			if m.name == name {
-				u = m.unit
-			}
-		}
-		p.Metrics[name] = figure(u, v)
-	}
-	return p
-}
-
-// Table returns the cells of p.
-func (p *Panel) Table() Table {
-	t := Table{Caption: p.Title, Columns: words("series"), Runs: p.Runs, Grouped: true}
-	several := len(p.Runs) > 1
-	if p.Grows != "" {
-		t.Columns = append(t.Columns, numbers(p.Grows)...)
-	}
-	t.Columns = append(t.Columns, numbers("ms", "± ms", fieldName("P95"), fieldName("P99"))...)
-	names, texts := p.columns()
-	for _, name := range names {
-		t.Columns = append(t.Columns, numbers(metricTitle(name))...)
-	}
-	t.Columns = append(t.Columns, words(texts...)...)
-	t.Columns = append(t.Columns, numbers("samples")...)
-	if several {
-		t.Columns = append(t.Columns, words("run")...)
-	}
-	for _, s := range p.Series {
-		for _, point := range s.Points {
-			row := Row{text(s.Name)}
-			if p.Grows != "" {
-				row = append(row, text(point.X))
-			}
-			row = append(row, figures(point.MS), figures(point.Spread), figures(point.P95), figures(point.P99))
-			for _, name := range names {
-				if f, ok := point.Metrics[name]; ok {
-					row = append(row, figures(f))
-				} else {
-					row = append(row, text("–"))
-				}
-			}
-			for _, name := range texts {
-				row = append(row, text(point.Texts[name]))
-			}
-			row = append(row, figures(point.Samples))
-			if several {
-				row = append(row, runs(s.Run))
-			}
-			t.Rows = append(t.Rows, row)
-		}
-	}
-	return t
-}
-
-// columns returns the metrics and the texts that cells of p have.
-func (p *Panel) columns() (names, shown []string) {
-	has, said := map[string]bool{}, map[string]bool{}
-	for _, s := range p.Series {
-		for _, point := range s.Points {
-			for name := range point.Texts {
-				said[name] = true
-			}
-			for name := range point.Metrics {
-				has[name] = !unplaced[name]
-			}
-		}
-	}
-	shown = slices.DeleteFunc(slices.Clone(texts), func(name string) bool { return !said[name] })
-	for _, m := range metrics {
-		if has[m.name] {
-			names = append(names, m.name)
-			delete(has, m.name)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(has)) {
-		if has[name] {
-			names = append(names, name)
-		}
-	}
-	return names, shown
-}
-
-func metricTitle(name string) string {
-	for _, m := range metrics {
-		if m.name == name {
-			return m.title
-		}
-	}
-	return name
 }
