@@ -330,6 +330,7 @@ func TestPanels(t *testing.T) {
 	d.Cells = []result.Cell{r.cell("tokens", 3, map[string]string{})}
 	p, _, markdown = write(t, page.Options{Digest: digest}, d)
 	require.Empty(t, p.Panels[0].Charts())
+	require.Equal(t, "kernels", p.Panels[0].Title)
 	require.Contains(t, markdown, "| Abacus (cpu) | ")
 }
 

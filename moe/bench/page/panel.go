@@ -191,7 +191,7 @@ func (p *Panel) title(cells []placed) {
 		case !same:
 		case name == "shape" || name == "model":
 			p.share(cells, name)
-		case name == "sweep" && value == c.grows:
+		case name == "sweep" && value != "" && value == c.grows:
 			words = append(words, "growing "+value)
 		case value != c.run.doc.Benchmark:
 			words = append(words, value)

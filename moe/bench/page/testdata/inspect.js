@@ -25,7 +25,7 @@
     check(box.width > 100 && box.height > 10, name(svg), "is", box.width, "by", box.height);
     check(box.left >= 0 && box.right <= width, name(svg), "is from", box.left, "to", box.right, "in", width);
     const about = (svg.getAttribute("aria-labelledby") || "").split(" ").map((id) => document.getElementById(id));
-    check(svg.getAttribute("role") === "img" && about.length === 2 && about.every((e) => e && e.textContent.trim()), name(svg), "has no name");
+    check(["img", "group"].includes(svg.getAttribute("role")) && about.length === 2 && about.every((e) => e && e.textContent.trim()), name(svg), "has no name");
     const texts = [...svg.querySelectorAll("text")].map((e) => [e, e.getBoundingClientRect()]);
     texts.forEach(([e, a], i) => {
       check(a.height >= 8, name(e), "is too small:", a.height);
