@@ -116,12 +116,13 @@ func center(r *Run, cell *result.Cell, s *benchmath.Sample) (c Center) {
 }
 
 // differences returns what the documents say differently of runs, but for when
-// they were, and which.
+// they were, and where they are.
 func differences(old, new *Run) []Difference {
 	ds := []Difference{}
 	after := new.Facts()
+	same := map[string]bool{"time": true, "file": true, "command": slices.Equal(measuring(old.doc.Args), measuring(new.doc.Args))}
 	for i, f := range old.Facts() {
-		if f.Name != "time" && f.Name != "file" && f.Text != after[i].Text {
+		if !same[f.Name] && f.Text != after[i].Text {
 			ds = append(ds, Difference{f.Name, f.Text, after[i].Text})
 		}
 	}

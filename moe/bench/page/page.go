@@ -44,9 +44,7 @@ func New(entries []result.Entry, o Options) (*Page, error) {
 	}
 	runs, refused := admit(unique(all), o.Digest, o.AllowStale)
 	current, pairs := latest(runs)
-	p := &Page{
-		Comparisons: []Comparison{}, Panels: panels(current), Counters: []Counters{}, Runs: runs, Refused: refused,
-	}
+	p := &Page{Comparisons: []Comparison{}, Panels: panels(current), Counters: []Counters{}, Runs: []*Run{}, Refused: refused}
 	if o.Compare != nil {
 		old, err := o.Compare.Old.find(runs)
 		if err != nil {
@@ -68,6 +66,12 @@ func New(entries []result.Entry, o Options) (*Page, error) {
 		p.Counters = append(p.Counters, counters(r))
 		if c := compareTurns(r); len(c.Cells) > 0 {
 			p.Comparisons = append(p.Comparisons, c)
+		}
+	}
+	for _, r := range runs {
+		compared := slices.ContainsFunc(pairs, func(pair [2]*Run) bool { return pair[0] == r || pair[1] == r })
+		if compared || slices.Contains(current, r) {
+			p.Runs = append(p.Runs, r)
 		}
 	}
 	return p, nil

@@ -85,13 +85,17 @@ type Named struct {
 	Figure Figure
 }
 
-// MarshalJSON writes what identifies the run.
+// MarshalJSON writes the run's id, and what the document says of it.
 func (r *Run) MarshalJSON() ([]byte, error) {
+	facts := map[string]string{}
+	for _, f := range r.Facts() {
+		facts[f.Name] = f.Text
+	}
 	return json.Marshal(struct {
-		ID    string `json:"id"`
-		Stale bool   `json:"stale"`
-		Facts []Fact `json:"facts"`
-	}{r.ID(), r.Stale, r.Facts()})
+		ID    string            `json:"id"`
+		Stale bool              `json:"stale"`
+		Facts map[string]string `json:"facts"`
+	}{r.ID(), r.Stale, facts})
 }
 
 // A Refusal is a document of which no number may be quoted.
