@@ -17,7 +17,7 @@ func (r *Run) alike() string {
 
 // outputs are the flags of bench that say where results go, with whether a value
 // follows them.
-var outputs = map[string]bool{"--result": true, "--history": true, "--markdown": true, "--plot": true, "--format": true, "--json": false}
+var outputs = map[string]bool{"--result": true, "--history": true, "--markdown": true, "--plot": true, "--json": false, "--gobench": false}
 
 // measuring returns the arguments that have to do with what is measured.
 func measuring(args []string) (words []string) {
