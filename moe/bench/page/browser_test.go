@@ -47,7 +47,7 @@ func browser(t *testing.T) context.Context {
 	o := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.NoSandbox)
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), o...)
 	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
@@ -82,7 +82,8 @@ func rich(t testing.TB) *page.Page {
 }
 
 // A browser shows the page on a telephone and on a desk, by day and by night,
-// whole and legible, and asks nobody for anything.
+// whole and legible, and asks nobody for anything. Pictures of it are left in the
+// folder that MARLINGEN_PICTURES names.
 func TestBrowser(t *testing.T) {
 	ctx := browser(t)
 	file := filepath.Join(t.TempDir(), "page.html")

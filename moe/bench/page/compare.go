@@ -209,3 +209,9 @@ func pair(separator string, a, b *Figure) (e Entry) {
 func (c Comparison) Unclear() bool {
 	return slices.ContainsFunc(c.Cells, func(ch Change) bool { return ch.Change == nil })
 }
+
+// Repeated reports whether the runs are two of the same kernels, built from the
+// same commit: then what differs is the machine.
+func (c Comparison) Repeated() bool {
+	return !c.Within && c.Old.doc.Digest == c.New.doc.Digest && c.Old.doc.Commit == c.New.doc.Commit
+}

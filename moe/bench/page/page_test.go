@@ -184,6 +184,15 @@ func TestCompareWhich(t *testing.T) {
 	require.Len(t, p.Panels, 1)
 	require.Len(t, p.Panels[0].Runs, 2, "the last of each device")
 
+	// Two runs of the same code say how far the machine goes.
+	require.False(t, c.Repeated())
+	const repeated = "Both runs are of one commit and its kernels"
+	require.NotContains(t, markdown, repeated)
+	third.Commit = second.Commit
+	_, html, markdown := write(t, page.Options{Digest: digest}, second, third)
+	require.Contains(t, html, repeated)
+	require.Contains(t, markdown, repeated)
+
 	// Two that are asked for.
 	all := entries(first, second, elsewhere)
 	o := page.Options{Digest: digest, Compare: &page.Pair{
