@@ -31,6 +31,7 @@ func TestRefused(t *testing.T) {
 		"the run is \"failed\", not complete: no device":   func(d *result.Document) { d.Status, d.Why = result.Failed, "no device" },
 		"the tree was dirty":                               func(d *result.Document) { d.Dirty = true },
 		"commit \"\" is not one":                           func(d *result.Document) { d.Commit = "" },
+		"digest \"e2\" is not that of a manifest":          func(d *result.Document) { d.Digest = "e2" },
 		"the outputs were not right":                       func(d *result.Document) { d.Correctness.Passed = false },
 		"the worst deviation is …, and the tolerance …":    func(d *result.Document) { d.Correctness.Worst = 1e9 },
 		"no launches were counted":                         func(d *result.Document) { d.Counters.Launches = nil },
@@ -56,7 +57,7 @@ func TestRefused(t *testing.T) {
 
 		var strings known
 		strings.of(t, d)
-		strings.numbers, strings.words = nil, append(strings.words, d.Digest[:12], digest[:12])
+		strings.numbers, strings.words = nil, append(strings.words, fmt.Sprintf("%.12s", d.Digest), digest[:12])
 		for _, text := range []string{text, markdown} {
 			require.Empty(t, slices.DeleteFunc(strings.strangers(text), func(n string) bool { return n == "1" }), "%s:\n%s", want, text)
 		}
