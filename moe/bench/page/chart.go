@@ -225,14 +225,14 @@ func axisAbout(name string, log bool) string {
 	return name + " is linear"
 }
 
-// marker returns the outline of the i-th kind of marker: round, square, and so
-// on, so that series differ in more than their colour.
+// marker returns the outline of the i-th series' marker: round, square, and so
+// on. Series differ in it as well as in colour or, where these run out, alone.
 func marker(i int, x, y px) (cs []Corner) {
 	kinds := []struct {
 		corners     int
 		turn, wider float64
 	}{{16, 0, 1}, {4, math.Pi / 4, 1.25}, {3, -math.Pi / 2, 1.3}, {4, 0, 1.3}, {3, math.Pi / 2, 1.3}, {6, 0, 1.15}, {5, -math.Pi / 2, 1.2}, {3, 0, 1.3}}
-	k := kinds[i%len(kinds)]
+	k := kinds[(i+i/looks)%len(kinds)]
 	for n := range k.corners {
 		angle := k.turn + 2*math.Pi*float64(n)/float64(k.corners)
 		cs = append(cs, Corner{x + markerSize*px(k.wider*math.Cos(angle)), y + markerSize*px(k.wider*math.Sin(angle))})

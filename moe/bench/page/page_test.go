@@ -455,6 +455,21 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// No two series of a panel look alike, even if there are many.
+func TestLooks(t *testing.T) {
+	most := 0
+	for _, p := range rich(t).Panels {
+		looks := map[string]string{}
+		for _, k := range p.Keys() {
+			look := fmt.Sprint(k.Class, k.Marker)
+			require.Empty(t, looks[look], k.Name)
+			looks[look] = k.Name
+		}
+		most = max(most, len(looks))
+	}
+	require.Equal(t, 9, most)
+}
+
 // The JSON has each number as the document has it, with its run.
 func TestJSON(t *testing.T) {
 	r := newRandom(16)
