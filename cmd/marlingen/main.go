@@ -45,6 +45,7 @@ type cli struct {
 	Doctor       doctorCmd       `cmd:"" help:"Say what this machine offers, and what is missing."`
 	VerifyResult verifyResultCmd `cmd:"" help:"Say whether numbers of a run may be quoted."`
 	Tune         tuneCmd         `cmd:"" help:"Find the numbers and kinds of kernels that are fastest on a device."`
+	Report       reportCmd       `cmd:"" help:"Render results: times, launches, comparisons."`
 	Tasks        tasksCmd        `cmd:"" help:"Write a plan of tuning tasks for a job runner."`
 	LintTasks    lintTasksCmd    `cmd:"" help:"Say what is wrong with plans of tasks."`
 	Schema       schemaCmd       `cmd:"" help:"Write the JSON schema of a kind of spec."`

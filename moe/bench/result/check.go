@@ -11,6 +11,7 @@ import (
 
 var (
 	idPattern     = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	digestPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	commitPattern = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 	cellPattern   = regexp.MustCompile(`^[\w/:-]+$`)
 )
@@ -41,7 +42,8 @@ func (d *Document) Check(digest string) error {
 	refuse(d.Benchmark == "" || len(d.Args) == 0, "the run does not say what it was: benchmark %q, args %q", d.Benchmark, d.Args)
 	refuse(d.Level != Kernels && d.Level != Layers && d.Level != Models, "level %q is not known", d.Level)
 	refuse(d.Device.Kind == "" || d.Device.Name == "", "the run names no device")
-	refuse(d.Digest != digest, "manifest %.12s…; want %.12s…: the kernels are not those that are there now", d.Digest, digest)
+	refuse(!digestPattern.MatchString(d.Digest), "digest %q is not that of a manifest", d.Digest)
+	refuse(digestPattern.MatchString(d.Digest) && d.Digest != digest, "manifest %.12s…; want %.12s…: the kernels are not those that are there now", d.Digest, digest)
 	refuse(!commitPattern.MatchString(d.Commit), "commit %q is not one", d.Commit)
 	refuse(d.Dirty, "the tree was dirty")
 	d.measured(refuse)

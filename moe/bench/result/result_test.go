@@ -143,6 +143,7 @@ func TestCheck(t *testing.T) {
 		`level "both"`:                        func(d *result.Document) { d.Level = "both" },
 		`names no device`:                     func(d *result.Document) { d.Device.Name = "" },
 		`manifest e2`:                         func(d *result.Document) { d.Digest = strings.Repeat("e2", 32) },
+		`digest "" is not that of a manifest`: func(d *result.Document) { d.Digest = "" },
 		`commit "" is not one`:                func(d *result.Document) { d.Commit = "" },
 		`the tree was dirty`:                  func(d *result.Document) { d.Dirty = true },
 		`the outputs were not right`:          func(d *result.Document) { d.Correctness.Passed = false },
