@@ -44,9 +44,9 @@ type item struct{ expert, first, rows int }
 // A segment is rows of an item that share each decoded weight, divided into
 // blocks. It is not so large that its activations leave the caches.
 type segment struct {
-	matrices    []matrix // by projection
-	first, rows int
-	blocks      int
+	matrices []matrix // by projection
+	first    int
+	division
 	activations [projections]activations // by projection
 }
 
@@ -61,9 +61,6 @@ type blockRef struct{ segment, i int }
 
 // A chunk is some strips of a segment, which a goroutine computes at a time.
 type chunk struct{ segment, first, end int }
-
-// firstOf returns the first row of block i.
-func (s *segment) firstOf(i int) int { return i * s.rows / s.blocks }
 
 // block returns block i.
 func (a activations) block(e engine, s *segment, i, in int) rowBlock {
@@ -202,14 +199,13 @@ func (e *expertJob) multiply() error {
 		n := (it.rows + most - 1) / most
 		for i := range n {
 			first, end := i*it.rows/n, (i+1)*it.rows/n
-			s := segment{matrices: e.matricesOf(it.expert), first: it.first + first, rows: end - first}
+			s := segment{matrices: e.matricesOf(it.expert), first: it.first + first, division: c.engine.divide(end - first)}
 			if rows+s.rows > wave && rows > 0 {
 				if err := e.run(rows, acts, meta); err != nil {
 					return err
 				}
 				rows = 0
 			}
-			s.blocks = c.engine.blocks(s.rows)
 			e.segments = append(e.segments, s)
 			rows += s.rows
 		}
@@ -218,13 +214,6 @@ func (e *expertJob) multiply() error {
 		return nil
 	}
 	return e.run(rows, acts, meta)
-}
-
-// blocks returns into how many blocks to divide rows.
-func (e engine) blocks(rows int) int {
-	multiply, _ := e.multipliers(8, rows)
-	most := len(multiply) - 1
-	return (rows + most - 1) / most
 }
 
 // run computes the segments, which have the given number of rows in all, and

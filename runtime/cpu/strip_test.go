@@ -51,7 +51,7 @@ func TestStrips(t *testing.T) {
 
 // stripOf returns the second strip of m times rows of x, times sv.
 func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
-	s := segment{matrices: []matrix{*m}, rows: rows, blocks: e.blocks(rows)}
+	s := segment{matrices: []matrix{*m}, division: e.divide(rows)}
 	a := activations{
 		acts: make([]int8, rows*m.in*e.digits()),
 		meta: make([]float32, rows*groups(m.in)*e.metas()),

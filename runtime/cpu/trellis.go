@@ -78,18 +78,50 @@ func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
-// multipliers returns the functions that multiply so many rows with weights of a
-// width, by rows, and whether they want a panel.
-func (e engine) multipliers(bits uint8, rows int) (of []simd.Multiplier, panel bool) {
+// A plan is how to multiply so many rows with the strips of a matrix.
+type plan struct {
+	multiply []simd.Multiplier // by rows
+	spread   simd.Spreader     // if a panel is wanted
+	lead     int               // rows that spread multiplies
+}
+
+// plan returns how to multiply rows with weights of a width.
+func (e engine) plan(bits uint8, rows int) plan {
 	switch {
 	case e.exact && rows < e.set.PanelRowsExact:
-		return e.set.DotExact[bits], false
+		return plan{multiply: e.set.DotExact[bits]}
 	case e.exact:
-		return e.set.MultiplyExact[bits], true
+		return plan{e.set.MultiplyExact[bits], e.set.SpreadExact[bits], e.set.SpreadRowsExact}
 	case rows < e.set.PanelRows:
-		return e.set.Dot[bits], false
+		return plan{multiply: e.set.Dot[bits]}
 	}
-	return e.set.Multiply[bits], true
+	return plan{e.set.Multiply[bits], e.set.Spread[bits], e.set.SpreadRows}
+}
+
+// A division is rows in blocks that are multiplied one after another: those that
+// a panel is made with, if any, and others of about the same size.
+type division struct{ rows, lead, blocks int }
+
+// divide returns the division of rows. It is the same for all widths.
+func (e engine) divide(rows int) division {
+	p := e.plan(8, rows)
+	most := len(p.multiply) - 1
+	d := division{rows: rows, lead: p.lead, blocks: (rows - p.lead + most - 1) / most}
+	if p.lead > 0 {
+		d.blocks++
+	}
+	return d
+}
+
+// firstOf returns the first row of block i, or of i blocks the rows.
+func (d division) firstOf(i int) int {
+	if d.lead == 0 {
+		return i * d.rows / d.blocks
+	}
+	if i == 0 {
+		return 0
+	}
+	return d.lead + (i-1)*(d.rows-d.lead)/max(1, d.blocks-1)
 }
 
 // panelTiles is the number of tiles that are decoded into a panel and multiplied
@@ -102,24 +134,27 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activa
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	multiply, viaPanel := e.multipliers(m.bits, s.rows)
+	p := e.plan(m.bits, s.rows)
 	some := panelTiles
-	if !viaPanel {
+	if p.spread == nil {
 		some = tiles
 	}
 	clear(y)
 	for t := 0; t < tiles; t += some {
 		n, g := min(some, tiles-t), t/simd.Group
-		from := offset(w, t*tile)
-		if viaPanel {
-			e.set.Spread[m.bits](&panel[0], from, n)
-			from = &panel[0]
-		}
+		from, steps := offset(w, t*tile), offset(steps, g*stride)
 		for i := range s.blocks {
 			first := s.firstOf(i)
 			b := a.block(e, s, i, m.in)
-			multiply[b.rows](&y[first], from, &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()],
-				offset(steps, g*stride), stride, n, next.take(n*simd.Ahead))
+			acts, meta := &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()]
+			if i == 0 && p.spread != nil {
+				p.spread(&panel[0], &y[0], from, acts, meta, steps, stride, n)
+				from = &panel[0]
+				if p.lead > 0 {
+					continue
+				}
+			}
+			p.multiply[b.rows](&y[first], from, acts, meta, steps, stride, n, next.take(n*simd.Ahead))
 		}
 	}
 }
