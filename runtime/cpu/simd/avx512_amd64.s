@@ -184,6 +184,7 @@ loop2:
 	VPADDD        Z4, Z2, Z2
 	VPERMD        Z2, Z0, Z2
 	VCVTPH2PS     (SI), Z10
+	PREFETCHT0    64(SI)
 	VPERMPS       Z10, Z0, Z10
 	ADDQ          DI, SI
 	VCVTDQ2PS     Z2, Z2
@@ -276,6 +277,7 @@ loop4:
 	VPADDD        Z13, Z11, Z11
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -387,6 +389,7 @@ loop6:
 	VPADDD        Z15, Z12, Z12
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -516,6 +519,7 @@ loop8:
 	VPADDD        Z17, Z13, Z13
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -643,6 +647,7 @@ loop10:
 	VPADDD        Z19, Z14, Z14
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -784,6 +789,7 @@ loop12:
 	VPADDD        Z21, Z15, Z15
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -939,6 +945,7 @@ loop14:
 	VPADDD        Z23, Z16, Z16
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -1108,6 +1115,7 @@ loop16:
 	VPADDD        Z25, Z17, Z17
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -1291,6 +1299,7 @@ loop18:
 	VPADDD        Z27, Z18, Z18
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -1468,6 +1477,7 @@ loop20:
 	JNZ           loop20
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -1657,6 +1667,7 @@ loop22:
 	JNZ           loop22
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -1858,6 +1869,7 @@ loop24:
 	JNZ           loop24
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -2071,6 +2083,7 @@ loop26:
 	JNZ           loop26
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -2296,6 +2309,7 @@ loop28:
 	JNZ           loop28
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -2533,6 +2547,7 @@ loop30:
 	JNZ           loop30
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -2782,6 +2797,7 @@ loop32:
 	JNZ           loop32
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z6
@@ -3002,6 +3018,7 @@ loop34:
 	VPADDD        Z17, Z13, Z13
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -3143,6 +3160,7 @@ loop36:
 	VPADDD        Z25, Z17, Z17
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -3305,6 +3323,7 @@ loop38:
 	JNZ           loop38
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -3504,6 +3523,7 @@ loop40:
 	JNZ           loop40
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (DI), Z7
+	PREFETCHT0    64(DI)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -3726,6 +3746,7 @@ loop42:
 	JNZ           loop42
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (R8), Z7
+	PREFETCHT0    64(R8)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R9, R8
 	VMOVUPS       (AX), Z6
@@ -3988,6 +4009,7 @@ loop44:
 	JNZ           loop44
 	VMOVDQU64     avx512Lanes<>+0(SB), Z6
 	VCVTPH2PS     (R8), Z7
+	PREFETCHT0    64(R8)
 	VPERMPS       Z7, Z6, Z7
 	ADDQ          R9, R8
 	MOVL          $0x0000ffff, R11
@@ -4134,6 +4156,7 @@ loop46:
 	VPUNPCKHQDQ     Z3, Z11, Z3
 	VPADDD          Z3, Z2, Z2
 	VCVTPH2PS       (SI), Z11
+	PREFETCHT0      64(SI)
 	VPERMPS         Z11, Z0, Z11
 	ADDQ            DI, SI
 	VCVTDQ2PS       Z2, Z2
@@ -4297,6 +4320,7 @@ loop48:
 	VPADDD         Z14, Z12, Z12
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -4439,6 +4463,7 @@ loop50:
 	VPADDD         Z16, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -4599,6 +4624,7 @@ loop52:
 	VPADDD         Z18, Z14, Z14
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -4757,6 +4783,7 @@ loop54:
 	VPADDD         Z21, Z16, Z16
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -4929,6 +4956,7 @@ loop56:
 	VPADDD         Z23, Z17, Z17
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -5115,6 +5143,7 @@ loop58:
 	VPADDD         Z25, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -5315,6 +5344,7 @@ loop60:
 	VPADDD         Z27, Z19, Z19
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -5529,6 +5559,7 @@ loop62:
 	VPADDD         Z29, Z20, Z20
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -5737,6 +5768,7 @@ loop64:
 	JNZ            loop64
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -5957,6 +5989,7 @@ loop66:
 	JNZ            loop66
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -6189,6 +6222,7 @@ loop68:
 	JNZ            loop68
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -6433,6 +6467,7 @@ loop70:
 	JNZ            loop70
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -6689,6 +6724,7 @@ loop72:
 	JNZ            loop72
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -6957,6 +6993,7 @@ loop74:
 	JNZ            loop74
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -7237,6 +7274,7 @@ loop76:
 	JNZ            loop76
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z9
@@ -7488,6 +7526,7 @@ loop78:
 	VPADDD         Z18, Z14, Z14
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -7660,6 +7699,7 @@ loop80:
 	VPADDD         Z27, Z19, Z19
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -7853,6 +7893,7 @@ loop82:
 	JNZ            loop82
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -8083,6 +8124,7 @@ loop84:
 	JNZ            loop84
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (DI), Z10
+	PREFETCHT0     64(DI)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -8336,6 +8378,7 @@ loop86:
 	JNZ            loop86
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (R8), Z10
+	PREFETCHT0     64(R8)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R9, R8
 	VMOVUPS        (AX), Z9
@@ -8629,6 +8672,7 @@ loop88:
 	JNZ            loop88
 	VMOVDQU64      avx512Lanes<>+0(SB), Z9
 	VCVTPH2PS      (R8), Z10
+	PREFETCHT0     64(R8)
 	VPERMPS        Z10, Z9, Z10
 	ADDQ           R9, R8
 	MOVL           $0x0000ffff, R11
@@ -8767,6 +8811,7 @@ loop90:
 	VPERMT2D     Z3, Z9, Z10
 	VPADDD       Z10, Z2, Z2
 	VCVTPH2PS    (SI), Z10
+	PREFETCHT0   64(SI)
 	VPERMPS      Z10, Z0, Z10
 	ADDQ         DI, SI
 	VCVTDQ2PS    Z2, Z2
@@ -8868,6 +8913,7 @@ loop92:
 	VPADDD        Z14, Z12, Z12
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -8988,6 +9034,7 @@ loop94:
 	VPADDD        Z16, Z13, Z13
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9126,6 +9173,7 @@ loop96:
 	VPADDD        Z18, Z14, Z14
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9262,6 +9310,7 @@ loop98:
 	VPADDD        Z20, Z15, Z15
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9412,6 +9461,7 @@ loop100:
 	VPADDD        Z22, Z16, Z16
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9576,6 +9626,7 @@ loop102:
 	VPADDD        Z24, Z17, Z17
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9754,6 +9805,7 @@ loop104:
 	VPADDD        Z26, Z18, Z18
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -9946,6 +9998,7 @@ loop106:
 	VPADDD        Z28, Z19, Z19
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -10132,6 +10185,7 @@ loop108:
 	JNZ           loop108
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -10330,6 +10384,7 @@ loop110:
 	JNZ           loop110
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -10540,6 +10595,7 @@ loop112:
 	JNZ           loop112
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -10762,6 +10818,7 @@ loop114:
 	JNZ           loop114
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -10996,6 +11053,7 @@ loop116:
 	JNZ           loop116
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -11242,6 +11300,7 @@ loop118:
 	JNZ           loop118
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -11500,6 +11559,7 @@ loop120:
 	JNZ           loop120
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z7
@@ -11729,6 +11789,7 @@ loop122:
 	VPADDD        Z18, Z14, Z14
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -11879,6 +11940,7 @@ loop124:
 	VPADDD        Z26, Z18, Z18
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -12050,6 +12112,7 @@ loop126:
 	JNZ           loop126
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -12258,6 +12321,7 @@ loop128:
 	JNZ           loop128
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (DI), Z8
+	PREFETCHT0    64(DI)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -12489,6 +12553,7 @@ loop130:
 	JNZ           loop130
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (R8), Z8
+	PREFETCHT0    64(R8)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R9, R8
 	VMOVUPS       (AX), Z7
@@ -12760,6 +12825,7 @@ loop132:
 	JNZ           loop132
 	VMOVDQU64     avx512Lanes<>+0(SB), Z7
 	VCVTPH2PS     (R8), Z8
+	PREFETCHT0    64(R8)
 	VPERMPS       Z8, Z7, Z8
 	ADDQ          R9, R8
 	MOVL          $0x0000ffff, R11
@@ -12907,6 +12973,7 @@ loop134:
 	VPUNPCKHQDQ     Z3, Z10, Z3
 	VPADDD          Z3, Z2, Z2
 	VCVTPH2PS       (SI), Z10
+	PREFETCHT0      64(SI)
 	VPERMPS         Z10, Z0, Z10
 	ADDQ            DI, SI
 	VCVTDQ2PS       Z2, Z2
@@ -13063,6 +13130,7 @@ loop136:
 	VPADDD         Z13, Z11, Z11
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -13208,6 +13276,7 @@ loop138:
 	VPADDD         Z15, Z12, Z12
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -13371,6 +13440,7 @@ loop140:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -13532,6 +13602,7 @@ loop142:
 	VPADDD         Z20, Z15, Z15
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -13707,6 +13778,7 @@ loop144:
 	VPADDD         Z22, Z16, Z16
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -13896,6 +13968,7 @@ loop146:
 	VPADDD         Z24, Z17, Z17
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -14099,6 +14172,7 @@ loop148:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -14316,6 +14390,7 @@ loop150:
 	VPADDD         Z28, Z19, Z19
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -14527,6 +14602,7 @@ loop152:
 	JNZ            loop152
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -14750,6 +14826,7 @@ loop154:
 	JNZ            loop154
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -14985,6 +15062,7 @@ loop156:
 	JNZ            loop156
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -15232,6 +15310,7 @@ loop158:
 	JNZ            loop158
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -15491,6 +15570,7 @@ loop160:
 	JNZ            loop160
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -15762,6 +15842,7 @@ loop162:
 	JNZ            loop162
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -16045,6 +16126,7 @@ loop164:
 	JNZ            loop164
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -16299,6 +16381,7 @@ loop166:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -16474,6 +16557,7 @@ loop168:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -16670,6 +16754,7 @@ loop170:
 	JNZ            loop170
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -16903,6 +16988,7 @@ loop172:
 	JNZ            loop172
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -17159,6 +17245,7 @@ loop174:
 	JNZ            loop174
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	VMOVUPS        (AX), Z8
@@ -17455,6 +17542,7 @@ loop176:
 	JNZ            loop176
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	MOVL           $0x0000ffff, R11
@@ -17602,6 +17690,7 @@ loop178:
 	VPUNPCKHQDQ     Z3, Z10, Z3
 	VPADDD          Z3, Z2, Z2
 	VCVTPH2PS       (SI), Z10
+	PREFETCHT0      64(SI)
 	VPERMPS         Z10, Z0, Z10
 	ADDQ            DI, SI
 	VCVTDQ2PS       Z2, Z2
@@ -17758,6 +17847,7 @@ loop180:
 	VPADDD         Z13, Z11, Z11
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -17903,6 +17993,7 @@ loop182:
 	VPADDD         Z15, Z12, Z12
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -18066,6 +18157,7 @@ loop184:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -18227,6 +18319,7 @@ loop186:
 	VPADDD         Z20, Z15, Z15
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -18402,6 +18495,7 @@ loop188:
 	VPADDD         Z22, Z16, Z16
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -18591,6 +18685,7 @@ loop190:
 	VPADDD         Z24, Z17, Z17
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -18794,6 +18889,7 @@ loop192:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -19011,6 +19107,7 @@ loop194:
 	VPADDD         Z28, Z19, Z19
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -19222,6 +19319,7 @@ loop196:
 	JNZ            loop196
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -19445,6 +19543,7 @@ loop198:
 	JNZ            loop198
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -19680,6 +19779,7 @@ loop200:
 	JNZ            loop200
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -19927,6 +20027,7 @@ loop202:
 	JNZ            loop202
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -20186,6 +20287,7 @@ loop204:
 	JNZ            loop204
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -20457,6 +20559,7 @@ loop206:
 	JNZ            loop206
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -20740,6 +20843,7 @@ loop208:
 	JNZ            loop208
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -20994,6 +21098,7 @@ loop210:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -21169,6 +21274,7 @@ loop212:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -21365,6 +21471,7 @@ loop214:
 	JNZ            loop214
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -21598,6 +21705,7 @@ loop216:
 	JNZ            loop216
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -21854,6 +21962,7 @@ loop218:
 	JNZ            loop218
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	VMOVUPS        (AX), Z8
@@ -22150,6 +22259,7 @@ loop220:
 	JNZ            loop220
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	MOVL           $0x0000ffff, R11
@@ -22299,6 +22409,7 @@ loop222:
 	VPUNPCKHQDQ     Z3, Z10, Z3
 	VPADDD          Z3, Z2, Z2
 	VCVTPH2PS       (SI), Z10
+	PREFETCHT0      64(SI)
 	VPERMPS         Z10, Z0, Z10
 	ADDQ            DI, SI
 	VCVTDQ2PS       Z2, Z2
@@ -22459,6 +22570,7 @@ loop224:
 	VPADDD         Z13, Z11, Z11
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -22608,6 +22720,7 @@ loop226:
 	VPADDD         Z15, Z12, Z12
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -22775,6 +22888,7 @@ loop228:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -22940,6 +23054,7 @@ loop230:
 	VPADDD         Z20, Z15, Z15
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -23119,6 +23234,7 @@ loop232:
 	VPADDD         Z22, Z16, Z16
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -23312,6 +23428,7 @@ loop234:
 	VPADDD         Z24, Z17, Z17
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -23519,6 +23636,7 @@ loop236:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -23740,6 +23858,7 @@ loop238:
 	VPADDD         Z28, Z19, Z19
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -23955,6 +24074,7 @@ loop240:
 	JNZ            loop240
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -24182,6 +24302,7 @@ loop242:
 	JNZ            loop242
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -24421,6 +24542,7 @@ loop244:
 	JNZ            loop244
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -24672,6 +24794,7 @@ loop246:
 	JNZ            loop246
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -24935,6 +25058,7 @@ loop248:
 	JNZ            loop248
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -25210,6 +25334,7 @@ loop250:
 	JNZ            loop250
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -25497,6 +25622,7 @@ loop252:
 	JNZ            loop252
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	VMOVUPS        (AX), Z8
@@ -25755,6 +25881,7 @@ loop254:
 	VPADDD         Z17, Z13, Z13
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -25934,6 +26061,7 @@ loop256:
 	VPADDD         Z26, Z18, Z18
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -26134,6 +26262,7 @@ loop258:
 	JNZ            loop258
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -26371,6 +26500,7 @@ loop260:
 	JNZ            loop260
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R10
@@ -26631,6 +26761,7 @@ loop262:
 	JNZ            loop262
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	VMOVUPS        (AX), Z8
@@ -26931,6 +27062,7 @@ loop264:
 	JNZ            loop264
 	VMOVDQU64      avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS      (R8), Z9
+	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z8, Z9
 	ADDQ           R9, R8
 	MOVL           $0x0000ffff, R11
@@ -27067,6 +27199,7 @@ loop266:
 	VPUNPCKHQDQ     Z3, Z6, Z3
 	VPADDD          Z3, Z2, Z2
 	VCVTPH2PS       (SI), Z6
+	PREFETCHT0      64(SI)
 	VPERMPS         Z6, Z0, Z6
 	ADDQ            DI, SI
 	VCVTDQ2PS       Z2, Z2
@@ -27176,6 +27309,7 @@ loop268:
 	VPADDD        Z9, Z7, Z7
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -27304,6 +27438,7 @@ loop270:
 	VPADDD        Z12, Z9, Z9
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -27450,6 +27585,7 @@ loop272:
 	VPADDD        Z14, Z10, Z10
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -27594,6 +27730,7 @@ loop274:
 	VPADDD        Z16, Z11, Z11
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -27752,6 +27889,7 @@ loop276:
 	VPADDD        Z18, Z12, Z12
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -27924,6 +28062,7 @@ loop278:
 	VPADDD        Z20, Z13, Z13
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -28110,6 +28249,7 @@ loop280:
 	VPADDD        Z22, Z14, Z14
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -28310,6 +28450,7 @@ loop282:
 	VPADDD        Z24, Z15, Z15
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -28504,6 +28645,7 @@ loop284:
 	JNZ           loop284
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -28710,6 +28852,7 @@ loop286:
 	JNZ           loop286
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -28928,6 +29071,7 @@ loop288:
 	JNZ           loop288
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -29158,6 +29302,7 @@ loop290:
 	JNZ           loop290
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -29400,6 +29545,7 @@ loop292:
 	JNZ           loop292
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -29654,6 +29800,7 @@ loop294:
 	JNZ           loop294
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -29920,6 +30067,7 @@ loop296:
 	JNZ           loop296
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -30157,6 +30305,7 @@ loop298:
 	VPADDD        Z14, Z10, Z10
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -30315,6 +30464,7 @@ loop300:
 	VPADDD        Z22, Z14, Z14
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -30494,6 +30644,7 @@ loop302:
 	JNZ           loop302
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -30710,6 +30861,7 @@ loop304:
 	JNZ           loop304
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -30949,6 +31101,7 @@ loop306:
 	JNZ           loop306
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (R8), Z5
+	PREFETCHT0    64(R8)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R9, R8
 	VMOVUPS       (AX), Z4
@@ -31228,6 +31381,7 @@ loop308:
 	JNZ           loop308
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (R8), Z5
+	PREFETCHT0    64(R8)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R9, R8
 	MOVL          $0x0000ffff, R11
@@ -31352,6 +31506,7 @@ loop310:
 	VPADDD        Z1, Z0, Z0
 	VMOVDQU64     avx512Lanes<>+0(SB), Z4
 	VCVTPH2PS     (DI), Z5
+	PREFETCHT0    64(DI)
 	VPERMPS       Z5, Z4, Z5
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z4
@@ -31422,6 +31577,7 @@ loop312:
 	VPADDD        Z3, Z1, Z1
 	VMOVDQU64     avx512Lanes<>+0(SB), Z8
 	VCVTPH2PS     (DI), Z9
+	PREFETCHT0    64(DI)
 	VPERMPS       Z9, Z8, Z9
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z8
@@ -31510,6 +31666,7 @@ loop314:
 	VPADDD        Z5, Z2, Z2
 	VMOVDQU64     avx512Lanes<>+0(SB), Z12
 	VCVTPH2PS     (DI), Z13
+	PREFETCHT0    64(DI)
 	VPERMPS       Z13, Z12, Z13
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z12
@@ -31616,6 +31773,7 @@ loop316:
 	VPADDD        Z7, Z3, Z3
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z16
@@ -31720,6 +31878,7 @@ loop318:
 	VPADDD        Z9, Z4, Z4
 	VMOVDQU64     avx512Lanes<>+0(SB), Z10
 	VCVTPH2PS     (DI), Z11
+	PREFETCHT0    64(DI)
 	VPERMPS       Z11, Z10, Z11
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z10
@@ -31838,6 +31997,7 @@ loop320:
 	VPADDD        Z11, Z5, Z5
 	VMOVDQU64     avx512Lanes<>+0(SB), Z12
 	VCVTPH2PS     (DI), Z13
+	PREFETCHT0    64(DI)
 	VPERMPS       Z13, Z12, Z13
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z12
@@ -31970,6 +32130,7 @@ loop322:
 	VPADDD        Z13, Z6, Z6
 	VMOVDQU64     avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS     (DI), Z15
+	PREFETCHT0    64(DI)
 	VPERMPS       Z15, Z14, Z15
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z14
@@ -32116,6 +32277,7 @@ loop324:
 	VPADDD        Z15, Z7, Z7
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z16
@@ -32276,6 +32438,7 @@ loop326:
 	VPADDD        Z17, Z8, Z8
 	VMOVDQU64     avx512Lanes<>+0(SB), Z18
 	VCVTPH2PS     (DI), Z19
+	PREFETCHT0    64(DI)
 	VPERMPS       Z19, Z18, Z19
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z18
@@ -32430,6 +32593,7 @@ loop328:
 	JNZ           loop328
 	VMOVDQU64     avx512Lanes<>+0(SB), Z10
 	VCVTPH2PS     (DI), Z11
+	PREFETCHT0    64(DI)
 	VPERMPS       Z11, Z10, Z11
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z10
@@ -32596,6 +32760,7 @@ loop330:
 	JNZ           loop330
 	VMOVDQU64     avx512Lanes<>+0(SB), Z11
 	VCVTPH2PS     (DI), Z12
+	PREFETCHT0    64(DI)
 	VPERMPS       Z12, Z11, Z12
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z11
@@ -32774,6 +32939,7 @@ loop332:
 	JNZ           loop332
 	VMOVDQU64     avx512Lanes<>+0(SB), Z12
 	VCVTPH2PS     (DI), Z13
+	PREFETCHT0    64(DI)
 	VPERMPS       Z13, Z12, Z13
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z12
@@ -32964,6 +33130,7 @@ loop334:
 	JNZ           loop334
 	VMOVDQU64     avx512Lanes<>+0(SB), Z13
 	VCVTPH2PS     (DI), Z14
+	PREFETCHT0    64(DI)
 	VPERMPS       Z14, Z13, Z14
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z13
@@ -33166,6 +33333,7 @@ loop336:
 	JNZ           loop336
 	VMOVDQU64     avx512Lanes<>+0(SB), Z14
 	VCVTPH2PS     (DI), Z15
+	PREFETCHT0    64(DI)
 	VPERMPS       Z15, Z14, Z15
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z14
@@ -33380,6 +33548,7 @@ loop338:
 	JNZ           loop338
 	VMOVDQU64     avx512Lanes<>+0(SB), Z15
 	VCVTPH2PS     (DI), Z16
+	PREFETCHT0    64(DI)
 	VPERMPS       Z16, Z15, Z16
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z15
@@ -33606,6 +33775,7 @@ loop340:
 	JNZ           loop340
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	VMOVUPS       (AX), Z16
@@ -33803,6 +33973,7 @@ loop342:
 	VPADDD        Z7, Z3, Z3
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -33921,6 +34092,7 @@ loop344:
 	VPADDD        Z15, Z7, Z7
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -34060,6 +34232,7 @@ loop346:
 	JNZ           loop346
 	VMOVDQU64     avx512Lanes<>+0(SB), Z12
 	VCVTPH2PS     (DI), Z13
+	PREFETCHT0    64(DI)
 	VPERMPS       Z13, Z12, Z13
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -34236,6 +34409,7 @@ loop348:
 	JNZ           loop348
 	VMOVDQU64     avx512Lanes<>+0(SB), Z16
 	VCVTPH2PS     (DI), Z17
+	PREFETCHT0    64(DI)
 	VPERMPS       Z17, Z16, Z17
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -34449,6 +34623,7 @@ loop350:
 	JNZ           loop350
 	VMOVDQU64     avx512Lanes<>+0(SB), Z20
 	VCVTPH2PS     (DI), Z21
+	PREFETCHT0    64(DI)
 	VPERMPS       Z21, Z20, Z21
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10
@@ -34699,6 +34874,7 @@ loop352:
 	JNZ           loop352
 	VMOVDQU64     avx512Lanes<>+0(SB), Z24
 	VCVTPH2PS     (DI), Z25
+	PREFETCHT0    64(DI)
 	VPERMPS       Z25, Z24, Z25
 	ADDQ          R8, DI
 	MOVL          $0x0000ffff, R10

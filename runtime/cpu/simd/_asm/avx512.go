@@ -264,6 +264,7 @@ func (k *z) dot(bits int) {
 func (k *z) steps(steps, stride reg.GPVirtual, lanes reg.VecVirtual) reg.VecVirtual {
 	v := k.ZMM()
 	k.VCVTPH2PS(at(steps, 0), v)
+	k.PREFETCHT0(at(steps, 64))
 	k.VPERMPS(v, lanes, v)
 	k.ADDQ(stride, steps)
 	return v
