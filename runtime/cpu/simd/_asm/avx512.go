@@ -280,17 +280,17 @@ func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual)
 	k.VADDPS(acc, sum, sum)
 }
 
-// Tiles are those of a strip or a panel, one after another.
+// Tiles write the code that goes through the tiles of a strip or of a panel.
 type tiles interface {
-	// begin is called before the first tile, with their number.
+	// begin comes before the first tile; n is how many there are.
 	begin(n reg.GPVirtual)
 
-	// tile returns the indices of a tile: four times 16 dwords, the four
+	// tile begins a tile and returns its indices: four times 16 dwords, the four
 	// indices of each output, in the order of lanes.
 	tile() [4]reg.VecVirtual
 
-	// between is called after each of n multiplications of a tile. Those with
-	// the first of its registers come first.
+	// between comes after multiplication i of the n of a tile, which are those
+	// with the first of its registers before those with the next.
 	between(i, n int)
 
 	// next ends a tile.
@@ -306,7 +306,7 @@ type strip struct {
 	w, last reg.GPVirtual // the tile to decode, and the last one
 	panel   reg.GPVirtual // where to keep the indices, if anywhere
 	c       [4]reg.VecVirtual
-	steps   []func() // to decode the tile at w; they set elements of c last, in their order
+	steps   []func() // to decode the tile at w
 }
 
 // strip returns the strip at parameter w.
@@ -327,11 +327,11 @@ func (t *strip) begin(n reg.GPVirtual) {
 	for _, step := range t.steps {
 		step()
 	}
-	t.advance()
+	t.next()
 }
 
-// advance moves on to the next tile, or stays at the last one.
-func (t *strip) advance() {
+// next moves on to the next tile to decode, or stays at the last one.
+func (t *strip) next() {
 	next := t.GP64()
 	t.LEAQ(at(t.w, 32*t.bits), next)
 	t.CMPQ(t.w, t.last)
@@ -350,14 +350,14 @@ func (t *strip) tile() [4]reg.VecVirtual {
 }
 
 func (t *strip) between(i, n int) {
-	for done := i * len(t.steps) / n; done < (i+1)*len(t.steps)/n; done++ {
-		t.steps[done]()
+	for _, step := range t.steps[i*len(t.steps)/n : (i+1)*len(t.steps)/n] {
+		step()
 	}
 }
 
-func (t *strip) next() { t.advance() }
-
-// decoding returns the steps that set c to the indices of the tile at w.
+// decoding returns the steps that set c to the indices of the tile at w: the last
+// four set an element each, in order, so that each can be set once those before
+// have been multiplied for the last time.
 func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	do := func(more ...func()) { steps = append(steps, more...) }
 	switch bits {
