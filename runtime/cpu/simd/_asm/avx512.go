@@ -463,19 +463,19 @@ func (k *z) products(planes int, src tiles, end func(acc []reg.VecVirtual, step 
 	k.end()
 }
 
-// A panel loads tiles that were decoded before, and fetches what comes next.
+// A panel loads tiles that were decoded before. It fetches nothing ahead:
+// decoding did.
 type panel struct {
 	*z
-	w, ahead reg.GPVirtual
+	w reg.GPVirtual
 }
 
 // panel returns the panel at parameter w.
-func (k *z) panel() *panel { return &panel{k, k.load("w"), k.load("ahead")} }
+func (k *z) panel() *panel { return &panel{k, k.load("w")} }
 
 func (p *panel) begin(reg.GPVirtual) {}
 
 func (p *panel) tile() (c [4]reg.VecVirtual) {
-	p.prefetch(p.ahead)
 	for s := range c {
 		c[s] = p.ZMM()
 		p.VMOVDQU64(at(p.w, 64*s), c[s])
