@@ -25,7 +25,9 @@ func avx2Set() *Set {
 	for bits, decode := range [9]func(panel, indices *byte, tiles int){
 		2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
 	} {
-		spread[bits] = decoder(decode)
+		if decode != nil {
+			spread[bits] = decoder(decode)
+		}
 	}
 	return &Set{
 		Name:           "avx2",
