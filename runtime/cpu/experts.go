@@ -29,6 +29,7 @@ type expertJob struct {
 
 	acts    []int8
 	meta    []float32
+	blocks  []rowBlock
 	loads   []blockRef
 	chunks  []chunk
 	pending []cursor // of loads
@@ -41,19 +42,12 @@ type expertJob struct {
 // follow one another.
 type item struct{ expert, first, rows int }
 
-// A segment is rows of an item that share each decoded weight, divided into
-// blocks. It is not so large that its activations leave the caches.
+// A segment is rows of an item that share each decoded weight. It is not so
+// large that its activations leave the caches.
 type segment struct {
 	matrices    []matrix // by projection
 	first, rows int
-	blocks      int
-	activations [projections]activations // by projection
-}
-
-// activations are those of a segment for one matrix, block by block.
-type activations struct {
-	acts []int8
-	meta []float32
+	blocks      [projections][]rowBlock // of activations, by projection
 }
 
 // A blockRef is block i of a segment.
@@ -61,16 +55,6 @@ type blockRef struct{ segment, i int }
 
 // A chunk is some strips of a segment, which a goroutine computes at a time.
 type chunk struct{ segment, first, end int }
-
-// firstOf returns the first row of block i.
-func (s *segment) firstOf(i int) int { return i * s.rows / s.blocks }
-
-// block returns block i.
-func (a activations) block(e engine, s *segment, i, in int) rowBlock {
-	first, end := s.firstOf(i), s.firstOf(i+1)
-	acts, meta := in*e.digits(), groups(in)*e.metas()
-	return rowBlock{end - first, a.acts[first*acts : end*acts], a.meta[first*meta : end*meta]}
-}
 
 // forget lets go of the arguments of a launch.
 func (e *expertJob) forget() {
@@ -209,7 +193,6 @@ func (e *expertJob) multiply() error {
 				}
 				rows = 0
 			}
-			s.blocks = c.engine.blocks(s.rows)
 			e.segments = append(e.segments, s)
 			rows += s.rows
 		}
@@ -220,20 +203,13 @@ func (e *expertJob) multiply() error {
 	return e.run(rows, acts, meta)
 }
 
-// blocks returns into how many blocks to divide rows.
-func (e engine) blocks(rows int) int {
-	multiply, _ := e.multipliers(8, rows)
-	most := len(multiply) - 1
-	return (rows + most - 1) / most
-}
-
 // run computes the segments, which have the given number of rows in all, and
 // forgets them. Rows have acts bytes of activations and meta floats.
 func (e *expertJob) run(rows, acts, meta int) error {
 	c := e.call
 	projections := len(e.kind.projections)
-	actBuf, metaBuf := sized(&e.acts, rows*projections*acts), sized(&e.meta, rows*projections*meta)
-	e.loads, e.chunks = e.loads[:0], e.chunks[:0]
+	rest := rowBlock{rows * projections, sized(&e.acts, rows*projections*acts), sized(&e.meta, rows*projections*meta)}
+	e.blocks, e.loads, e.chunks = e.blocks[:0], e.loads[:0], e.chunks[:0]
 	strips, total := e.out/strip, 0
 	for i := range e.segments {
 		total += strips * e.cost(&e.segments[i])
@@ -242,10 +218,15 @@ func (e *expertJob) run(rows, acts, meta int) error {
 	for i := range e.segments {
 		s := &e.segments[i]
 		for p := range projections {
-			s.activations[p] = activations{actBuf[:s.rows*acts], metaBuf[:s.rows*meta]}
-			actBuf, metaBuf = actBuf[s.rows*acts:], metaBuf[s.rows*meta:]
+			from := len(e.blocks)
+			for left := s.rows; left > 0; {
+				n := c.engine.block(s.rows, left)
+				e.blocks = append(e.blocks, rest.take(n))
+				left -= n
+			}
+			s.blocks[p] = e.blocks[from:]
 		}
-		for b := range s.blocks {
+		for b := range s.blocks[0] {
 			e.loads = append(e.loads, blockRef{i, b})
 		}
 		n := min(strips, max(1, strips*e.cost(s)/target))
@@ -304,13 +285,15 @@ func (e *expertJob) work(worker int) {
 // load makes the activations of a block.
 func (e *expertJob) load(b blockRef) {
 	c, s := e.call, &e.segments[b.segment]
-	first := s.firstOf(b.i)
+	first := s.first
+	for _, before := range s.blocks[0][:b.i] {
+		first += before.rows
+	}
 	for p := range s.matrices {
-		m := &s.matrices[p]
-		block := s.activations[p].block(c.engine, s, b.i, e.in)
+		m, block := &s.matrices[p], s.blocks[p][b.i]
 		for g := range groups(e.in) {
 			for r := range block.rows {
-				c.engine.load(block, g, r, m, e.kind.input(c, s.first+first+r))
+				c.engine.load(block, g, r, m, e.kind.input(c, first+r))
 			}
 		}
 	}
@@ -327,7 +310,7 @@ func (e *expertJob) compute(k chunk, scratch *scratch) {
 	for n := k.first; n < k.end; n++ {
 		next.strip(n, s.matrices)
 		for p := range s.matrices {
-			c.engine.strip(y[p], &s.matrices[p], n, s, s.activations[p], &next, &scratch.panel)
+			c.engine.strip(y[p], &s.matrices[p], n, s.blocks[p], &next, &scratch.panel)
 		}
 		e.kind.output(c, s, n, y)
 	}

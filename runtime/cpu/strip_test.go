@@ -51,21 +51,19 @@ func TestStrips(t *testing.T) {
 
 // stripOf returns the second strip of m times rows of x, times sv.
 func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
-	s := segment{matrices: []matrix{*m}, rows: rows, blocks: e.blocks(rows)}
-	a := activations{
-		acts: make([]int8, rows*m.in*e.digits()),
-		meta: make([]float32, rows*groups(m.in)*e.metas()),
-	}
-	for i := range s.blocks {
-		b := a.block(e, &s, i, m.in)
+	rest := rowBlock{rows, make([]int8, rows*m.in*e.digits()), make([]float32, rows*groups(m.in)*e.metas())}
+	var blocks []rowBlock
+	for left := rows; left > 0; left = rest.rows {
+		b := rest.take(e.block(rows, left))
 		for g := range groups(m.in) {
 			for r := range b.rows {
-				e.load(b, g, r, m, x[(s.firstOf(i)+r)*m.in:][:m.in])
+				e.load(b, g, r, m, x[(rows-left+r)*m.in:][:m.in])
 			}
 		}
+		blocks = append(blocks, b)
 	}
 	var next lookahead
-	next.strip(1, s.matrices)
+	next.strip(1, []matrix{*m})
 	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
 	for i := range ones {
 		ones[i] = 1
@@ -75,7 +73,7 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 		panel [panelTiles * 256]byte
 		after [4096]byte
 	}
-	e.strip(y, m, 1, &s, a, &next, &panel.panel)
+	e.strip(y, m, 1, blocks, &next, &panel.panel)
 	if panel.after != [4096]byte{} {
 		panic("wrote behind the panel")
 	}

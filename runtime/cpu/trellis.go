@@ -66,6 +66,14 @@ type rowBlock struct {
 	meta []float32 // groups × rows × metas
 }
 
+// take takes the first n rows from b, with room for their activations.
+func (b *rowBlock) take(n int) rowBlock {
+	acts, meta := len(b.acts)/b.rows*n, len(b.meta)/b.rows*n
+	first := rowBlock{n, b.acts[:acts], b.meta[:meta]}
+	b.rows, b.acts, b.meta = b.rows-n, b.acts[acts:], b.meta[meta:]
+	return first
+}
+
 // load makes activations for m of group g of row r of b, from the inputs x of
 // the row. Groups are for the caller to go through first: those of all rows
 // share cache lines.
@@ -78,48 +86,70 @@ func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
 	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
 }
 
-// multipliers returns the functions that multiply so many rows with weights of a
-// width, by rows, and whether they want a panel.
-func (e engine) multipliers(bits uint8, rows int) (of []simd.Multiplier, panel bool) {
+// A plan is how to multiply so many rows with the strips of a matrix.
+type plan struct {
+	multiply []simd.Multiplier // by rows
+	spread   simd.Spreader     // if a panel is wanted
+	lead     int               // rows that spread multiplies
+}
+
+// plan returns how to multiply rows with weights of a width.
+func (e engine) plan(bits uint8, rows int) plan {
 	switch {
 	case e.exact && rows < e.set.PanelRowsExact:
-		return e.set.DotExact[bits], false
+		return plan{multiply: e.set.DotExact[bits]}
 	case e.exact:
-		return e.set.MultiplyExact[bits], true
+		return plan{e.set.MultiplyExact[bits], e.set.SpreadExact[bits], e.set.SpreadRowsExact}
 	case rows < e.set.PanelRows:
-		return e.set.Dot[bits], false
+		return plan{multiply: e.set.Dot[bits]}
 	}
-	return e.set.Multiply[bits], true
+	return plan{e.set.Multiply[bits], e.set.Spread[bits], e.set.SpreadRows}
+}
+
+// block returns the number of rows of the next block, when some are left of the
+// rows of a segment. They are the same for all widths: those that a panel is made
+// with, if any, and then blocks of about the same size.
+func (e engine) block(rows, left int) int {
+	p := e.plan(8, rows)
+	if left == rows && p.lead > 0 {
+		return p.lead
+	}
+	most := len(p.multiply) - 1
+	return left / ((left + most - 1) / most)
 }
 
 // panelTiles is the number of tiles that are decoded into a panel and multiplied
 // with all rows before the next: it stays in the first-level cache.
 const panelTiles = 4 * simd.Group
 
-// strip sets y, which has a row for each of the rows of a segment, to outputs
-// 16·n to 16·n+15 of m, before sv.
-func (e engine) strip(y [][strip]float32, m *matrix, n int, s *segment, a activations, next *lookahead, panel *[panelTiles * 256]byte) {
+// strip sets y, which has a row for each of those in blocks, to outputs 16·n to
+// 16·n+15 of m, before sv.
+func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, next *lookahead, panel *[panelTiles * 256]byte) {
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	multiply, viaPanel := e.multipliers(m.bits, s.rows)
+	p := e.plan(m.bits, len(y))
 	some := panelTiles
-	if !viaPanel {
+	if p.spread == nil {
 		some = tiles
 	}
 	clear(y)
+	digits, metas := e.digits(), e.metas()
 	for t := 0; t < tiles; t += some {
 		n, g := min(some, tiles-t), t/simd.Group
-		from := offset(w, t*tile)
-		if viaPanel {
-			e.set.Spread[m.bits](&panel[0], from, n)
-			from = &panel[0]
-		}
-		for i := range s.blocks {
-			first := s.firstOf(i)
-			b := a.block(e, s, i, m.in)
-			multiply[b.rows](&y[first], from, &b.acts[t*16*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()],
-				offset(steps, g*stride), stride, n, next.take(n*simd.Ahead))
+		from, steps, first := offset(w, t*tile), offset(steps, g*stride), 0
+		for i := range blocks {
+			b := &blocks[i]
+			acts, meta := &b.acts[t*16*b.rows*digits], &b.meta[g*b.rows*metas]
+			if i == 0 && p.spread != nil {
+				p.spread(&panel[0], &y[0], from, acts, meta, steps, stride, n)
+				from, first = &panel[0], p.lead
+				if p.lead > 0 {
+					continue
+				}
+			}
+			p.multiply[b.rows](&y[first], from, acts, meta, steps, stride, n, next.take(n*simd.Ahead))
+			first += b.rows
 		}
 	}
 }

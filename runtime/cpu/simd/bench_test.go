@@ -12,7 +12,7 @@ func BenchmarkStrip(b *testing.B) {
 	const tiles, strips = 128, 512
 	for _, set := range Sets() {
 		for bits := 2; bits <= 8; bits++ {
-			for _, rows := range []int{1, 2, 4, 16} {
+			for _, rows := range []int{1, 2, 4, 16, 32} {
 				for _, how := range []way{{false, false}, {false, true}, {true, false}, {true, true}} {
 					name := fmt.Sprintf("set=%s/bits=%d/rows=%d/%v", set.Name, bits, rows, how)
 					b.Run(name, func(b *testing.B) {
@@ -29,10 +29,12 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 	if how.exact {
 		digits = 4
 	}
-	if !how.can(set, p.bits, p.rows) {
+	blocks := how.blocks(set, p.bits, p.rows)
+	if blocks == nil {
 		b.Skip("the set does not")
 	}
-	multiply := how.of(set, p.bits)[p.rows]
+	of := how.of(set, p.bits)
+	spread, _ := how.spread(set, p.bits)
 	size := 32 * p.bits * p.tiles
 	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
 	for i := range indices {
@@ -47,11 +49,14 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 		strip = (strip + 1) % strips
 		y, a, m, st := ptr[[16]float32](sums), ptr[int8](acts), ptr[float32](meta), ptr[byte](steps)
 		from := w
-		if how.panel {
-			from = ptr[byte](panel)
-			set.Spread[p.bits](from, w, p.tiles)
+		for i, rows := range blocks {
+			if how.panel && i == 0 {
+				from = ptr[byte](panel)
+				spread(from, y, w, a, m, st, 32, p.tiles)
+				continue
+			}
+			of[rows](y, from, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
 		}
-		multiply(y, from, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))
 	}
 	n := float64(b.N) * 256 * float64(p.tiles) / float64(b.Elapsed().Nanoseconds())
 	b.ReportMetric(n, "weights/ns")

@@ -16,9 +16,10 @@ func portable() *Set {
 	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
 		spreader, level := newSpreader(bits), &levels[bits]
-		s.Spread[bits] = func(panel, indices *byte, tiles int) {
+		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) {
 			spreader.spread(unsafe.Slice((*[256]uint8)(unsafe.Pointer(panel)), tiles), unsafe.Slice(indices, tiles*32*bits))
-		}
+		})
+		s.SpreadExact[bits] = s.Spread[bits]
 		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group][256]uint8
 			for t := 0; t < tiles; t += Group {

@@ -21,6 +21,14 @@ func avx2Set() *Set {
 	products[8] = []Multiplier{2: avx2MultiplyWide2, 3: avx2MultiplyWide3, 4: avx2MultiplyWide4}
 	exact := everyWidth([]Multiplier{1: avx2MultiplyExact1})
 	exact[8] = []Multiplier{1: avx2MultiplyExactWide1}
+	var spread [9]Spreader
+	for bits, decode := range [9]func(panel, indices *byte, tiles int){
+		2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
+	} {
+		if decode != nil {
+			spread[bits] = decoder(decode)
+		}
+	}
 	return &Set{
 		Name:           "avx2",
 		Quantize:       avx2Quantize,
@@ -28,14 +36,13 @@ func avx2Set() *Set {
 		Dot:            avx2Dots,
 		PanelRows:      2,
 		PanelRowsExact: 1,
-		Spread: [9]func(panel, indices *byte, tiles int){
-			2: avx2Spread2, 3: avx2Spread3, 4: avx2Spread4, 5: avx2Spread5, 6: avx2Spread6, 7: avx2Spread7, 8: avx2Spread8,
-		},
-		Multiply:      products,
-		MultiplyExact: exact,
-		Silu:          avx2Silu,
-		Scale:         avx2Scale,
-		Add:           avx2Add,
+		Spread:         spread,
+		SpreadExact:    spread,
+		Multiply:       products,
+		MultiplyExact:  exact,
+		Silu:           avx2Silu,
+		Scale:          avx2Scale,
+		Add:            avx2Add,
 	}
 }
 
@@ -46,13 +53,19 @@ func avx512Set() *Set {
 		QuantizeExact:  avx512QuantizeExact,
 		Dot:            avx512Dots,
 		DotExact:       avx512ExactDots,
-		PanelRows:      33,
+		PanelRows:      17,
 		PanelRowsExact: 5,
-		Spread: [9]func(panel, indices *byte, tiles int){
+		Spread: [9]Spreader{
 			2: avx512Spread2, 3: avx512Spread3, 4: avx512Spread4, 5: avx512Spread5, 6: avx512Spread6, 7: avx512Spread7, 8: avx512Spread8,
 		},
+		SpreadRows: 16,
+		SpreadExact: [9]Spreader{
+			2: avx512SpreadExact2, 3: avx512SpreadExact3, 4: avx512SpreadExact4, 5: avx512SpreadExact5,
+			6: avx512SpreadExact6, 7: avx512SpreadExact7, 8: avx512SpreadExact8,
+		},
+		SpreadRowsExact: 4,
 		Multiply: everyWidth([]Multiplier{
-			2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
+			1: avx512Multiply1, 2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
 			7: avx512Multiply7, 8: avx512Multiply8, 9: avx512Multiply9, 10: avx512Multiply10, 11: avx512Multiply11,
 			12: avx512Multiply12, 13: avx512Multiply13, 14: avx512Multiply14, 15: avx512Multiply15, 16: avx512Multiply16,
 		}),

@@ -68,7 +68,8 @@ func neonSet() *Set {
 	s.QuantizeExact = neonQuantizeExact
 	for bits := 2; bits <= 8; bits++ {
 		f := newNeonFields(bits)
-		s.Spread[bits] = func(panel, indices *byte, tiles int) { neonSpread(panel, indices, tiles, f) }
+		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) { neonSpread(panel, indices, tiles, f) })
+		s.SpreadExact[bits] = s.Spread[bits]
 		s.Dot[bits] = []Multiplier{1: func(y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, _ uintptr) {
 			var panel [Group * 256]byte
 			for t := 0; t < tiles; t += Group {

@@ -45,13 +45,14 @@ type Set struct {
 	Dot, DotExact [9][]Multiplier
 
 	// From PanelRows on, and PanelRowsExact, it is faster to decode indices into
-	// a panel, once for all rows, than time and again. Spread writes those of
-	// tiles to a panel of tiles·256 bytes, by width. Multiply and MultiplyExact
-	// multiply with a panel, by width and the number of rows; all widths take as
-	// many.
-	PanelRows, PanelRowsExact int
-	Spread                    [9]func(panel, indices *byte, tiles int)
-	Multiply, MultiplyExact   [9][]Multiplier
+	// a panel, once for all rows, than time and again. Spread makes a panel, by
+	// width, and multiplies SpreadRows rows on the way. Multiply multiplies
+	// others with a panel, by width and the number of rows; all widths take as
+	// many. The functions for activations of four digits have panels of their own.
+	PanelRows, PanelRowsExact   int
+	Spread, SpreadExact         [9]Spreader
+	SpreadRows, SpreadRowsExact int
+	Multiply, MultiplyExact     [9][]Multiplier
 
 	// Silu sets 16 elements of each row of h, stride bytes apart, to
 	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.
@@ -73,7 +74,19 @@ type (
 	// group, stride bytes apart. Meanwhile it may fetch Ahead bytes for each tile
 	// into the caches, from ahead on.
 	Multiplier = func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
+
+	// A Spreader writes the indices of tiles to a panel, of tiles·256 bytes, and
+	// does what a Multiplier does for the number of rows that belongs to it. If
+	// that is 0, it takes no notice of y, acts, meta and steps.
+	Spreader = func(panel *byte, y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
 )
+
+// decoder returns a Spreader of 0 rows.
+func decoder(decode func(panel, indices *byte, tiles int)) Spreader {
+	return func(panel *byte, _ *[16]float32, indices *byte, _ *int8, _ *float32, _ *byte, _, tiles int) {
+		decode(panel, indices, tiles)
+	}
+}
 
 // Sets returns what the host can run, the best first and plain Go last.
 func Sets() []*Set { return append(hostSets(), portable()) }

@@ -72,31 +72,64 @@ func (w way) of(set *Set, bits int) []Multiplier {
 	return set.Dot[bits]
 }
 
-// can reports whether set multiplies rows of a width in this way.
-func (w way) can(set *Set, bits, rows int) bool {
-	of := w.of(set, bits)
-	return rows < len(of) && of[rows] != nil
+// spread returns what makes panels, and how many rows it multiplies.
+func (w way) spread(set *Set, bits int) (Spreader, int) {
+	if w.exact {
+		return set.SpreadExact[bits], set.SpreadRowsExact
+	}
+	return set.Spread[bits], set.SpreadRows
 }
 
-// run returns what set makes of a problem: sums, and h.
-func (p problem) run(t testing.TB, set *Set, s strip, how way) (y, h []byte) {
+// blocks returns how to divide rows for set to multiply them in this way: at
+// once, or those of the Spreader, as many as there is a function for, again and
+// again, and the rest. It returns none if set does not.
+func (w way) blocks(set *Set, bits, rows int) (blocks []int) {
+	of := w.of(set, bits)
+	most := len(of) - 1
+	if w.panel {
+		_, lead := w.spread(set, bits)
+		blocks = append(blocks, lead)
+		rows -= lead
+	} else if rows > most {
+		return nil
+	}
+	for rows > 0 && of[min(rows, most)] != nil {
+		blocks = append(blocks, min(rows, most))
+		rows -= min(rows, most)
+	}
+	if rows != 0 {
+		return nil
+	}
+	return blocks
+}
+
+// run returns what set makes of a problem, in blocks of rows: sums, and h.
+func (p problem) run(t testing.TB, set *Set, s strip, how way, blocks []int) (y, h []byte) {
 	digits, quantize, metas := 1, set.Quantize, 2
 	if how.exact {
 		digits, quantize, metas = 4, set.QuantizeExact, 3
 	}
 	fresh := func(n int) []byte { return guarded(t, make([]byte, n), p.atEnd) }
-	acts, meta := fresh(p.rows*p.tiles*16*digits), fresh(4*metas*p.rows*p.groups())
-	for r := range p.rows {
-		quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*r:]), ptr[byte](s.su), p.bits, r, p.rows, p.tiles)
-	}
 	sums := fresh(64 * p.rows)
 	w := ptr[byte](s.indices)
-	if how.panel {
-		w = ptr[byte](fresh(256 * p.tiles))
-		set.Spread[p.bits](w, ptr[byte](s.indices), p.tiles)
+	ahead := uintptr(unsafe.Pointer(w)) // and over the guard pages
+	first := 0
+	for i, rows := range blocks {
+		acts, meta := fresh(rows*p.tiles*16*digits), fresh(4*metas*rows*p.groups())
+		for r := range rows {
+			quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*(first+r):]), ptr[byte](s.su), p.bits, r, rows, p.tiles)
+		}
+		to := ptr[[16]float32](sums[64*first:])
+		first += rows
+		if how.panel && i == 0 {
+			panel := ptr[byte](fresh(256 * p.tiles))
+			spread, _ := how.spread(set, p.bits)
+			spread(panel, to, w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
+			w = panel
+			continue
+		}
+		how.of(set, p.bits)[rows](to, w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
 	}
-	ahead := uintptr(unsafe.Pointer(unsafe.SliceData(s.indices))) // and over the guard pages
-	how.of(set, p.bits)[p.rows](ptr[[16]float32](sums), w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead)
 	y, h = fresh(64*p.rows), fresh(64*p.rows)
 	set.Scale(ptr[float32](y), 64, ptr[[16]float32](sums), ptr[byte](s.sv), ptr[float32](s.prob), p.rows)
 	set.Silu(ptr[float32](h), 64, ptr[[16]float32](sums), ptr[[16]float32](sums), ptr[byte](s.sv), ptr[byte](s.sv[32:]), p.rows)
@@ -109,13 +142,15 @@ func (p problem) check(t testing.TB) {
 	sets := Sets()
 	plain := sets[len(sets)-1]
 	for _, exact := range []bool{false, true} {
-		wantY, wantH := p.run(t, plain, s, way{exact, true})
+		reference := way{exact, true}
+		wantY, wantH := p.run(t, plain, s, reference, reference.blocks(plain, p.bits, p.rows))
 		for _, set := range sets {
 			for _, how := range []way{{exact, false}, {exact, true}} {
-				if !how.can(set, p.bits, p.rows) {
+				blocks := how.blocks(set, p.bits, p.rows)
+				if blocks == nil {
 					continue
 				}
-				y, h := p.run(t, set, s, how)
+				y, h := p.run(t, set, s, how, blocks)
 				require.Equal(t, bitsOf(wantY), bitsOf(y), "%s, %v: %+v", set.Name, how, p)
 				require.Equal(t, bitsOf(wantH), bitsOf(h), "%s, %v, silu: %+v", set.Name, how, p)
 			}
@@ -135,15 +170,25 @@ func bitsOf(b []byte) []uint32 {
 	return u
 }
 
+// maxRows are as many as take each of the kernels: those that make a panel, and
+// all that multiply with one.
+const maxRows = 32
+
 func TestSets(t *testing.T) {
 	for bits := 2; bits <= 8; bits++ {
 		t.Run(fmt.Sprint(bits), func(t *testing.T) {
-			for rows := 1; rows <= 16; rows++ {
-				for _, tiles := range []int{1, 7, 8, 9, 19} {
-					for _, atEnd := range []bool{false, true} {
-						problem{bits: bits, rows: rows, tiles: tiles, seed: uint64(tiles), atEnd: atEnd}.check(t)
+			for rows := 1; rows <= maxRows; rows++ {
+				t.Run(fmt.Sprint(rows), func(t *testing.T) {
+					sizes := []int{1, 7, 8, 9, 19}
+					if rows > 16 {
+						sizes = []int{1, 9} // they are blocks of fewer
 					}
-				}
+					for _, tiles := range sizes {
+						for _, atEnd := range []bool{false, true} {
+							problem{bits: bits, rows: rows, tiles: tiles, seed: uint64(tiles), atEnd: atEnd}.check(t)
+						}
+					}
+				})
 			}
 		})
 	}
@@ -179,7 +224,8 @@ func TestGolden(t *testing.T) {
 		p := problem{bits: bits, rows: 3, tiles: 19, seed: 1}
 		s := p.strip(t)
 		for _, exact := range []bool{false, true} {
-			y, silu := p.run(t, portable(), s, way{exact, true})
+			how := way{exact, true}
+			y, silu := p.run(t, portable(), s, how, how.blocks(portable(), bits, p.rows))
 			h.Write(y)
 			h.Write(silu)
 		}
@@ -195,7 +241,7 @@ func FuzzSets(f *testing.F) {
 			return
 		}
 		problem{
-			bits: 2 + int(bits)%7, rows: 1 + int(rows)%16, tiles: 1 + int(tiles)%40, seed: seed,
+			bits: 2 + int(bits)%7, rows: 1 + int(rows)%maxRows, tiles: 1 + int(tiles)%40, seed: seed,
 			atEnd: seed%2 == 0, spread: math.Mod(spread, 30),
 		}.check(t)
 	})

@@ -35,8 +35,9 @@ func avx512(c *asm) {
 			k.dotExact(bits, n)
 		}
 		k.spread(bits)
+		k.spreadExact(bits)
 	}
-	for n := 2; n <= multiplyRows; n++ {
+	for n := 1; n <= multiplyRows; n++ {
 		k.multiply(n)
 	}
 	for n := 1; n <= multiplyExactRows; n++ {
@@ -127,18 +128,18 @@ func (k *z) once(name string, bits int, b []byte) Mem {
 	return made[name]
 }
 
-// bytes returns the indices of outputs 4·j to 4·j+3 of the tile at w.
-func (u *unpacker) bytes(w reg.GPVirtual, j int) reg.VecVirtual {
-	v := u.ZMM()
+// bytes returns the steps that set v to the indices of outputs 4·j to 4·j+3 of
+// the tile at w.
+func (u *unpacker) bytes(w reg.GPVirtual, j int, v reg.VecVirtual) []func() {
 	if u.bits == 8 {
-		u.VMOVDQU64(at(w, 64*j), v)
-		return v
+		return []func(){func() { u.VMOVDQU64(at(w, 64*j), v) }}
 	}
 	from, _ := u.quarter(j)
-	u.VPERMB(at(w, from), u.permute[j], v)
-	u.VPMULTISHIFTQB(v, u.shift, v)
-	u.VPANDD(u.and, v, v)
-	return v
+	return []func(){
+		func() { u.VPERMB(at(w, from), u.permute[j], v) },
+		func() { u.VPMULTISHIFTQB(v, u.shift, v) },
+		func() { u.VPANDD(u.and, v, v) },
+	}
 }
 
 // prefetchTile asks for the indices of a tile far ahead of w, for the second
@@ -219,7 +220,11 @@ func (k *z) dot(bits int) {
 			act := k.ZMM()
 			k.VBROADCASTI32X4(at(acts, 0), act)
 			for j := range acc {
-				k.VPDPBUSD(act, u.bytes(w, j), acc[j])
+				v := k.ZMM()
+				for _, step := range u.bytes(w, j, v) {
+					step()
+				}
+				k.VPDPBUSD(act, v, acc[j])
 			}
 		}
 		reduce = func() {
@@ -259,6 +264,7 @@ func (k *z) dot(bits int) {
 func (k *z) steps(steps, stride reg.GPVirtual, lanes reg.VecVirtual) reg.VecVirtual {
 	v := k.ZMM()
 	k.VCVTPH2PS(at(steps, 0), v)
+	k.PREFETCHT0(at(steps, 64))
 	k.VPERMPS(v, lanes, v)
 	k.ADDQ(stride, steps)
 	return v
@@ -274,86 +280,137 @@ func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual)
 	k.VADDPS(acc, sum, sum)
 }
 
-// A decoder loads the indices of the next tile as four times 16 dwords, the four
-// indices of each output, in the order of lanes.
-type decoder func() [4]reg.VecVirtual
+// Tiles write the code that goes through the tiles of a strip or of a panel.
+type tiles interface {
+	// begin comes before the first tile; n is how many there are.
+	begin(n reg.GPVirtual)
 
-// decoder returns the decoder of the tiles at w, which it moves on.
-func (k *z) decoder(bits int, w reg.GPVirtual) decoder {
-	tile := k.tile(bits, w)
-	return func() [4]reg.VecVirtual {
-		k.prefetchTile(bits, w)
-		c := tile()
-		k.ADDQ(U32(32*bits), w)
-		return c
+	// tile begins a tile and returns its indices: four times 16 dwords, the four
+	// indices of each output, in the order of lanes.
+	tile() [4]reg.VecVirtual
+
+	// between comes after multiplication i of the n of a tile, which are those
+	// with the first of its registers before those with the next.
+	between(i, n int)
+
+	// next ends a tile.
+	next()
+}
+
+// A strip decodes each tile while the one before it is multiplied. Decoding is a
+// matter of shuffles, which one port takes alone: in one piece they would keep
+// the other waiting, since ports are given out long before anything runs.
+type strip struct {
+	*z
+	bits    int
+	w, last reg.GPVirtual // the tile to decode, and the last one
+	panel   reg.GPVirtual // where to keep the indices, if anywhere
+	c       [4]reg.VecVirtual
+	steps   []func() // to decode the tile at w
+}
+
+// strip returns the strip at parameter w.
+func (k *z) strip(bits int) *strip {
+	t := &strip{z: k, bits: bits, w: k.load("w"), last: k.GP64()}
+	for s := range t.c {
+		t.c[s] = k.ZMM()
+	}
+	t.steps = k.decoding(bits, t.w, t.c)
+	return t
+}
+
+func (t *strip) begin(n reg.GPVirtual) {
+	t.LEAQ(at(n, -1), t.last)
+	t.IMUL3Q(U32(32*t.bits), t.last, t.last)
+	t.ADDQ(t.w, t.last)
+	t.prefetchTile(t.bits, t.w)
+	for _, step := range t.steps {
+		step()
+	}
+	t.next()
+}
+
+// next moves on to the next tile to decode, or stays at the last one.
+func (t *strip) next() {
+	next := t.GP64()
+	t.LEAQ(at(t.w, 32*t.bits), next)
+	t.CMPQ(t.w, t.last)
+	t.CMOVQCS(next, t.w)
+}
+
+func (t *strip) tile() [4]reg.VecVirtual {
+	t.prefetchTile(t.bits, t.w)
+	if t.panel != nil {
+		for s, v := range t.c {
+			t.VMOVDQU64(v, at(t.panel, 64*s))
+		}
+		t.ADDQ(U32(256), t.panel)
+	}
+	return t.c
+}
+
+func (t *strip) between(i, n int) {
+	for _, step := range t.steps[i*len(t.steps)/n : (i+1)*len(t.steps)/n] {
+		step()
 	}
 }
 
-// tile returns the decoder of the tile at w.
-func (k *z) tile(bits int, w reg.GPVirtual) decoder {
+// decoding returns the steps that set c to the indices of the tile at w: the last
+// four set an element each, in order, so that each can be set once those before
+// have been multiplied for the last time.
+func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
+	do := func(more ...func()) { steps = append(steps, more...) }
 	switch bits {
 	case 2:
 		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
-		return func() (c [4]reg.VecVirtual) {
-			v := k.ZMM()
-			k.VPERMD(at(w, 0), lanes, v)
-			for s := range c {
-				c[s] = k.ZMM()
-				if s == 0 {
-					k.VPANDD(and, v, c[s])
-					continue
-				}
-				k.VPSRLD(U8(2*s), v, c[s])
-				k.VPANDD(and, c[s], c[s])
-			}
-			return c
+		var v [4]reg.VecVirtual
+		for s := range v {
+			v[s] = k.ZMM()
+		}
+		do(func() { k.VPERMD(at(w, 0), lanes, v[0]) })
+		for s := 1; s < 4; s++ {
+			do(func() { k.VPSRLD(U8(2*s), v[0], v[s]) })
+		}
+		for s := range v {
+			do(func() { k.VPANDD(and, v[s], c[s]) })
 		}
 	case 4:
 		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
-		return func() (c [4]reg.VecVirtual) {
-			for half, places := range []reg.VecVirtual{evens, odds} {
-				v, high := k.ZMM(), k.ZMM()
-				k.VMOVDQU64(at(w, 0), v)
-				k.VPERMT2D(at(w, 64), places, v)
-				k.VPSRLD(U8(4), v, high)
-				k.VPANDD(and, v, v)
-				k.VPANDD(and, high, high)
-				c[half], c[2+half] = v, high
-			}
-			return c
+		var v [4]reg.VecVirtual
+		for s := range v {
+			v[s] = k.ZMM()
 		}
-	}
-	u := k.unpacker(bits)
-	return func() [4]reg.VecVirtual {
-		var a, t, c [4]reg.VecVirtual
+		for half, places := range []reg.VecVirtual{evens, odds} {
+			do(func() {
+				k.VMOVDQU64(at(w, 0), v[half])
+				k.VPERMT2D(at(w, 64), places, v[half])
+			})
+		}
+		for half := range 2 {
+			do(func() { k.VPSRLD(U8(4), v[half], v[2+half]) })
+		}
+		for s := range v {
+			do(func() { k.VPANDD(and, v[s], c[s]) })
+		}
+	default:
+		u := k.unpacker(bits)
+		var a, t [4]reg.VecVirtual
 		for j := range a {
-			a[j] = u.bytes(w, j)
-			t[j], c[j] = k.ZMM(), k.ZMM()
+			a[j], t[j] = k.ZMM(), k.ZMM()
+		}
+		for i := range 2 {
+			for j := 2 * i; j < 2*i+2; j++ {
+				do(u.bytes(w, j, a[j])...)
+			}
+			do(func() { k.VPUNPCKLDQ(a[2*i+1], a[2*i], t[2*i]) },
+				func() { k.VPUNPCKHDQ(a[2*i+1], a[2*i], t[2*i+1]) })
 		}
 		for j := range 2 {
-			k.VPUNPCKLDQ(a[2*j+1], a[2*j], t[2*j])
-			k.VPUNPCKHDQ(a[2*j+1], a[2*j], t[2*j+1])
+			do(func() { k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j]) },
+				func() { k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1]) })
 		}
-		for j := range 2 {
-			k.VPUNPCKLQDQ(t[2+j], t[j], c[2*j])
-			k.VPUNPCKHQDQ(t[2+j], t[j], c[2*j+1])
-		}
-		return c
 	}
-}
-
-// spread writes the kernel that makes a panel of tiles.
-func (k *z) spread(bits int) {
-	k.function(fmt.Sprint("Spread", bits), "func(panel, indices *byte, tiles int)")
-	panel, w, tiles := k.load("panel"), k.load("indices"), k.load("tiles")
-	decode := k.decoder(bits, w)
-	k.loop(tiles, func() {
-		for s, v := range decode() {
-			k.VMOVDQU64(v, at(panel, 64*s))
-		}
-		k.ADDQ(U32(256), panel)
-	})
-	k.end()
+	return steps
 }
 
 // The most rows that a kernel takes. The registers that hold their sums leave
@@ -365,12 +422,11 @@ const (
 	multiplyExactRows = 6
 )
 
-// products multiplies the tiles of a strip, which next loads one after another,
-// with planes of activations. It calls end with the sums of each plane over a
-// group.
-func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+// products multiplies tiles with planes of activations. It calls end with the
+// sums of each plane over a group.
+func (k *z) products(planes int, src tiles, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
 	acts := k.load("acts")
-	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
+	steps, stride, n := k.load("steps"), k.load("stride"), k.load("tiles")
 	// Enough sums to hide how long it takes to add to one.
 	sets := 1
 	for sets < 4 && planes*sets < 10 {
@@ -380,17 +436,21 @@ func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, st
 	for i := range acc {
 		acc[i] = k.ZMM()
 	}
-	k.groups(tiles, func(n reg.GPVirtual) {
+	src.begin(n)
+	k.groups(n, func(n reg.GPVirtual) {
 		for _, a := range acc {
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
-			for s, v := range next() {
+			for s, v := range src.tile() {
 				for p := range planes {
-					k.VPDPBUSD_BCST(at(acts, 4*(s*planes+p)), v, acc[s%sets*planes+p])
+					i := s*planes + p
+					k.VPDPBUSD_BCST(at(acts, 4*i), v, acc[s%sets*planes+p])
+					src.between(i, 4*planes)
 				}
 			}
 			k.ADDQ(U32(16*planes), acts)
+			src.next()
 		})
 	}, func() {
 		for n := len(acc) / 2; n >= planes; n /= 2 {
@@ -403,35 +463,61 @@ func (k *z) products(planes int, next decoder, end func(acc []reg.VecVirtual, st
 	k.end()
 }
 
-// panelTiles returns what loads the tiles of a panel.
-func (k *z) panelTiles() decoder {
-	panel, ahead := k.load("w"), k.load("ahead")
-	return func() (c [4]reg.VecVirtual) {
-		k.prefetch(ahead)
-		for s := range c {
-			c[s] = k.ZMM()
-			k.VMOVDQU64(at(panel, 64*s), c[s])
-		}
-		k.ADDQ(U32(256), panel)
-		return c
-	}
+// A panel loads tiles that were decoded before. It fetches nothing ahead:
+// decoding did.
+type panel struct {
+	*z
+	w reg.GPVirtual
 }
 
-// stripTiles returns what decodes the tiles of a strip.
-func (k *z) stripTiles(bits int) decoder { return k.decoder(bits, k.load("w")) }
+// panel returns the panel at parameter w.
+func (k *z) panel() *panel { return &panel{k, k.load("w")} }
+
+func (p *panel) begin(reg.GPVirtual) {}
+
+func (p *panel) tile() (c [4]reg.VecVirtual) {
+	for s := range c {
+		c[s] = p.ZMM()
+		p.VMOVDQU64(at(p.w, 64*s), c[s])
+	}
+	return c
+}
+
+func (p *panel) between(_, _ int) {}
+
+func (p *panel) next() { p.ADDQ(U32(256), p.w) }
 
 // dotRows writes the kernel of several rows of 8-bit activations.
 func (k *z) dotRows(bits, rows int) {
 	k.function(dotName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.stripTiles(bits), k.endRows(y, meta, rows))
+	k.products(rows, k.strip(bits), k.endRows(y, meta, rows))
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
 func (k *z) dotExact(bits, rows int) {
 	k.function(dotExactName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(4*rows, k.stripTiles(bits), k.endExact(y, meta, rows))
+	k.products(4*rows, k.strip(bits), k.endExact(y, meta, rows))
+}
+
+const spreadArgs = "func(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+
+// spread writes the kernel that does what that of the most rows does, and makes
+// a panel.
+func (k *z) spread(bits int) {
+	k.function(fmt.Sprint("Spread", bits), spreadArgs)
+	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
+	strip.panel = k.load("panel")
+	k.products(dotRows, strip, k.endRows(y, meta, dotRows))
+}
+
+// spreadExact is spread for activations in four digits.
+func (k *z) spreadExact(bits int) {
+	k.function(fmt.Sprint("SpreadExact", bits), spreadArgs)
+	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
+	strip.panel = k.load("panel")
+	k.products(4*dotExactRows, strip, k.endExact(y, meta, dotExactRows))
 }
 
 // multiply writes the kernel that adds to y the products of a panel with rows
@@ -439,7 +525,7 @@ func (k *z) dotExact(bits, rows int) {
 func (k *z) multiply(rows int) {
 	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.panelTiles(), k.endRows(y, meta, rows))
+	k.products(rows, k.panel(), k.endRows(y, meta, rows))
 }
 
 // multiplyExact writes the kernel that adds to y the products of a panel with
@@ -447,7 +533,7 @@ func (k *z) multiply(rows int) {
 func (k *z) multiplyExact(rows int) {
 	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(4*rows, k.panelTiles(), k.endExact(y, meta, rows))
+	k.products(4*rows, k.panel(), k.endExact(y, meta, rows))
 }
 
 // endRows returns what adds the sums of a group to those of rows at y.
