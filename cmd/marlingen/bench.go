@@ -110,12 +110,12 @@ func (f deviceFlag) variants(ctx context.Context, threads []int, precisions []st
 		if err != nil {
 			return fmt.Errorf("device %s: %w", f.Device, err)
 		}
-		s, err := newSession(ctx, device, f.Device.table(), generated.Sources)
+		s, err := newSession(ctx, device, generated.All.On(f.Device.target(), device.Info()), generated.Sources)
 		if err != nil {
 			return err
 		}
 		sessions = append(sessions, s)
-		v := bench.Variant{Precision: precision, Threads: threads, Device: s.device, Library: s.library, Tolerance: tolerance}
+		v := bench.Variant{Precision: precision, Threads: threads, Device: s.device, Library: s.library, Table: s.table, Tolerance: tolerance}
 		variants = append(variants, &v)
 		if override != "" {
 			if err := s.checkOverride(override); err != nil {

@@ -45,7 +45,7 @@ func (c *benchKernelsCmd) Run(ctx context.Context, a *app) error {
 	}
 	return c.run(ctx, a, "kernels", result.Kernels, w, func(variants []*bench.Variant, d resultDocument, progress func(done, total int)) error {
 		return bench.RunKernels(ctx, bench.KernelOptions{
-			Table: c.Device.table(), Variants: overriding(variants), Shape: w.shape, Mix: w.mixes[0], Passes: c.Pass, Rows: rows, Experts: c.Experts,
+			Variants: overriding(variants), Shape: w.shape, Mix: w.mixes[0], Passes: c.Pass, Rows: rows, Experts: c.Experts,
 			Memory: c.Memory * 1e6, Rounds: c.Rounds, Time: c.Time, Copy: graphCopy, Seed: 1, Progress: progress,
 		}, d.Document)
 	})

@@ -97,7 +97,7 @@ func (c *benchLayersCmd) result(d resultDocument) resultDocument {
 // options returns what does not depend on devices.
 func (c *benchLayersCmd) options() (bench.Options, error) {
 	o := bench.Options{
-		Table: c.Device.table(), Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
+		Codecs: codecs, Memory: c.Memory * 1e6, Layers: 32,
 		Rounds: c.Rounds, Time: c.Time, Known: 2, Seed: 1,
 	}
 	if c.Quick {

@@ -94,7 +94,7 @@ func (f *workloadFlags) tokens(ctx context.Context, a *app, benchmark string, m 
 	d := newResult(a.args, time.Now(), runtime.Info{Kind: string(f.Device)})
 	d.Benchmark, d.Level = benchmark, result.Models
 	o := bench.TokenOptions{
-		Name: filepath.Base(filepath.Clean(m.Model)), Table: f.Device.table(), Text: m.PromptFile != "", Tokens: tokens,
+		Name: filepath.Base(filepath.Clean(m.Model)), Text: m.PromptFile != "", Tokens: tokens,
 		Rounds: f.Rounds, Time: f.Time, Known: 2, Seed: 1,
 	}
 	models, err := f.models(ctx, a, m, &o, d)

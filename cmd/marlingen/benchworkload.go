@@ -90,7 +90,7 @@ func (f *workloadFlags) layers(ctx context.Context, a *app, benchmark string, w 
 	}
 	return f.run(ctx, a, benchmark, result.Layers, w, func(variants []*bench.Variant, d resultDocument, progress func(done, total int)) error {
 		o := bench.Options{
-			Table: f.Device.table(), Codecs: codecs, Memory: f.Memory * 1e6, Layers: 32,
+			Codecs: codecs, Memory: f.Memory * 1e6, Layers: 32,
 			Rounds: f.Rounds, Time: f.Time, Known: 2, Seed: 1, Progress: progress,
 		}
 		sweep := bench.Sweep{Name: benchmark, Variants: variants}

@@ -51,7 +51,7 @@ func (d deviceName) target() string {
 	return runtime.Metal3
 }
 
-// table returns the generated kernels that are tuned for the device.
+// table returns the generated kernels for the device's target.
 func (d deviceName) table() *runtime.Table {
 	if d.target() == runtime.CUDA {
 		return generated.CUDA

@@ -120,7 +120,7 @@ func (c *inventoryCmd) Run(ctx context.Context, a *app) error {
 func (c *inventoryCmd) ask(ctx context.Context) (*inventory, *runtime.Table, runtime.Availability, error) {
 	inv := &inventory{Time: time.Now().UTC(), Digest: generated.Manifest.Digest}
 	if len(c.Library) > 0 {
-		have, err := readLibraries(ctx, c.Library, c.Device.table(), &inv.Unknown)
+		have, err := readLibraries(ctx, c.Library, generated.All.Every(c.Device.target()), &inv.Unknown)
 		inv.Device, inv.Kind = strings.Join(c.Library, ", "), "library"
 		return inv, c.Device.table(), have, err
 	}

@@ -11,13 +11,11 @@ import (
 
 	"github.com/marlingen/marlingen/moe"
 	"github.com/marlingen/marlingen/moe/bench/internal/weights"
-	"github.com/marlingen/marlingen/runtime"
 	"github.com/marlingen/marlingen/runtime/cpu/limits"
 )
 
 // Options say what to measure, and how.
 type Options struct {
-	Table    *runtime.Table
 	Codecs   []moe.Codec // for the host, which has to have nothing to do
 	Sweeps   []Sweep
 	Memory   int                   // bytes of weights, cut into layers; limits read it as well

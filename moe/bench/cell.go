@@ -24,10 +24,10 @@ type stack struct {
 }
 
 func newStack(o Options, v *Variant, weights []moe.Weights, ks []known) (*stack, error) {
-	s := &stack{table: o.Table, weights: weights, counters: new(moe.Counters), knowns: ks}
+	s := &stack{table: v.Table, weights: weights, counters: new(moe.Counters), knowns: ks}
 	for _, w := range weights {
 		l, err := moe.NewLayer(w, moe.Options{
-			Device: v.Device, Library: v.Library, Table: o.Table, Codecs: o.Codecs, Counters: s.counters,
+			Device: v.Device, Library: v.Library, Table: v.Table, Codecs: o.Codecs, Counters: s.counters,
 			KernelOverride: v.Override,
 		})
 		if err != nil {

@@ -21,7 +21,6 @@ import (
 // KernelOptions say what RunKernels measures: each pass of experts with each
 // number of rows, of each tuple of a mix and of the mix itself.
 type KernelOptions struct {
-	Table    *runtime.Table
 	Variants []*Variant // on which devices; Override is the same in all
 	Shape    Shape
 	Mix      Mix
@@ -102,7 +101,7 @@ func (c *kernelCell) String() string {
 func (b *kernelBencher) open() error {
 	b.copies = map[*Variant]float64{}
 	for _, v := range b.Variants {
-		o := kernels.Options{Device: v.Device, Library: v.Library, Table: b.Table, Memory: b.Memory, Seed: b.Seed}
+		o := kernels.Options{Device: v.Device, Library: v.Library, Table: v.Table, Memory: b.Memory, Seed: b.Seed}
 		open := kernels.New
 		if len(b.benches) > 0 {
 			open = b.benches[0].Beside
@@ -218,7 +217,7 @@ func (b *kernelBencher) kernels(v *Variant, pass runtime.Pass, tuples []runtime.
 	}
 	selected := kernelSet{which: Selected}
 	for _, t := range tuples {
-		choice, err := runtime.Select(b.Table, have, request(t))
+		choice, err := runtime.Select(v.Table, have, request(t))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -228,17 +227,17 @@ func (b *kernelBencher) kernels(v *Variant, pass runtime.Pass, tuples []runtime.
 	for _, kind := range []runtime.Kind{runtime.Tuple, runtime.Fairway} {
 		other := kernelSet{which: Other}
 		for _, t := range tuples {
-			at := slices.IndexFunc(b.Table.Kernels, func(k *runtime.Kernel) bool {
+			at := slices.IndexFunc(v.Table.Kernels, func(k *runtime.Kernel) bool {
 				r := request(t)
 				r.Override = k.Symbol
-				choice, err := runtime.Select(b.Table, have, r)
+				choice, err := runtime.Select(v.Table, have, r)
 				return k.Kind == kind && err == nil && choice.Kernel == k
 			})
 			if at < 0 {
 				other.kernels = nil
 				break
 			}
-			other.add(b.Table.Kernels[at])
+			other.add(v.Table.Kernels[at])
 		}
 		sets = appendSet(sets, other)
 	}
@@ -249,7 +248,7 @@ func (b *kernelBencher) kernels(v *Variant, pass runtime.Pass, tuples []runtime.
 	for _, t := range tuples {
 		r := request(t)
 		r.Override = v.Override
-		choice, err := runtime.Select(b.Table, have, r)
+		choice, err := runtime.Select(v.Table, have, r)
 		if err != nil {
 			return sets, err, nil
 		}

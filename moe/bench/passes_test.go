@@ -21,7 +21,7 @@ func smallKernels(t *testing.T) bench.KernelOptions {
 	t.Helper()
 	o := small(t)
 	return bench.KernelOptions{
-		Table: o.Table, Variants: o.Sweeps[0].Variants, Shape: bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2},
+		Variants: o.Sweeps[0].Variants, Shape: bench.Shape{Hidden: 64, Intermediate: 48, Experts: 8, TopK: 2},
 		Mix: bench.Mix{Name: "two", Tuples: func(n int) (ts []runtime.BitTuple) {
 			for i := range n {
 				ts = append(ts, []runtime.BitTuple{tuple623, {Gate: 6, Up: 3, Down: 4}}[i%2])

@@ -82,7 +82,8 @@ type Variant struct {
 	Threads   int
 	Device    runtime.Device
 	Library   runtime.Library
-	Tolerance float64 // of outputs, as ‖output − oracle‖ / ‖oracle‖
+	Table     *runtime.Table // that Device loaded Library of
+	Tolerance float64        // of outputs, as ‖output − oracle‖ / ‖oracle‖
 }
 
 // The variants of cells that are compared with one another: which kernels ran.

@@ -31,8 +31,7 @@ type ModelVariant struct {
 // TokenOptions say what RunTokens measures: how long a model takes for each
 // token that follows a prompt, or for the prompts themselves.
 type TokenOptions struct {
-	Name     string // of the model
-	Table    *runtime.Table
+	Name     string          // of the model
 	Variants []*ModelVariant // of the same weights
 	Weights  []moe.Weights   // of all layers of experts
 	Layers   []int           // their numbers in the model

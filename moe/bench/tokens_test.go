@@ -28,7 +28,7 @@ func tiny(t *testing.T, overrides ...string) bench.TokenOptions {
 	library, err := device.Load(t.Context(), generated.Table, generated.Sources)
 	require.NoError(t, err)
 	o := bench.TokenOptions{
-		Name: "tiny", Table: generated.Table, Layers: c.MoELayers(), Prompts: [][]int32{{1, 2, 3, 4, 5}}, Tokens: 3, Rounds: 2, Known: 1, Seed: 1,
+		Name: "tiny", Layers: c.MoELayers(), Prompts: [][]int32{{1, 2, 3, 4, 5}}, Tokens: 3, Rounds: 2, Known: 1, Seed: 1,
 	}
 	for _, n := range o.Layers {
 		w, err := c.Layer(n)
