@@ -67,16 +67,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "bc2b97279da0f4263b26914f1e82a6e68d8fa0733f376e9781cbf4783f7d8b60",
+	Digest: "590fcf13c902418f742d1e96daa798beafc9d35946e74c6161312bfdd2fa536d",
 	Specs:  "86effea8a950a23c263dc336be5424e592deb3557400d5043c12f6fd96516183",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
-		{Name: "trellis_base.metal", SHA256: "9a3b7c318e4c92ac654b03f4ca1b86995ef09477cde32b2c3eaac41c989c03be"},
-		{Name: "trellis_cuda_base.metal", SHA256: "ca17437de82ca32217a21b6d0803594158d8e8f32910f4828c6ef446e2136567"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "e84ffafc99aa51bcfe6ffb94bd0ac2d806bdc65eef6bf7679aff85f8009b6266"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "5b9f47ed17065296309eac7909533ee1232eb4ef15f0902855fe928b8aec8b75"},
-		{Name: "trellis_decode.metal", SHA256: "a045f16c31203c801f9a15ce3b3de61d39476017549cce3caeb7b60c2aa79e0a"},
-		{Name: "trellis_large_batch.metal", SHA256: "ff101cdd0a1e50a1eb0b3af97f78b54206ce6924ad605b9c9d30103f2a0a6343"},
-		{Name: "trellis_prefill4.metal", SHA256: "a8a8bdaa3af3858c76435f0eec954ed5307d52fd211d1556ae54802fa3263696"},
+		{Name: "trellis_base.metal", SHA256: "7addefb530ae2166b14776dc98ad56d6406f1f35bdfbbd2e3415458623902edc"},
+		{Name: "trellis_cuda_base.metal", SHA256: "a9eef9074f9348fc37e11e800e34c997bc7ce3d15339f70deefa459ab32b42e0"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "beb228d804084afda710ee30035945dc7eb57a6ad7aabe67f14c8fbb12ff6663"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "1d8e8b87f3376054d941cb274e4af1e58be824c927b2753213663ecf7723f8b0"},
+		{Name: "trellis_decode.metal", SHA256: "b3c70ff53acdc2c49403b7ff6a0687708821541cd9d69f28a33ea6023d1ff11a"},
+		{Name: "trellis_large_batch.metal", SHA256: "28e2338dafc0ac0b891c2673b538eb331400c5bf6389a563615c4dd66bd3d742"},
+		{Name: "trellis_prefill4.metal", SHA256: "9b7715749d4d0631aed5ec58bfef47dcd782b789c3d66ceba50cb03d3c965c6b"},
 	},
 }

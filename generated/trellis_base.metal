@@ -216,7 +216,8 @@ struct Trellis {
   // Two indices of a row, Distance apart, are multiplied at once as they lie: masked out of a word whose halves
   // they share, they are mantissas, of halves that are so small that those have no other part. Eight pairs make
   // a row. Pair p starts with input pair_first(p); its two halves are indices times 2^(pair_low(p) − 24) and
-  // 2^(pair_high(p) − 24).
+  // 2^(pair_high(p) − 24), divided by pair_unit(). Where the width is not known before, indices are moved to the
+  // upper end of a mantissa: tensor cores round sums by the exponents of halves, which here are all the same.
   static constant constexpr uint Distance = Bits == 0 || Bits == 2 ? 8 : Bits <= 5 ? 4 : 2;
 
   static constexpr uint pair_first(uint p) { return p / Distance * 2 * Distance + p % Distance; }
@@ -237,6 +238,8 @@ struct Trellis {
     return shift;
   }
 
+  float pair_unit() const { return Bits == 0 ? as_type<float>((117 + width()) << 23) : 1.0f; }
+
   // Two rows of a tile.
   struct Rows {
     uint words[Bits == 0 ? 16 : Bits];
@@ -250,7 +253,7 @@ struct Trellis {
       for (uint i = 0; i < 2; ++i) {
         const ulong2 row = packed(p + i * 2 * width());
         #pragma unroll
-        for (uint p = 0; p < 8; ++p) r.words[8 * i + p] = index(row, p) | index(row, p + 8) << 16;
+        for (uint p = 0; p < 8; ++p) r.words[8 * i + p] = (index(row, p) | index(row, p + 8) << 16) << (10 - width());
       }
       return r;
     }

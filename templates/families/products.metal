@@ -119,7 +119,7 @@ METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threa
   *(threadgroup uint2*)(greater + 2 * lane) = uint2(g0, g1);
   *(threadgroup uint2*)(lesser + 2 * lane) =
       uint2(halves(v.x - float(h0.x), v.y - float(h0.y)), halves(v.z - float(h1.x), v.w - float(h1.y)));
-  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23), w.middle() * total);
+  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23) * w.pair_unit(), w.middle() * total);
 }
 
 // The weights of a group of inputs, fetched before they are needed.
