@@ -13,7 +13,8 @@ func Example() {
 	// Output:
 	// {
 	//   "changes": [],
-	//   "files": 19
+	//   "files": 19,
+	//   "stale": []
 	// }
 	// exit status 0
 }
