@@ -216,13 +216,7 @@ func (l *Layer) upload() (err error) {
 				descriptors = append(descriptors, make([]byte, 3*c.ProjectionSize())...)
 				continue
 			}
-			for _, m := range []Matrix{e.Gate, e.Up, e.Down} {
-				p := runtime.Projection{Bits: uint32(m.Bits)}
-				for _, s := range m.Parts {
-					p.Components = append(p.Components, uint64(s.Offset))
-				}
-				descriptors = runtime.AppendProjection(descriptors, p)
-			}
+			descriptors = e.AppendDescriptor(descriptors)
 		}
 		b, err := l.device.NewBuffer(len(descriptors))
 		if err != nil {

@@ -28,6 +28,19 @@ func (e *Expert) Tuple() runtime.BitTuple {
 	return runtime.BitTuple{Gate: e.Gate.Bits, Up: e.Up.Bits, Down: e.Down.Bits}
 }
 
+// AppendDescriptor appends what kernels read about e, in the layout of the Metal
+// struct Expert: where the parts of its projections lie, and their widths.
+func (e *Expert) AppendDescriptor(b []byte) []byte {
+	for _, m := range []Matrix{e.Gate, e.Up, e.Down} {
+		p := runtime.Projection{Bits: uint32(m.Bits)}
+		for _, s := range m.Parts {
+			p.Components = append(p.Components, uint64(s.Offset))
+		}
+		b = runtime.AppendProjection(b, p)
+	}
+	return b
+}
+
 // Weights is what a Layer needs to know of a checkpoint.
 type Weights struct {
 	Data         []byte // that every Matrix points into; never written

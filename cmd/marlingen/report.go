@@ -6,7 +6,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/marlingen/marlingen/generated"
 	"github.com/marlingen/marlingen/moe/bench/page"
 	"github.com/marlingen/marlingen/moe/bench/result"
 )
@@ -42,13 +41,9 @@ status is 1. Figures of other kernels can be shown with --allow-stale, and are m
 }
 
 func (c *reportCmd) Run(a *app) error {
-	digest := generated.Manifest.Digest
-	if c.Manifest != "" {
-		m, err := readManifest(c.Manifest)
-		if err != nil {
-			return err
-		}
-		digest = m.Digest
+	digest, err := manifestDigest(c.Manifest)
+	if err != nil {
+		return err
 	}
 	if len(c.Files) == 0 && c.Compare.Old == "" {
 		return &statusError{2, errors.New("nothing to report; name results, or two with --compare")}

@@ -107,15 +107,24 @@ type verification struct {
 	Complaints []string `json:"complaints"`
 }
 
+// manifestDigest returns the digest of the manifest at path, or of the command's
+// own if there is no path.
+func manifestDigest(path string) (string, error) {
+	if path == "" {
+		return generated.Manifest.Digest, nil
+	}
+	m, err := readManifest(path)
+	if err != nil {
+		return "", err
+	}
+	return m.Digest, nil
+}
+
 func (c *verifyResultCmd) Run(a *app) error {
 	v := verification{File: c.File, Complaints: []string{}}
-	digest := generated.Manifest.Digest
-	if c.Manifest != "" {
-		m, err := readManifest(c.Manifest)
-		if err != nil {
-			return err
-		}
-		digest = m.Digest
+	digest, err := manifestDigest(c.Manifest)
+	if err != nil {
+		return err
 	}
 	d, err := readResult(c.File)
 	if err == nil {

@@ -289,13 +289,7 @@ func (g *grapher) open(m *graphMix) error {
 		m.layers = append(m.layers, l)
 		var descriptors []byte
 		for i := range w.Experts {
-			for _, matrix := range []moe.Matrix{w.Experts[i].Gate, w.Experts[i].Up, w.Experts[i].Down} {
-				p := runtime.Projection{Bits: uint32(matrix.Bits)}
-				for _, s := range matrix.Parts {
-					p.Components = append(p.Components, uint64(s.Offset))
-				}
-				descriptors = runtime.AppendProjection(descriptors, p)
-			}
+			descriptors = w.Experts[i].AppendDescriptor(descriptors)
 		}
 		b, err := g.buffer(descriptors, 0)
 		if err != nil {

@@ -171,7 +171,10 @@ func (r *Run) layOut(plans []launchPlan, args map[string]runtime.Arg) error {
 	}
 	for _, experts := range all {
 		s := set{experts: experts}
-		descriptors := describe(experts)
+		var descriptors []byte
+		for i := range experts {
+			descriptors = experts[i].AppendDescriptor(descriptors)
+		}
 		if args["experts"], err = r.buffer(descriptors); err != nil {
 			return err
 		}
@@ -202,20 +205,6 @@ func (r *Run) layOut(plans []launchPlan, args map[string]runtime.Arg) error {
 
 // mostSets bounds what small cases need besides weights.
 const mostSets = 64
-
-// describe returns the descriptors of experts.
-func describe(experts []moe.Expert) (b []byte) {
-	for _, e := range experts {
-		for _, m := range []moe.Matrix{e.Gate, e.Up, e.Down} {
-			p := runtime.Projection{Bits: uint32(m.Bits)}
-			for _, s := range m.Parts {
-				p.Components = append(p.Components, uint64(s.Offset))
-			}
-			b = runtime.AppendProjection(b, p)
-		}
-	}
-	return b
-}
 
 func encode(v any) []byte {
 	b, err := binary.Append(nil, binary.LittleEndian, v)
