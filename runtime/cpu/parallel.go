@@ -101,7 +101,7 @@ func (c *call) share(n int, j job) {
 // A scratch is memory of one goroutine of a call.
 type scratch struct {
 	y     [2][][strip]float32 // by projection: rows of a segment
-	panel [panelTiles * 256]byte
+	panel panel
 
 	next   []uint32
 	scores []float32

@@ -70,13 +70,13 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 	}
 	// Bytes behind the panel that have to stay as they are.
 	var panel struct {
-		panel [panelTiles * 256]byte
+		panel panel
 		after [4096]byte
 	}
 	e.strip(y, m, 1, blocks, &next, &panel.panel)
 	if panel.after != [4096]byte{} {
 		panic("wrote behind the panel")
 	}
-	e.set.Scale(&out[0][0], 4*strip, &y[0], m.sv(1), &ones[0], rows) // undoes the set's order of outputs
+	e.set.Scale(&out[0][0], 4*strip, &y[0], m.sv(1), &ones[0], int(m.bits), rows) // undoes the set's order of outputs
 	return out
 }

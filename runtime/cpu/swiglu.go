@@ -99,7 +99,8 @@ var gateUpKind = &kind{
 	output: func(c *call, s *segment, n int, y *[2][][strip]float32) {
 		out := int(c.shape.Intermediate)
 		h := c.floats("h")[s.first*out+strip*n:]
-		c.engine.set.Silu(&h[0], 4*out, &y[0][0], &y[1][0], s.matrices[0].sv(n), s.matrices[1].sv(n), s.rows)
+		gate, up := &s.matrices[0], &s.matrices[1]
+		c.engine.set.Silu(&h[0], 4*out, &y[0][0], &y[1][0], gate.sv(n), up.sv(n), int(gate.bits), int(up.bits), s.rows)
 	},
 }
 
@@ -135,7 +136,8 @@ var downKind = &kind{
 	output: func(c *call, s *segment, n int, product *[2][][strip]float32) {
 		out := int(c.shape.Hidden)
 		y := c.floats("y")[s.first*out+strip*n:]
-		c.engine.set.Scale(&y[0], 4*out, &product[0][0], s.matrices[0].sv(n), &c.floats("prob")[s.first], s.rows)
+		m := &s.matrices[0]
+		c.engine.set.Scale(&y[0], 4*out, &product[0][0], m.sv(n), &c.floats("prob")[s.first], int(m.bits), s.rows)
 	},
 }
 

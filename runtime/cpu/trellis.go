@@ -122,9 +122,11 @@ func (e engine) block(rows, left int) int {
 // with all rows before the next: it stays in the first-level cache.
 const panelTiles = 4 * simd.Group
 
+type panel = [simd.PanelHead + 256*panelTiles]byte
+
 // strip sets y, which has a row for each of those in blocks, to outputs 16·n to
 // 16·n+15 of m, before sv.
-func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, next *lookahead, panel *[panelTiles * 256]byte) {
+func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, next *lookahead, to *panel) {
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
@@ -142,8 +144,8 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, n
 			b := &blocks[i]
 			acts, meta := &b.acts[t*16*b.rows*digits], &b.meta[g*b.rows*metas]
 			if i == 0 && p.spread != nil {
-				p.spread(&panel[0], &y[0], from, acts, meta, steps, stride, n)
-				from, first = &panel[0], p.lead
+				p.spread(&to[0], &y[0], from, acts, meta, steps, stride, n)
+				from, first = &to[0], p.lead
 				if p.lead > 0 {
 					continue
 				}

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func avx2Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot2x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -152,21 +152,19 @@ loop2:
 	DECQ           R9
 	JNZ            loop2
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -219,7 +217,7 @@ DATA avx2Fields2From0At12<>+24(SB)/8, $0x0e0d0e0d0e0d0e0d
 GLOBL avx2Fields2From0At12<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot3x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -366,21 +364,19 @@ loop4:
 	DECQ           R9
 	JNZ            loop4
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -427,7 +423,7 @@ DATA avx2Fields3From0At10<>+24(SB)/8, $0x0d0c0d0c0c0b0c0b
 GLOBL avx2Fields3From0At10<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot4x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -574,21 +570,19 @@ loop6:
 	DECQ           R9
 	JNZ            loop6
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -635,7 +629,7 @@ DATA avx2Fields4From0At8<>+24(SB)/8, $0x0c0b0c0b0b0a0b0a
 GLOBL avx2Fields4From0At8<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot5x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -782,21 +776,19 @@ loop8:
 	DECQ           R9
 	JNZ            loop8
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -843,7 +835,7 @@ DATA avx2Fields5From0At6<>+24(SB)/8, $0x0b0a0a090a090908
 GLOBL avx2Fields5From0At6<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot6x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -990,21 +982,19 @@ loop10:
 	DECQ           R9
 	JNZ            loop10
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -1051,7 +1041,7 @@ DATA avx2Fields6From0At4<>+24(SB)/8, $0x0a09090808070807
 GLOBL avx2Fields6From0At4<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot7x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -1198,21 +1188,19 @@ loop12:
 	DECQ           R9
 	JNZ            loop12
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -1259,7 +1247,7 @@ DATA avx2Fields7From0At2<>+24(SB)/8, $0x0908080707060605
 GLOBL avx2Fields7From0At2<>(SB), RODATA|NOPTR, $32
 
 // func avx2Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C
+// Requires: AVX, AVX2, CMOV, F16C, FMA3
 TEXT ·avx2Dot8x1(SB), NOSPLIT, $0-64
 	MOVQ    y+0(FP), AX
 	MOVQ    w+8(FP), CX
@@ -1398,21 +1386,19 @@ loop14:
 	DECQ           R9
 	JNZ            loop14
 	VCVTPH2PS      (SI), Y4
-	VBROADCASTSS   4(BX), Y5
+	VPBROADCASTD   4(BX), Y5
+	VPADDD         Y5, Y2, Y2
 	VCVTDQ2PS      Y2, Y2
-	VSUBPS         Y5, Y2, Y2
 	VBROADCASTSS   (BX), Y5
 	VMULPS         Y5, Y4, Y5
-	VMULPS         Y5, Y2, Y2
-	VADDPS         Y2, Y0, Y0
+	VFMADD231PS    Y5, Y2, Y0
 	VCVTPH2PS      16(SI), Y2
-	VBROADCASTSS   4(BX), Y4
+	VPBROADCASTD   4(BX), Y4
+	VPADDD         Y4, Y3, Y3
 	VCVTDQ2PS      Y3, Y3
-	VSUBPS         Y4, Y3, Y3
 	VBROADCASTSS   (BX), Y4
 	VMULPS         Y4, Y2, Y4
-	VMULPS         Y4, Y3, Y3
-	VADDPS         Y3, Y1, Y1
+	VFMADD231PS    Y4, Y3, Y1
 	ADDQ           DI, SI
 	ADDQ           $0x00000008, BX
 	TESTQ          R8, R8
@@ -2162,7 +2148,7 @@ loop21:
 	RET
 
 // func avx2Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2Multiply2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -2266,41 +2252,37 @@ loop23:
 	JNZ          loop23
 	VCVTPH2PS    (SI), Y4
 	VMOVUPS      (AX), Y5
-	VBROADCASTSS 8(CX), Y6
+	VPBROADCASTD 8(CX), Y6
+	VPADDD       Y6, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y6, Y0, Y0
 	VBROADCASTSS (CX), Y6
 	VMULPS       Y6, Y4, Y6
-	VMULPS       Y6, Y0, Y0
-	VADDPS       Y0, Y5, Y5
+	VFMADD231PS  Y6, Y0, Y5
 	VMOVUPS      Y5, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 12(CX), Y5
+	VPBROADCASTD 12(CX), Y5
+	VPADDD       Y5, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y5, Y1, Y1
 	VBROADCASTSS 4(CX), Y5
 	VMULPS       Y5, Y4, Y5
-	VMULPS       Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 8(CX), Y4
+	VPBROADCASTD 8(CX), Y4
+	VPADDD       Y4, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y4, Y2, Y2
 	VBROADCASTSS (CX), Y4
 	VMULPS       Y4, Y0, Y4
-	VMULPS       Y4, Y2, Y2
-	VADDPS       Y2, Y1, Y1
+	VFMADD231PS  Y4, Y2, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 12(CX), Y2
+	VPBROADCASTD 12(CX), Y2
+	VPADDD       Y2, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y2, Y3, Y3
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y1, Y1
+	VFMADD231PS  Y2, Y3, Y1
 	VMOVUPS      Y1, 96(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000010, CX
@@ -2310,7 +2292,7 @@ loop23:
 	RET
 
 // func avx2Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2Multiply3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -2448,59 +2430,53 @@ loop25:
 	JNZ          loop25
 	VCVTPH2PS    (SI), Y6
 	VMOVUPS      (AX), Y7
-	VBROADCASTSS 12(CX), Y8
+	VPBROADCASTD 12(CX), Y8
+	VPADDD       Y8, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y8, Y0, Y0
 	VBROADCASTSS (CX), Y8
 	VMULPS       Y8, Y6, Y8
-	VMULPS       Y8, Y0, Y0
-	VADDPS       Y0, Y7, Y7
+	VFMADD231PS  Y8, Y0, Y7
 	VMOVUPS      Y7, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 16(CX), Y7
+	VPBROADCASTD 16(CX), Y7
+	VPADDD       Y7, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y7, Y1, Y1
 	VBROADCASTSS 4(CX), Y7
 	VMULPS       Y7, Y6, Y7
-	VMULPS       Y7, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VMOVUPS      128(AX), Y0
-	VBROADCASTSS 20(CX), Y1
+	VPBROADCASTD 20(CX), Y1
+	VPADDD       Y1, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y1, Y2, Y2
 	VBROADCASTSS 8(CX), Y1
 	VMULPS       Y1, Y6, Y1
-	VMULPS       Y1, Y2, Y2
-	VADDPS       Y2, Y0, Y0
+	VFMADD231PS  Y1, Y2, Y0
 	VMOVUPS      Y0, 128(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 12(CX), Y2
+	VPBROADCASTD 12(CX), Y2
+	VPADDD       Y2, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y2, Y3, Y3
 	VBROADCASTSS (CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y1, Y1
+	VFMADD231PS  Y2, Y3, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 16(CX), Y2
+	VPBROADCASTD 16(CX), Y2
+	VPADDD       Y2, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VSUBPS       Y2, Y4, Y4
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y4, Y4
-	VADDPS       Y4, Y1, Y1
+	VFMADD231PS  Y2, Y4, Y1
 	VMOVUPS      Y1, 96(AX)
 	VMOVUPS      160(AX), Y1
-	VBROADCASTSS 20(CX), Y2
+	VPBROADCASTD 20(CX), Y2
+	VPADDD       Y2, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VSUBPS       Y2, Y5, Y5
 	VBROADCASTSS 8(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y5, Y5
-	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  Y2, Y5, Y1
 	VMOVUPS      Y1, 160(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000018, CX
@@ -2510,7 +2486,7 @@ loop25:
 	RET
 
 // func avx2Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2Multiply4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -2682,77 +2658,69 @@ loop27:
 	JNZ          loop27
 	VCVTPH2PS    (SI), Y8
 	VMOVUPS      (AX), Y9
-	VBROADCASTSS 16(CX), Y10
+	VPBROADCASTD 16(CX), Y10
+	VPADDD       Y10, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y10, Y0, Y0
 	VBROADCASTSS (CX), Y10
 	VMULPS       Y10, Y8, Y10
-	VMULPS       Y10, Y0, Y0
-	VADDPS       Y0, Y9, Y9
+	VFMADD231PS  Y10, Y0, Y9
 	VMOVUPS      Y9, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 20(CX), Y9
+	VPBROADCASTD 20(CX), Y9
+	VPADDD       Y9, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y9, Y1, Y1
 	VBROADCASTSS 4(CX), Y9
 	VMULPS       Y9, Y8, Y9
-	VMULPS       Y9, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VMOVUPS      128(AX), Y0
-	VBROADCASTSS 24(CX), Y1
+	VPBROADCASTD 24(CX), Y1
+	VPADDD       Y1, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y1, Y2, Y2
 	VBROADCASTSS 8(CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y2, Y2
-	VADDPS       Y2, Y0, Y0
+	VFMADD231PS  Y1, Y2, Y0
 	VMOVUPS      Y0, 128(AX)
 	VMOVUPS      192(AX), Y0
-	VBROADCASTSS 28(CX), Y1
+	VPBROADCASTD 28(CX), Y1
+	VPADDD       Y1, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y1, Y3, Y3
 	VBROADCASTSS 12(CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y3, Y3
-	VADDPS       Y3, Y0, Y0
+	VFMADD231PS  Y1, Y3, Y0
 	VMOVUPS      Y0, 192(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 16(CX), Y2
+	VPBROADCASTD 16(CX), Y2
+	VPADDD       Y2, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VSUBPS       Y2, Y4, Y4
 	VBROADCASTSS (CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y4, Y4
-	VADDPS       Y4, Y1, Y1
+	VFMADD231PS  Y2, Y4, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 20(CX), Y2
+	VPBROADCASTD 20(CX), Y2
+	VPADDD       Y2, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VSUBPS       Y2, Y5, Y5
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y5, Y5
-	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  Y2, Y5, Y1
 	VMOVUPS      Y1, 96(AX)
 	VMOVUPS      160(AX), Y1
-	VBROADCASTSS 24(CX), Y2
+	VPBROADCASTD 24(CX), Y2
+	VPADDD       Y2, Y6, Y6
 	VCVTDQ2PS    Y6, Y6
-	VSUBPS       Y2, Y6, Y6
 	VBROADCASTSS 8(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y6, Y6
-	VADDPS       Y6, Y1, Y1
+	VFMADD231PS  Y2, Y6, Y1
 	VMOVUPS      Y1, 160(AX)
 	VMOVUPS      224(AX), Y1
-	VBROADCASTSS 28(CX), Y2
+	VPBROADCASTD 28(CX), Y2
+	VPADDD       Y2, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VSUBPS       Y2, Y7, Y7
 	VBROADCASTSS 12(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y7, Y7
-	VADDPS       Y7, Y1, Y1
+	VFMADD231PS  Y2, Y7, Y1
 	VMOVUPS      Y1, 224(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000020, CX
@@ -2762,7 +2730,7 @@ loop27:
 	RET
 
 // func avx2MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2MultiplyExact1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -2950,8 +2918,7 @@ loop29:
 	VADDPS       Y2, Y0, Y0
 	VBROADCASTSS (CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y0, Y0
-	VADDPS       (AX), Y0, Y0
+	VFMADD213PS  (AX), Y1, Y0
 	VMOVUPS      Y0, (AX)
 	VCVTPH2PS    16(SI), Y0
 	VPSLLD       $0x08, Y5, Y5
@@ -2971,8 +2938,7 @@ loop29:
 	VADDPS       Y6, Y4, Y4
 	VBROADCASTSS (CX), Y1
 	VMULPS       Y1, Y0, Y1
-	VMULPS       Y1, Y4, Y4
-	VADDPS       32(AX), Y4, Y4
+	VFMADD213PS  32(AX), Y1, Y4
 	VMOVUPS      Y4, 32(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x0000000c, CX
@@ -2994,7 +2960,7 @@ DATA avx2All47800000<>+24(SB)/8, $0x4780000047800000
 GLOBL avx2All47800000<>(SB), RODATA|NOPTR, $32
 
 // func avx2MultiplyWide2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2MultiplyWide2(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -3170,41 +3136,37 @@ loop31:
 	JNZ          loop31
 	VCVTPH2PS    (SI), Y4
 	VMOVUPS      (AX), Y5
-	VBROADCASTSS 8(CX), Y6
+	VPBROADCASTD 8(CX), Y6
+	VPADDD       Y6, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y6, Y0, Y0
 	VBROADCASTSS (CX), Y6
 	VMULPS       Y6, Y4, Y6
-	VMULPS       Y6, Y0, Y0
-	VADDPS       Y0, Y5, Y5
+	VFMADD231PS  Y6, Y0, Y5
 	VMOVUPS      Y5, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 12(CX), Y5
+	VPBROADCASTD 12(CX), Y5
+	VPADDD       Y5, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y5, Y1, Y1
 	VBROADCASTSS 4(CX), Y5
 	VMULPS       Y5, Y4, Y5
-	VMULPS       Y5, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y5, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 8(CX), Y4
+	VPBROADCASTD 8(CX), Y4
+	VPADDD       Y4, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y4, Y2, Y2
 	VBROADCASTSS (CX), Y4
 	VMULPS       Y4, Y0, Y4
-	VMULPS       Y4, Y2, Y2
-	VADDPS       Y2, Y1, Y1
+	VFMADD231PS  Y4, Y2, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 12(CX), Y2
+	VPBROADCASTD 12(CX), Y2
+	VPADDD       Y2, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y2, Y3, Y3
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y1, Y1
+	VFMADD231PS  Y2, Y3, Y1
 	VMOVUPS      Y1, 96(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000010, CX
@@ -3214,7 +3176,7 @@ loop31:
 	RET
 
 // func avx2MultiplyWide3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2MultiplyWide3(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -3448,59 +3410,53 @@ loop33:
 	JNZ          loop33
 	VCVTPH2PS    (SI), Y6
 	VMOVUPS      (AX), Y7
-	VBROADCASTSS 12(CX), Y8
+	VPBROADCASTD 12(CX), Y8
+	VPADDD       Y8, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y8, Y0, Y0
 	VBROADCASTSS (CX), Y8
 	VMULPS       Y8, Y6, Y8
-	VMULPS       Y8, Y0, Y0
-	VADDPS       Y0, Y7, Y7
+	VFMADD231PS  Y8, Y0, Y7
 	VMOVUPS      Y7, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 16(CX), Y7
+	VPBROADCASTD 16(CX), Y7
+	VPADDD       Y7, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y7, Y1, Y1
 	VBROADCASTSS 4(CX), Y7
 	VMULPS       Y7, Y6, Y7
-	VMULPS       Y7, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y7, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VMOVUPS      128(AX), Y0
-	VBROADCASTSS 20(CX), Y1
+	VPBROADCASTD 20(CX), Y1
+	VPADDD       Y1, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y1, Y2, Y2
 	VBROADCASTSS 8(CX), Y1
 	VMULPS       Y1, Y6, Y1
-	VMULPS       Y1, Y2, Y2
-	VADDPS       Y2, Y0, Y0
+	VFMADD231PS  Y1, Y2, Y0
 	VMOVUPS      Y0, 128(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 12(CX), Y2
+	VPBROADCASTD 12(CX), Y2
+	VPADDD       Y2, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y2, Y3, Y3
 	VBROADCASTSS (CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y3, Y3
-	VADDPS       Y3, Y1, Y1
+	VFMADD231PS  Y2, Y3, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 16(CX), Y2
+	VPBROADCASTD 16(CX), Y2
+	VPADDD       Y2, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VSUBPS       Y2, Y4, Y4
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y4, Y4
-	VADDPS       Y4, Y1, Y1
+	VFMADD231PS  Y2, Y4, Y1
 	VMOVUPS      Y1, 96(AX)
 	VMOVUPS      160(AX), Y1
-	VBROADCASTSS 20(CX), Y2
+	VPBROADCASTD 20(CX), Y2
+	VPADDD       Y2, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VSUBPS       Y2, Y5, Y5
 	VBROADCASTSS 8(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y5, Y5
-	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  Y2, Y5, Y1
 	VMOVUPS      Y1, 160(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000018, CX
@@ -3510,7 +3466,7 @@ loop33:
 	RET
 
 // func avx2MultiplyWide4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2MultiplyWide4(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -3802,77 +3758,69 @@ loop35:
 	JNZ          loop35
 	VCVTPH2PS    (SI), Y8
 	VMOVUPS      (AX), Y9
-	VBROADCASTSS 16(CX), Y10
+	VPBROADCASTD 16(CX), Y10
+	VPADDD       Y10, Y0, Y0
 	VCVTDQ2PS    Y0, Y0
-	VSUBPS       Y10, Y0, Y0
 	VBROADCASTSS (CX), Y10
 	VMULPS       Y10, Y8, Y10
-	VMULPS       Y10, Y0, Y0
-	VADDPS       Y0, Y9, Y9
+	VFMADD231PS  Y10, Y0, Y9
 	VMOVUPS      Y9, (AX)
 	VMOVUPS      64(AX), Y0
-	VBROADCASTSS 20(CX), Y9
+	VPBROADCASTD 20(CX), Y9
+	VPADDD       Y9, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
-	VSUBPS       Y9, Y1, Y1
 	VBROADCASTSS 4(CX), Y9
 	VMULPS       Y9, Y8, Y9
-	VMULPS       Y9, Y1, Y1
-	VADDPS       Y1, Y0, Y0
+	VFMADD231PS  Y9, Y1, Y0
 	VMOVUPS      Y0, 64(AX)
 	VMOVUPS      128(AX), Y0
-	VBROADCASTSS 24(CX), Y1
+	VPBROADCASTD 24(CX), Y1
+	VPADDD       Y1, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VSUBPS       Y1, Y2, Y2
 	VBROADCASTSS 8(CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y2, Y2
-	VADDPS       Y2, Y0, Y0
+	VFMADD231PS  Y1, Y2, Y0
 	VMOVUPS      Y0, 128(AX)
 	VMOVUPS      192(AX), Y0
-	VBROADCASTSS 28(CX), Y1
+	VPBROADCASTD 28(CX), Y1
+	VPADDD       Y1, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VSUBPS       Y1, Y3, Y3
 	VBROADCASTSS 12(CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y3, Y3
-	VADDPS       Y3, Y0, Y0
+	VFMADD231PS  Y1, Y3, Y0
 	VMOVUPS      Y0, 192(AX)
 	VCVTPH2PS    16(SI), Y0
 	VMOVUPS      32(AX), Y1
-	VBROADCASTSS 16(CX), Y2
+	VPBROADCASTD 16(CX), Y2
+	VPADDD       Y2, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VSUBPS       Y2, Y4, Y4
 	VBROADCASTSS (CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y4, Y4
-	VADDPS       Y4, Y1, Y1
+	VFMADD231PS  Y2, Y4, Y1
 	VMOVUPS      Y1, 32(AX)
 	VMOVUPS      96(AX), Y1
-	VBROADCASTSS 20(CX), Y2
+	VPBROADCASTD 20(CX), Y2
+	VPADDD       Y2, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VSUBPS       Y2, Y5, Y5
 	VBROADCASTSS 4(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y5, Y5
-	VADDPS       Y5, Y1, Y1
+	VFMADD231PS  Y2, Y5, Y1
 	VMOVUPS      Y1, 96(AX)
 	VMOVUPS      160(AX), Y1
-	VBROADCASTSS 24(CX), Y2
+	VPBROADCASTD 24(CX), Y2
+	VPADDD       Y2, Y6, Y6
 	VCVTDQ2PS    Y6, Y6
-	VSUBPS       Y2, Y6, Y6
 	VBROADCASTSS 8(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y6, Y6
-	VADDPS       Y6, Y1, Y1
+	VFMADD231PS  Y2, Y6, Y1
 	VMOVUPS      Y1, 160(AX)
 	VMOVUPS      224(AX), Y1
-	VBROADCASTSS 28(CX), Y2
+	VPBROADCASTD 28(CX), Y2
+	VPADDD       Y2, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VSUBPS       Y2, Y7, Y7
 	VBROADCASTSS 12(CX), Y2
 	VMULPS       Y2, Y0, Y2
-	VMULPS       Y2, Y7, Y7
-	VADDPS       Y7, Y1, Y1
+	VFMADD231PS  Y2, Y7, Y1
 	VMOVUPS      Y1, 224(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x00000020, CX
@@ -3882,7 +3830,7 @@ loop35:
 	RET
 
 // func avx2MultiplyExactWide1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX2, CMOV, F16C, MMX+
+// Requires: AVX, AVX2, CMOV, F16C, FMA3, MMX+
 TEXT ·avx2MultiplyExactWide1(SB), NOSPLIT, $0-64
 	MOVQ y+0(FP), AX
 	MOVQ meta+24(FP), CX
@@ -4190,8 +4138,7 @@ loop37:
 	VADDPS       Y2, Y0, Y0
 	VBROADCASTSS (CX), Y1
 	VMULPS       Y1, Y8, Y1
-	VMULPS       Y1, Y0, Y0
-	VADDPS       (AX), Y0, Y0
+	VFMADD213PS  (AX), Y1, Y0
 	VMOVUPS      Y0, (AX)
 	VCVTPH2PS    16(SI), Y0
 	VPSLLD       $0x08, Y5, Y5
@@ -4211,8 +4158,7 @@ loop37:
 	VADDPS       Y6, Y4, Y4
 	VBROADCASTSS (CX), Y1
 	VMULPS       Y1, Y0, Y1
-	VMULPS       Y1, Y4, Y4
-	VADDPS       32(AX), Y4, Y4
+	VFMADD213PS  32(AX), Y1, Y4
 	VMOVUPS      Y4, 32(AX)
 	ADDQ         DI, SI
 	ADDQ         $0x0000000c, CX
@@ -4327,12 +4273,13 @@ loop42:
 	VPADDD       X0, X1, X1
 	VMOVD        X1, R10
 	IMULL        DI, R10
-	VXORPS       X1, X1, X1
-	VCVTSI2SSL   R10, X1, X1
-	MOVL         $0x3f000000, R10
-	VMOVD        R10, X0
-	VMULSS       X0, X1, X1
-	VMOVSS       X1, (CX)(R8*4)
+	NEGL         R10
+	MOVL         R10, R12
+	SHRL         $0x01, R12
+	ANDL         $0x01, R12
+	ADDL         R12, R10
+	SARL         $0x01, R10
+	MOVL         R10, (CX)(R8*4)
 	LEAQ         (CX)(R8*8), CX
 	TESTQ        R9, R9
 	JNZ          group38
@@ -4487,14 +4434,14 @@ DATA avx2All80808080<>+16(SB)/8, $0x8080808080808080
 DATA avx2All80808080<>+24(SB)/8, $0x8080808080808080
 GLOBL avx2All80808080<>(SB), RODATA|NOPTR, $32
 
-// func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, rows int)
+// func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, gateBits int, upBits int, rows int)
 // Requires: AVX, AVX2, F16C
-TEXT ·avx2Silu(SB), NOSPLIT, $0-56
+TEXT ·avx2Silu(SB), NOSPLIT, $0-72
 	MOVQ h+0(FP), AX
 	MOVQ stride+8(FP), CX
 	MOVQ gate+16(FP), DX
 	MOVQ up+24(FP), BX
-	MOVQ rows+48(FP), SI
+	MOVQ rows+64(FP), SI
 	MOVQ gateSV+32(FP), DI
 	MOVQ upSV+40(FP), R8
 
@@ -4661,14 +4608,14 @@ DATA avx2All3f800000<>+16(SB)/8, $0x3f8000003f800000
 DATA avx2All3f800000<>+24(SB)/8, $0x3f8000003f800000
 GLOBL avx2All3f800000<>(SB), RODATA|NOPTR, $32
 
-// func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+// func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
 // Requires: AVX, F16C
-TEXT ·avx2Scale(SB), NOSPLIT, $0-48
+TEXT ·avx2Scale(SB), NOSPLIT, $0-56
 	MOVQ y+0(FP), AX
 	MOVQ stride+8(FP), CX
 	MOVQ sums+16(FP), DX
 	MOVQ prob+32(FP), BX
-	MOVQ rows+40(FP), SI
+	MOVQ rows+48(FP), SI
 	MOVQ sv+24(FP), DI
 
 loop47:

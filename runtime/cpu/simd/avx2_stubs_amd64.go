@@ -77,10 +77,10 @@ func avx2Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row
 func avx2QuantizeExact(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape
-func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, rows int)
+func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, gateBits int, upBits int, rows int)
 
 //go:noescape
-func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
 
 //go:noescape
 func avx2Add(sum *float32, y *float32, n int)

@@ -539,10 +539,10 @@ func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, r
 func avx512QuantizeExact(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape
-func avx512Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, rows int)
+func avx512Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, gateBits int, upBits int, rows int)
 
 //go:noescape
-func avx512Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+func avx512Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
 
 //go:noescape
 func avx512Add(sum *float32, y *float32, n int)

@@ -36,7 +36,7 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 	of := how.of(set, p.bits)
 	spread, _ := how.spread(set, p.bits)
 	size := 32 * p.bits * p.tiles
-	indices, panel := make([]byte, size*strips), make([]byte, 256*p.tiles)
+	indices, panel := make([]byte, size*strips), make([]byte, PanelHead+256*p.tiles)
 	for i := range indices {
 		indices[i] = byte(i) // so that there is memory behind it
 	}

@@ -15,7 +15,7 @@ const portableRows = 16
 func portable() *Set {
 	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
-		spreader, level := newSpreader(bits), &levels[bits]
+		spreader := newSpreader(bits)
 		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) {
 			spreader.spread(unsafe.Slice((*[256]uint8)(unsafe.Pointer(panel)), tiles), unsafe.Slice(indices, tiles*32*bits))
 		})
@@ -25,7 +25,7 @@ func portable() *Set {
 			for t := 0; t < tiles; t += Group {
 				n := min(Group, tiles-t)
 				spreader.spread(panel[:n], unsafe.Slice(add(indices, t*32*bits), n*32*bits))
-				multiplyRow(bits, y, panel[:n], unsafe.Slice(add(acts, t*16), n*16), add(meta, t/Group*2), add(steps, t/Group*stride), sumFast)
+				multiplyRow(y, panel[:n], unsafe.Slice(add(acts, t*16), n*16), add(meta, t/Group*2), add(steps, t/Group*stride), sumFast)
 			}
 		}}
 		s.Multiply[bits], s.MultiplyExact[bits] = make([]Multiplier, portableRows+1), make([]Multiplier, portableRows+1)
@@ -34,7 +34,7 @@ func portable() *Set {
 				var w weights
 				for t := 0; t < tiles; t += Group {
 					n := min(Group, tiles-t)
-					w.load(level, unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, t*256))), n))
+					w.load(unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, t*256))), n))
 					multiply(rows, y, &w, unsafe.Slice(add(acts, t*16*rows), n*16*rows), add(meta, t/Group*2*rows), add(steps, t/Group*stride), sumFast)
 				}
 			}
@@ -44,7 +44,7 @@ func portable() *Set {
 						n := min(Group, tiles-t)
 						digits := unsafe.Slice((*int32)(unsafe.Pointer(add(acts, t*64))), n*16)
 						tiles := unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, t*256))), n)
-						multiplyRow(bits, y, tiles, digits, add(meta, t/Group*3), add(steps, t/Group*stride), sumExact)
+						multiplyRow(y, tiles, digits, add(meta, t/Group*3), add(steps, t/Group*stride), sumExact)
 					}
 				}
 				continue
@@ -53,7 +53,7 @@ func portable() *Set {
 				var w weights
 				for t := 0; t < tiles; t += Group {
 					n := min(Group, tiles-t)
-					w.load(level, unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, t*256))), n))
+					w.load(unsafe.Slice((*[256]uint8)(unsafe.Pointer(add(panel, t*256))), n))
 					digits := unsafe.Slice((*int32)(unsafe.Pointer(add(acts, t*64*rows))), n*16*rows)
 					multiply(rows, y, &w, digits, add(meta, t/Group*3*rows), add(steps, t/Group*stride), sumExact)
 				}
@@ -119,21 +119,20 @@ func (s *spreader) spread(panel [][256]uint8, src []byte) {
 	}
 }
 
-// A weights holds the levels 2·index − M of a group, [16 outputs, inputs]. Sums
-// of their products with activations are exact in float64, in any order.
+// A weights holds the indices of a group, [16 outputs, inputs]. Sums of their
+// products with activations are exact in float64, in any order.
 type weights [16][16 * Group]float64
 
-// levels holds the levels of each width by index.
-var levels = func() (of [9][256]float64) {
-	for bits := range of {
-		for i := range 1 << bits {
-			of[bits][i] = float64(2*i - (1<<bits - 1))
-		}
+// floats holds each index, which takes less time to look up than to convert.
+var floats = func() (of [256]float64) {
+	for i := range of {
+		of[i] = float64(i)
 	}
 	return of
 }()
 
-func (w *weights) load(level *[256]float64, panel [][256]uint8) {
+func (w *weights) load(panel [][256]uint8) {
+	level := &floats
 	for t := range panel {
 		for o := range w {
 			src, dst := (*[16]uint8)(panel[t][16*o:]), (*[16]float64)(w[o][16*t:])
@@ -145,17 +144,45 @@ func (w *weights) load(level *[256]float64, panel [][256]uint8) {
 	}
 }
 
-// A sum is what a group adds to an output, from twice the sum of (index −
-// M/2)·activation.
-func sumFast(twice float64) float32 { return float32(twice / 2) }
-func sumExact(twice float64) float32 {
-	sum := int64(twice) >> 1
-	return float32(float32(sum>>16)*(1<<16)) + float32(sum&0xffff)
+// A sum is the sum of (index − M/2)·activation of a group, from that of
+// index·activation and what is at meta for one of several rows.
+type sum = func(products int64, meta *float32, rows int) float32
+
+func sumFast(products int64, meta *float32, rows int) float32 {
+	return float32(int32(products) + bitsAt(meta, rows))
+}
+
+func sumExact(products int64, meta *float32, rows int) float32 {
+	s := products - int64(bitsAt(meta, rows))<<16 - int64(bitsAt(meta, 2*rows))
+	return float32(float32(s>>16)*(1<<16)) + float32(s&0xffff)
+}
+
+// bitsAt returns the integer that stands n floats after p.
+func bitsAt(p *float32, n int) int32 { return *(*int32)(unsafe.Pointer(add(p, n))) }
+
+// fused returns a·b + c, rounded once.
+func fused(a, b, c float32) float32 {
+	product := float64(a) * float64(b) // is exact
+	sum := product + float64(c)
+	// If the sum is not exact, it is made odd in the direction of what is lost, so
+	// that the second rounding is not misled.
+	rest := sum - product
+	if lost := (product - (sum - rest)) + (float64(c) - rest); lost != 0 {
+		if u := math.Float64bits(sum); u&1 == 0 {
+			if (lost > 0) == (sum > 0) {
+				u++
+			} else {
+				u--
+			}
+			sum = math.Float64frombits(u)
+		}
+	}
+	return float32(sum)
 }
 
 // multiply adds to y what a group adds to it, for rows of activations whose
 // scales are at meta.
-func multiply[T int8 | int32](rows int, y *[16]float32, w *weights, acts []T, meta *float32, steps *byte, sum func(float64) float32) {
+func multiply[T int8 | int32](rows int, y *[16]float32, w *weights, acts []T, meta *float32, steps *byte, sum sum) {
 	ys, scales, step := unsafe.Slice(y, rows), unsafe.Slice(meta, rows), halves(steps)
 	n := len(acts) / rows
 	var x [2][16 * Group]float64
@@ -170,28 +197,27 @@ func multiply[T int8 | int32](rows int, y *[16]float32, w *weights, acts []T, me
 		}
 		if pair == 1 {
 			for o := range w {
-				ys[r][o] += float32(sum(dot1(w[o][:n], x[0][:n])) * float32(step[o]*scales[r]))
+				s := sum(int64(dot1(w[o][:n], x[0][:n])), &scales[r], rows)
+				ys[r][o] = fused(s, float32(step[o]*scales[r]), ys[r][o])
 			}
 			continue
 		}
 		for o := range w {
 			a, b := dot2(w[o][:n], x[0][:n], x[1][:n])
-			ys[r][o] += float32(sum(a) * float32(step[o]*scales[r]))
-			ys[r+1][o] += float32(sum(b) * float32(step[o]*scales[r+1]))
+			ys[r][o] = fused(sum(int64(a), &scales[r], rows), float32(step[o]*scales[r]), ys[r][o])
+			ys[r+1][o] = fused(sum(int64(b), &scales[r+1], rows), float32(step[o]*scales[r+1]), ys[r+1][o])
 		}
 	}
 }
 
 // multiplyRow is multiply for one row, for which it does not pay to look up
-// levels.
-func multiplyRow[T int8 | int32](bits int, y *[16]float32, panel [][256]uint8, acts []T, scale *float32, steps *byte, sum func(float64) float32) {
+// floats.
+func multiplyRow[T int8 | int32](y *[16]float32, panel [][256]uint8, acts []T, meta *float32, steps *byte, sum sum) {
 	var x [16 * Group]int64
-	total, step := int64(0), halves(steps)
+	step := halves(steps)
 	for i, a := range acts {
 		x[i] = int64(a)
-		total += int64(a)
 	}
-	total *= 1<<bits - 1
 	for o := range y {
 		products := int64(0)
 		for t := range panel {
@@ -202,7 +228,7 @@ func multiplyRow[T int8 | int32](bits int, y *[16]float32, panel [][256]uint8, a
 			s3 := int64(w[12])*x[12] + int64(w[13])*x[13] + int64(w[14])*x[14] + int64(w[15])*x[15]
 			products += (s0 + s1) + (s2 + s3)
 		}
-		y[o] += float32(sum(float64(2*products-total)) * float32(step[o]**scale))
+		y[o] = fused(sum(products, meta, 1), float32(step[o]**meta), y[o])
 	}
 }
 
@@ -301,7 +327,8 @@ func portableQuantize(acts *int8, meta, x *float32, su *byte, bits, row, rows, t
 			}
 		}
 		meta := unsafe.Slice(add(meta, t/Group*2*rows+row), rows+1)
-		meta[0], meta[rows] = scale, float32(sum*int32(1<<bits-1))/2
+		middle := math.RoundToEven(-float64(sum*int32(1<<bits-1)) / 2)
+		meta[0], meta[rows] = scale, math.Float32frombits(uint32(int32(middle)))
 	}
 }
 
@@ -331,7 +358,7 @@ func portableQuantizeExact(acts *int8, meta, x *float32, su *byte, bits, row, ro
 	}
 }
 
-func portableSilu(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int) {
+func portableSilu(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, _, _, rows int) {
 	gs, us := halves(gateSV), halves(upSV)
 	gates, ups := unsafe.Slice(gate, rows), unsafe.Slice(up, rows)
 	for r := range rows {
@@ -359,7 +386,7 @@ func exp(v float32) float32 {
 	return math.Float32frombits(math.Float32bits(p) + math.Float32bits(n)<<23)
 }
 
-func portableScale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int) {
+func portableScale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, _, rows int) {
 	factors := halves(sv)
 	for r, sum := range unsafe.Slice(sums, rows) {
 		y, p := unsafe.Slice(add(y, r*stride/4), 16), unsafe.Slice(prob, rows)[r]

@@ -10,7 +10,7 @@ func hostSets() (sets []*Set) {
 	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VNNI {
 		sets = append(sets, avx512Set())
 	}
-	if x.HasAVX2 && cpuid.CPU.Supports(cpuid.F16C) {
+	if x.HasAVX2 && x.HasFMA && cpuid.CPU.Supports(cpuid.F16C) {
 		sets = append(sets, avx2Set())
 	}
 	return sets

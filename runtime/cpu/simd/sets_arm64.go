@@ -109,11 +109,11 @@ func neonMultiply(bits, rows int, y *[16]float32, panel *byte, acts *int8, meta 
 		metas, step := unsafe.Slice(add(meta, t/Group*2*rows), 2*rows), halves(add(steps, t/Group*stride))
 		for r := range rows {
 			neonSums(&sums, add(panel, 256*t), add(acts, 16*(t*rows+r)), 16*rows, min(Group, tiles-t))
-			y, scale, middle := &ys[r], metas[r], metas[rows+r]
-			total := 2 * middle / float32(int(1)<<bits-1) // of the activations
-			rest := float32(128*total) - middle
+			y, scale, middle := &ys[r], metas[r], bitsAt(&metas[r], rows)
+			// The sum of the activations: middle is rounded.
+			total := int32(math.Round(-2 * float64(middle) / float64(int(1)<<bits-1)))
 			for o := range y {
-				y[o] += float32((float32(sums[o]) + rest) * float32(step[o]*scale))
+				y[o] = fused(float32(sums[o]+128*total+middle), float32(step[o]*scale), y[o])
 			}
 		}
 	}
@@ -127,10 +127,10 @@ func neonMultiplyExact(bits, rows int, y *[16]float32, panel *byte, acts *int8, 
 		for r := range rows {
 			neonDigitSums(&sums, add(panel, 256*t), add(acts, 64*(t*rows+r)), 64*rows, min(Group, tiles-t))
 			y, scale := &ys[r], metas[r]
-			middle := int64(int32(math.Float32bits(metas[rows+r])))<<16 + int64(int32(math.Float32bits(metas[2*rows+r])))
+			middle := int64(bitsAt(&metas[r], rows))<<16 + int64(bitsAt(&metas[r], 2*rows))
 			total := 2 * middle / (1<<bits - 1)
 			for o := range y {
-				y[o] += float32(sumExact(float64(2*(sums[o]+128*total-middle))) * float32(step[o]*scale))
+				y[o] = fused(sumExact(sums[o]+128*total, &metas[r], rows), float32(step[o]*scale), y[o])
 			}
 		}
 	}

@@ -8,8 +8,10 @@
 //	Σ over groups of float(Σ (index − M/2)·activation) · (step · scale)
 //
 // with M = 2^bits − 1, a step of the group and output, and a scale of the group
-// and row. The inner sum is exact, and the outer one in the order of groups
-// without fused operations, so that every Set gives the same bits.
+// and row. The inner sum is exact, but that M/2 times the sum of 8-bit activations
+// is rounded to an integer, halves to even ones. The outer one is in the order of
+// groups, and each addition to it is fused with its multiplication. So every Set
+// gives the same bits.
 //
 // Activations have 8 bits, or 32 bits in four digits of 8: a Set multiplies
 // digits as if they were rows. A row's 8-bit activations are multiples of
@@ -25,11 +27,15 @@ package simd
 // Group is the number of tiles that share steps and scales.
 const Group = 8
 
+// PanelHead is the bytes of a panel before those of its tiles, which a Set may
+// keep to itself.
+const PanelHead = 64
+
 // Ahead is the number of bytes that a Multiplier may fetch for each tile.
 const Ahead = 128
 
 // A Set holds the functions for one instruction set. The order of activations,
-// panels and sums in memory is its own.
+// panels and sums in memory is its own, and another for each width.
 type Set struct {
 	Name string
 
@@ -55,15 +61,17 @@ type Set struct {
 	Multiply, MultiplyExact     [9][]Multiplier
 
 	// Silu sets 16 elements of each row of h, stride bytes apart, to
-	// silu(gate·gateSV)·(up·upSV). SV are 16 halves.
-	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)
+	// silu(gate·gateSV)·(up·upSV). SV are 16 halves. Gate and up are sums of
+	// weights of gateBits and upBits.
+	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, gateBits, upBits, rows int)
 
 	// Add adds the n floats at y to those at sum. N is a multiple of 16.
 	Add func(sum, y *float32, n int)
 
 	// Scale sets 16 elements of each row of y, stride bytes apart, to
-	// sums·sv·prob. Prob has an element for each row.
-	Scale func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)
+	// sums·sv·prob. Prob has an element for each row; the sums are of weights of
+	// so many bits.
+	Scale func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits, rows int)
 }
 
 type (
@@ -75,8 +83,8 @@ type (
 	// into the caches, from ahead on.
 	Multiplier = func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
 
-	// A Spreader writes the indices of tiles to a panel, of tiles·256 bytes, and
-	// does what a Multiplier does for the number of rows that belongs to it. If
+	// A Spreader writes the indices of tiles to a panel, of PanelHead and
+	// tiles·256 bytes, and does what a Multiplier does for the number of rows that belongs to it. If
 	// that is 0, it takes no notice of y, acts, meta and steps.
 	Spreader = func(panel *byte, y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
 )

@@ -166,15 +166,15 @@ func (k *y) broadcast(m Mem) reg.VecVirtual {
 	return v
 }
 
-// finish does sum += (acc − middle)·(step·scale).
+// finish does sum += (acc + middle)·(step·scale).
 func (k *y) finish(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual) {
-	v := k.broadcast(middle)
+	v := k.YMM()
+	k.VPBROADCASTD(middle, v)
+	k.VPADDD(v, acc, acc)
 	k.VCVTDQ2PS(acc, acc)
-	k.VSUBPS(v, acc, acc)
 	k.VBROADCASTSS(scale, v)
 	k.VMULPS(v, step, v)
-	k.VMULPS(v, acc, acc)
-	k.VADDPS(acc, sum, sum)
+	k.VFMADD231PS(v, acc, sum)
 }
 
 // groups runs body for the tiles of each group, with their number in a register
@@ -331,8 +331,7 @@ func (k *y) multiplyExact(wide bool) {
 		k.VADDPS(d[2], d[0], d[0])
 		k.VBROADCASTSS(at(meta, 0), v)
 		k.VMULPS(v, step, v)
-		k.VMULPS(v, d[0], d[0])
-		k.VADDPS(at(y, 32*half), d[0], d[0])
+		k.VFMADD213PS(at(y, 32*half), v, d[0])
 		k.VMOVUPS(d[0], at(y, 32*half))
 	}, func() { k.ADDQ(U32(12), meta) })
 }
@@ -481,7 +480,7 @@ func (k *y) quantizeExact() {
 
 // silu writes the kernel that makes a strip of h.
 func (k *y) silu() {
-	k.function("Silu", "func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)")
+	k.function("Silu", siluArgs)
 	h, stride, gate, up, rows := k.load("h"), k.load("stride"), k.load("gate"), k.load("up"), k.load("rows")
 	gateSV, upSV := k.load("gateSV"), k.load("upSV")
 	k.loop(rows, func() {
@@ -527,7 +526,7 @@ func (k *y) silu() {
 
 // scale writes the kernel that makes a strip of y.
 func (k *y) scale() {
-	k.function("Scale", "func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)")
+	k.function("Scale", scaleArgs)
 	y, stride, sums, prob, rows := k.load("y"), k.load("stride"), k.load("sums"), k.load("prob"), k.load("rows")
 	sv := k.load("sv")
 	k.loop(rows, func() {

@@ -8,22 +8,46 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// Sums of 16 outputs stand in an order of their own: lane 4·l + j, l the number
-// of a 128-bit lane, is output 4·j + l. It is what comes of four registers of
-// four outputs each when they are transposed. The order undoes itself.
-func lane(i int) int { return 4*(i%4) + i/4 }
+// outputAt returns which output stands in a lane of the sums of 16 outputs: the
+// order in which a width's indices are decoded with the least.
+func outputAt(bits, lane int) int {
+	switch bits {
+	case 2, 3, 4:
+		return lane
+	case 6:
+		return 11 * lane % 16 // see sixes
+	}
+	return transposed(lane)
+}
+
+// transposed is the order that comes of four registers of four outputs each when
+// they are transposed: lane 4·l + j, l the number of a 128-bit lane, is output
+// 4·j + l. It undoes itself.
+func transposed(lane int) int { return 4*(lane%4) + lane/4 }
+
+// laneOf is the inverse of outputAt.
+func laneOf(bits, output int) int {
+	for lane := range 16 {
+		if outputAt(bits, lane) == output {
+			return lane
+		}
+	}
+	panic("outputAt is no permutation")
+}
 
 // A file of AVX-512 kernels and the constants that they share.
 type z struct {
 	*asm
-	lanes, evens, odds, orders, digits Mem
+	evens, odds, orders, digits Mem
+	outputs, lanes              Mem // by width: outputAt and laneOf, 64 bytes each, from width 0 on
 }
 
 func avx512(c *asm) {
 	k := &z{asm: c}
-	k.lanes = c.dwords("Lanes", 16, func(i int) uint32 { return uint32(lane(i)) })
-	k.evens = c.dwords("Evens", 16, func(i int) uint32 { return uint32(2 * lane(i)) })
-	k.odds = c.dwords("Odds", 16, func(i int) uint32 { return uint32(2*lane(i) + 1) })
+	k.evens = c.dwords("Evens", 16, func(i int) uint32 { return uint32(2 * i) })
+	k.odds = c.dwords("Odds", 16, func(i int) uint32 { return uint32(2*i + 1) })
+	k.outputs = c.dwords("Outputs", 9*16, func(i int) uint32 { return uint32(outputAt(i/16, i%16)) })
+	k.lanes = c.dwords("Lanes", 9*16, func(i int) uint32 { return uint32(laneOf(i/16, i%16)) })
 	k.orders = c.data("Orders", orders())
 	k.digits = c.data("Digits", digitOrders())
 	for _, bits := range widths {
@@ -158,13 +182,13 @@ func (k *z) dot(bits int) {
 	k.function(dotName(bits, 1), multiplyArgs)
 	y, w, acts, meta := k.load("y"), k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	lanes := k.constant(k.lanes)
+	outputs := k.constant(offset(k.outputs, 64*bits))
 	sum := k.ZMM()
 	k.VMOVUPS(at(y, 0), sum)
 	acc := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
 
 	var tile func()
-	var reduce func() // leaves the sums in acc[0], in the order of lanes
+	var reduce func() // leaves the sums in acc[0], in the order of the width
 	switch bits {
 	case 2:
 		var and [4]reg.VecVirtual
@@ -187,7 +211,6 @@ func (k *z) dot(bits int) {
 			k.VPADDD(acc[1], acc[0], acc[0])
 			k.VPADDD(acc[3], acc[2], acc[2])
 			k.VPADDD(acc[2], acc[0], acc[0])
-			k.VPERMD(acc[0], lanes, acc[0])
 		}
 	case 4:
 		low, high := k.dwordsOf(0x0f0f0f0f), k.dwordsOf(0xf0f0f0f0)
@@ -237,6 +260,10 @@ func (k *z) dot(bits int) {
 			k.VPUNPCKLQDQ(t[2], t[0], acc[0])
 			k.VPUNPCKHQDQ(t[2], t[0], acc[1])
 			k.VPADDD(acc[1], acc[0], acc[0])
+			if bits == 6 || bits == 3 {
+				from := k.constant(k.once("Transposed", bits, dwords(16, func(i int) uint32 { return uint32(transposed(outputAt(bits, i))) })))
+				k.VPERMD(acc[0], from, acc[0])
+			}
 		}
 	}
 	k.groups(tiles, func(n reg.GPVirtual) {
@@ -251,33 +278,32 @@ func (k *z) dot(bits int) {
 		})
 	}, func() {
 		reduce()
-		step := k.steps(steps, stride, lanes)
-		k.add(acc[0], step, at(meta, 4), at(meta, 0), sum)
+		k.VPADDD_BCST(at(meta, 4), acc[0], acc[0])
+		k.add(acc[0], k.steps(steps, stride, outputs), at(meta, 0), sum)
+		k.VMOVAPS(acc[0], sum)
 		k.ADDQ(U32(8), meta)
 	})
 	k.VMOVUPS(sum, at(y, 0))
 	k.end()
 }
 
-// steps returns the steps of a group, in the order of lanes, and moves on to
+// steps returns the steps of a group, in the order of outputs, and moves on to
 // the next.
-func (k *z) steps(steps, stride reg.GPVirtual, lanes reg.VecVirtual) reg.VecVirtual {
+func (k *z) steps(steps, stride reg.GPVirtual, outputs reg.VecVirtual) reg.VecVirtual {
 	v := k.ZMM()
 	k.VCVTPH2PS(at(steps, 0), v)
 	k.PREFETCHT0(at(steps, 64))
-	k.VPERMPS(v, lanes, v)
+	k.VPERMPS(v, outputs, v)
 	k.ADDQ(stride, steps)
 	return v
 }
 
-// add does sum += (acc − middle)·(step·scale).
-func (k *z) add(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual) {
+// add sets acc, integers, to sum + acc·(step·scale).
+func (k *z) add(acc, step reg.VecVirtual, scale Mem, sum Op) {
 	p := k.ZMM()
 	k.VCVTDQ2PS(acc, acc)
-	k.VSUBPS_BCST(middle, acc, acc)
 	k.VMULPS_BCST(scale, step, p)
-	k.VMULPS(p, acc, acc)
-	k.VADDPS(acc, sum, sum)
+	k.VFMADD213PS(sum, p, acc)
 }
 
 // Tiles write the code that goes through the tiles of a strip or of a panel.
@@ -285,8 +311,11 @@ type tiles interface {
 	// begin comes before the first tile; n is how many there are.
 	begin(n reg.GPVirtual)
 
+	// outputs returns the order of outputs in sums.
+	outputs() reg.VecVirtual
+
 	// tile begins a tile and returns its indices: four times 16 dwords, the four
-	// indices of each output, in the order of lanes.
+	// indices of each output, in that order.
 	tile() [4]reg.VecVirtual
 
 	// between comes after multiplication i of the n of a tile, which are those
@@ -304,7 +333,7 @@ type strip struct {
 	*z
 	bits    int
 	w, last reg.GPVirtual // the tile to decode, and the last one
-	panel   reg.GPVirtual // where to keep the indices, if anywhere
+	panel   reg.GPVirtual // where to keep the order and the indices, if anywhere
 	c       [4]reg.VecVirtual
 	steps   []func() // to decode the tile at w
 }
@@ -319,7 +348,13 @@ func (k *z) strip(bits int) *strip {
 	return t
 }
 
+func (t *strip) outputs() reg.VecVirtual { return t.constant(offset(t.z.outputs, 64*t.bits)) }
+
 func (t *strip) begin(n reg.GPVirtual) {
+	if t.panel != nil {
+		t.VMOVDQU64(t.outputs(), at(t.panel, 0))
+		t.ADDQ(U32(panelHead), t.panel)
+	}
 	t.LEAQ(at(n, -1), t.last)
 	t.IMUL3Q(U32(32*t.bits), t.last, t.last)
 	t.ADDQ(t.w, t.last)
@@ -362,12 +397,12 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 	do := func(more ...func()) { steps = append(steps, more...) }
 	switch bits {
 	case 2:
-		lanes, and := k.constant(k.lanes), k.dwordsOf(0x03030303)
+		and := k.dwordsOf(0x03030303)
 		var v [4]reg.VecVirtual
 		for s := range v {
 			v[s] = k.ZMM()
 		}
-		do(func() { k.VPERMD(at(w, 0), lanes, v[0]) })
+		do(func() { k.VMOVDQU64(at(w, 0), v[0]) })
 		for s := 1; s < 4; s++ {
 			do(func() { k.VPSRLD(U8(2*s), v[0], v[s]) })
 		}
@@ -392,6 +427,10 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 		for s := range v {
 			do(func() { k.VPANDD(and, v[s], c[s]) })
 		}
+	case 3:
+		return k.threes(w, c)
+	case 6:
+		return k.sixes(w, c)
 	default:
 		u := k.unpacker(bits)
 		var a, t [4]reg.VecVirtual
@@ -413,6 +452,95 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 	return steps
 }
 
+// threes is decoding for 3 bits: 6 bytes an output, 3 of which are the indices of
+// 8 inputs. Bytes from the first and the last 64 of a tile make dwords that hold
+// those of an output.
+func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
+	const second = 10 // the first output that is not in the first 64 bytes
+	last := k.K()
+	g := k.GP64()
+	k.MOVQ(U64(math.MaxUint64<<(4*second)&math.MaxUint64), g)
+	k.KMOVQ(g, last)
+	var bytes, shifts [2]reg.VecVirtual
+	for half := range 2 {
+		bytes[half] = k.constant(k.once("Bytes3Half", half, bytesOf(func(i int) int {
+			from := 6*(i/4) + 3*half + min(i%4, 2)
+			if i/4 >= second {
+				from -= 32
+			}
+			return from
+		})))
+		shifts[half] = k.constant(k.once("Shift3Half", half, bytesOf(func(i int) int { return 32*(i/4%2) + 12*half + 3*(i%4) })))
+	}
+	and := k.dwordsOf(0x07070707)
+	var halves, v [4]reg.VecVirtual
+	for half := range 2 {
+		halves[half] = k.ZMM()
+		steps = append(steps,
+			func() { k.VPERMB(at(w, 0), bytes[half], halves[half]) },
+			func() { k.VPERMB(at(w, 32), bytes[half], last, halves[half]) })
+		for i := range 2 {
+			v[2*half+i] = k.ZMM()
+			steps = append(steps, func() { k.VPMULTISHIFTQB(halves[half], shifts[i], v[2*half+i]) })
+		}
+	}
+	for s := range v {
+		steps = append(steps, func() { k.VPANDD(and, v[s], c[s]) })
+	}
+	return steps
+}
+
+// sixes is decoding for 6 bits: 12 bytes an output, which are three dwords. Since
+// 3 and 16 have no common factor, the same dword of all outputs stands in a lane
+// of its own in one of three loads.
+func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
+	var masks [3]reg.OpmaskVirtual
+	for i := 1; i < 3; i++ {
+		var lanes uint32
+		for o := range 16 {
+			if 3*o/16 == i {
+				lanes |= 1 << (3 * o % 16)
+			}
+		}
+		g := k.GP32()
+		masks[i] = k.K()
+		k.MOVL(U32(lanes), g)
+		k.KMOVW(g, masks[i])
+	}
+	// The last of the dwords is not to reach beyond the tile.
+	shift := k.constant(k.once("Shift6From", 0, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) })))
+	lastShift := k.constant(k.once("Shift6From", 8, bytesOf(func(i int) int { return 32*(i/4%2) + 8 + 6*(i%4) })))
+	and := k.dwordsOf(0x3f3f3f3f)
+	var v [4]reg.VecVirtual
+	for s := range v {
+		v[s] = k.ZMM()
+		from, by := 3*s, shift
+		if s == 3 {
+			from, by = 8, lastShift
+		}
+		steps = append(steps,
+			func() { k.VMOVDQU32(at(w, from), v[s]) },
+			func() { k.VMOVDQU32(at(w, from+64), masks[1], v[s]) },
+			func() { k.VMOVDQU32(at(w, from+128), masks[2], v[s]) },
+			func() { k.VPMULTISHIFTQB(v[s], by, v[s]) })
+	}
+	for s := range v {
+		steps = append(steps, func() { k.VPANDD(and, v[s], c[s]) })
+	}
+	return steps
+}
+
+// bytesOf returns 64 bytes.
+func bytesOf(at func(i int) int) (b []byte) {
+	for i := range 64 {
+		b = append(b, byte(at(i)))
+	}
+	return b
+}
+
+// panelHead is the bytes of a panel before its tiles: the order of its outputs.
+const panelHead = 64
+
 // The most rows that a kernel takes. The registers that hold their sums leave
 // what decoding takes, or next to nothing.
 const (
@@ -422,9 +550,17 @@ const (
 	multiplyExactRows = 6
 )
 
-// products multiplies tiles with planes of activations. It calls end with the
-// sums of each plane over a group.
-func (k *z) products(planes int, src tiles, end func(acc []reg.VecVirtual, step reg.VecVirtual)) {
+// Ends say what becomes of the sums of each plane of activations.
+type ends interface {
+	// start sets the sums before a group.
+	start(acc []reg.VecVirtual)
+
+	// end adds the sums of a group to where they belong, and moves on.
+	end(acc []reg.VecVirtual, step reg.VecVirtual)
+}
+
+// products multiplies tiles with planes of activations.
+func (k *z) products(planes int, src tiles, to ends) {
 	acts := k.load("acts")
 	steps, stride, n := k.load("steps"), k.load("stride"), k.load("tiles")
 	// Enough sums to hide how long it takes to add to one.
@@ -437,8 +573,10 @@ func (k *z) products(planes int, src tiles, end func(acc []reg.VecVirtual, step 
 		acc[i] = k.ZMM()
 	}
 	src.begin(n)
+	outputs := src.outputs()
 	k.groups(n, func(n reg.GPVirtual) {
-		for _, a := range acc {
+		to.start(acc[:planes])
+		for _, a := range acc[planes:] {
 			k.VPXORD(a, a, a)
 		}
 		k.loop(n, func() {
@@ -458,7 +596,7 @@ func (k *z) products(planes int, src tiles, end func(acc []reg.VecVirtual, step 
 				k.VPADDD(acc[n+i], acc[i], acc[i])
 			}
 		}
-		end(acc[:planes], k.steps(steps, stride, k.constant(k.lanes)))
+		to.end(acc[:planes], k.steps(steps, stride, outputs))
 	})
 	k.end()
 }
@@ -473,7 +611,11 @@ type panel struct {
 // panel returns the panel at parameter w.
 func (k *z) panel() *panel { return &panel{k, k.load("w")} }
 
-func (p *panel) begin(reg.GPVirtual) {}
+func (p *panel) outputs() reg.VecVirtual {
+	return p.constant(at(p.w, -panelHead))
+}
+
+func (p *panel) begin(reg.GPVirtual) { p.ADDQ(U32(panelHead), p.w) }
 
 func (p *panel) tile() (c [4]reg.VecVirtual) {
 	for s := range c {
@@ -491,14 +633,14 @@ func (p *panel) next() { p.ADDQ(U32(256), p.w) }
 func (k *z) dotRows(bits, rows int) {
 	k.function(dotName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.strip(bits), k.endRows(y, meta, rows))
+	k.products(rows, k.strip(bits), &wholes{k, y, meta, rows})
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
 func (k *z) dotExact(bits, rows int) {
 	k.function(dotExactName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(4*rows, k.strip(bits), k.endExact(y, meta, rows))
+	k.products(4*rows, k.strip(bits), &digits{k, y, meta, rows})
 }
 
 const spreadArgs = "func(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
@@ -509,7 +651,7 @@ func (k *z) spread(bits int) {
 	k.function(fmt.Sprint("Spread", bits), spreadArgs)
 	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
 	strip.panel = k.load("panel")
-	k.products(dotRows, strip, k.endRows(y, meta, dotRows))
+	k.products(dotRows, strip, &wholes{k, y, meta, dotRows})
 }
 
 // spreadExact is spread for activations in four digits.
@@ -517,7 +659,7 @@ func (k *z) spreadExact(bits int) {
 	k.function(fmt.Sprint("SpreadExact", bits), spreadArgs)
 	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
 	strip.panel = k.load("panel")
-	k.products(4*dotExactRows, strip, k.endExact(y, meta, dotExactRows))
+	k.products(4*dotExactRows, strip, &digits{k, y, meta, dotExactRows})
 }
 
 // multiply writes the kernel that adds to y the products of a panel with rows
@@ -525,7 +667,7 @@ func (k *z) spreadExact(bits int) {
 func (k *z) multiply(rows int) {
 	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.panel(), k.endRows(y, meta, rows))
+	k.products(rows, k.panel(), &wholes{k, y, meta, rows})
 }
 
 // multiplyExact writes the kernel that adds to y the products of a panel with
@@ -533,49 +675,66 @@ func (k *z) multiply(rows int) {
 func (k *z) multiplyExact(rows int) {
 	k.function(fmt.Sprint("MultiplyExact", rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(4*rows, k.panel(), k.endExact(y, meta, rows))
+	k.products(4*rows, k.panel(), &digits{k, y, meta, rows})
 }
 
-// endRows returns what adds the sums of a group to those of rows at y.
-func (k *z) endRows(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
-	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
-		for r := range rows {
-			sum := k.ZMM()
-			k.VMOVUPS(at(y, 64*r), sum)
-			k.add(acc[r], step, at(meta, 4*(rows+r)), at(meta, 4*r), sum)
-			k.VMOVUPS(sum, at(y, 64*r))
-		}
-		k.ADDQ(U32(8*rows), meta)
+// wholes are sums of rows of 8-bit activations, which are added to those at y.
+type wholes struct {
+	*z
+	y, meta reg.GPVirtual
+	rows    int
+}
+
+func (w *wholes) start(acc []reg.VecVirtual) {
+	for r := range w.rows {
+		w.VPBROADCASTD(at(w.meta, 4*(w.rows+r)), acc[r])
 	}
 }
 
-// endExact returns what adds the sums of a group, by rows and digits, to those
-// of rows at y.
-func (k *z) endExact(y, meta reg.GPVirtual, rows int) func(acc []reg.VecVirtual, step reg.VecVirtual) {
-	return func(acc []reg.VecVirtual, step reg.VecVirtual) {
-		low, shift := k.dwordsOf(0xffff), k.dwordsOf(math.Float32bits(1<<16))
-		for r := range rows {
-			d := acc[4*r : 4*r+4]
-			// d[2] and d[0] become the sum, in units of 2^16 and of 1.
-			for i := range 2 {
-				k.VPSLLD(U8(8), d[2*i+1], d[2*i+1])
-				k.VPADDD(d[2*i+1], d[2*i], d[2*i])
-				k.VPSUBD_BCST(at(meta, 4*((2-i)*rows+r)), d[2*i], d[2*i])
-			}
-			k.VPSRAD(U8(16), d[0], d[1])
-			k.VPADDD(d[1], d[2], d[2])
-			k.VPANDD(low, d[0], d[0])
-			k.VCVTDQ2PS(d[0], d[0])
-			k.VCVTDQ2PS(d[2], d[2])
-			k.VMULPS(shift, d[2], d[2])
-			k.VADDPS(d[2], d[0], d[0])
-			k.VMULPS_BCST(at(meta, 4*r), step, d[1])
-			k.VMULPS(d[1], d[0], d[0])
-			k.VADDPS(at(y, 64*r), d[0], d[0])
-			k.VMOVUPS(d[0], at(y, 64*r))
-		}
-		k.ADDQ(U32(12*rows), meta)
+func (w *wholes) end(acc []reg.VecVirtual, step reg.VecVirtual) {
+	for r := range w.rows {
+		w.add(acc[r], step, at(w.meta, 4*r), at(w.y, 64*r))
+		w.VMOVUPS(acc[r], at(w.y, 64*r))
 	}
+	w.ADDQ(U32(8*w.rows), w.meta)
+}
+
+// digits are sums of rows of activations in four digits, by rows and digits,
+// which are added to those at y.
+type digits struct {
+	*z
+	y, meta reg.GPVirtual
+	rows    int
+}
+
+func (d *digits) start(acc []reg.VecVirtual) {
+	for _, a := range acc {
+		d.VPXORD(a, a, a)
+	}
+}
+
+func (d *digits) end(acc []reg.VecVirtual, step reg.VecVirtual) {
+	low, shift := d.dwordsOf(0xffff), d.dwordsOf(math.Float32bits(1<<16))
+	for r := range d.rows {
+		s := acc[4*r : 4*r+4]
+		// s[2] and s[0] become the sum, in units of 2^16 and of 1.
+		for i := range 2 {
+			d.VPSLLD(U8(8), s[2*i+1], s[2*i+1])
+			d.VPADDD(s[2*i+1], s[2*i], s[2*i])
+			d.VPSUBD_BCST(at(d.meta, 4*((2-i)*d.rows+r)), s[2*i], s[2*i])
+		}
+		d.VPSRAD(U8(16), s[0], s[1])
+		d.VPADDD(s[1], s[2], s[2])
+		d.VPANDD(low, s[0], s[0])
+		d.VCVTDQ2PS(s[0], s[0])
+		d.VCVTDQ2PS(s[2], s[2])
+		d.VMULPS(shift, s[2], s[2])
+		d.VADDPS(s[2], s[0], s[0])
+		d.VMULPS_BCST(at(d.meta, 4*r), step, s[1])
+		d.VFMADD213PS(at(d.y, 64*r), s[1], s[0])
+		d.VMOVUPS(s[0], at(d.y, 64*r))
+	}
+	d.ADDQ(U32(12*d.rows), d.meta)
 }
 
 const quantizeArgs = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"
@@ -698,17 +857,18 @@ func (c *asm) levels(bits reg.GPVirtual) reg.GPVirtual {
 	return m
 }
 
-// middle stores half the product of the sum of activations and the levels.
+// middle stores half the product of the sum of activations and the levels,
+// negated and rounded, halves to even numbers.
 func (c *asm) middle(s, levels reg.GPVirtual, to Mem) {
-	half := c.XMM()
+	odd := c.GP32()
 	c.IMULL(levels.As32(), s)
-	f := c.XMM()
-	c.VXORPS(f, f, f)
-	c.VCVTSI2SSL(s, f, f)
-	c.MOVL(U32(math.Float32bits(0.5)), s)
-	c.VMOVD(s, half)
-	c.VMULSS(half, f, f)
-	c.VMOVSS(f, to)
+	c.NEGL(s)
+	c.MOVL(s, odd)
+	c.SHRL(U8(1), odd)
+	c.ANDL(U8(1), odd)
+	c.ADDL(odd, s)
+	c.SARL(U8(1), s)
+	c.MOVL(s, to)
 }
 
 // exponents computes from the bits of the largest input what to multiply with
@@ -805,20 +965,28 @@ func (c *asm) middleExact(sum reg.VecVirtual, levels, rows, meta reg.GPVirtual) 
 	c.LEAQ(indexed(meta, rows, 4, 0), meta)
 }
 
-// halves returns the 16 factors at a parameter, in the order of lanes.
-func (k *z) halves(name string, lanes reg.VecVirtual) reg.VecVirtual {
-	v, p := k.ZMM(), k.load(name)
-	k.VCVTPH2PS(at(p, 0), v)
-	k.VPERMPS(v, lanes, v)
+// halves returns the 16 factors at a parameter.
+func (k *z) halves(name string) reg.VecVirtual {
+	v := k.ZMM()
+	k.VCVTPH2PS(at(k.load(name), 0), v)
 	return v
+}
+
+// inOrder returns what puts the sums of the width at a parameter in the order of
+// outputs.
+func (k *z) inOrder(bits string) reg.VecVirtual {
+	width, table := k.load(bits), k.GP64()
+	k.SHLQ(U8(6), width)
+	k.LEAQ(k.lanes, table)
+	return k.constant(indexed(table, width, 1, 0))
 }
 
 // silu writes the kernel that makes a strip of h.
 func (k *z) silu() {
-	k.function("Silu", "func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, rows int)")
+	k.function("Silu", siluArgs)
 	h, stride, gate, up, rows := k.load("h"), k.load("stride"), k.load("gate"), k.load("up"), k.load("rows")
-	lanes := k.constant(k.lanes)
-	gateSV, upSV := k.halves("gateSV", lanes), k.halves("upSV", lanes)
+	gateLanes, upLanes := k.inOrder("gateBits"), k.inOrder("upBits")
+	gateSV, upSV := k.halves("gateSV"), k.halves("upSV")
 	float := func(f float32) reg.VecVirtual { return k.dwordsOf(math.Float32bits(f)) }
 	low, high, log2e, magic := float(-86), float(88), float(expLog2), float(expMagic)
 	ln2High, ln2Low, one := float(expLn2High), float(expLn2Low), float(1)
@@ -829,8 +997,10 @@ func (k *z) silu() {
 	sign := k.dwordsOf(1 << 31)
 	k.loop(rows, func() {
 		t, u := k.ZMM(), k.ZMM()
-		k.VMULPS(at(gate, 0), gateSV, t)
-		k.VMULPS(at(up, 0), upSV, u)
+		k.VPERMPS(at(gate, 0), gateLanes, t)
+		k.VPERMPS(at(up, 0), upLanes, u)
+		k.VMULPS(gateSV, t, t)
+		k.VMULPS(upSV, u, u)
 		// e = exp(−t)
 		v, n, r, p, x := k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()
 		k.VPXORD(sign, t, v)
@@ -858,7 +1028,6 @@ func (k *z) silu() {
 		k.VADDPS(one, p, p)
 		k.VDIVPS(p, t, t)
 		k.VMULPS(u, t, t)
-		k.VPERMPS(t, lanes, t)
 		k.VMOVUPS(t, at(h, 0))
 		k.ADDQ(stride, h)
 		k.ADDQ(U32(64), gate)
@@ -880,15 +1049,14 @@ var expPoly = []float32{1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.166
 
 // scale writes the kernel that makes a strip of y.
 func (k *z) scale() {
-	k.function("Scale", "func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, rows int)")
+	k.function("Scale", scaleArgs)
 	y, stride, sums, prob, rows := k.load("y"), k.load("stride"), k.load("sums"), k.load("prob"), k.load("rows")
-	lanes := k.constant(k.lanes)
-	sv := k.halves("sv", lanes)
+	lanes, sv := k.inOrder("bits"), k.halves("sv")
 	k.loop(rows, func() {
 		v := k.ZMM()
-		k.VMULPS(at(sums, 0), sv, v)
+		k.VPERMPS(at(sums, 0), lanes, v)
+		k.VMULPS(sv, v, v)
 		k.VMULPS_BCST(at(prob, 0), v, v)
-		k.VPERMPS(v, lanes, v)
 		k.VMOVUPS(v, at(y, 0))
 		k.ADDQ(stride, y)
 		k.ADDQ(U32(64), sums)
@@ -896,6 +1064,11 @@ func (k *z) scale() {
 	})
 	k.end()
 }
+
+const (
+	siluArgs  = "func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, gateBits, upBits, rows int)"
+	scaleArgs = "func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits, rows int)"
+)
 
 const addArgs = "func(sum, y *float32, n int)"
 

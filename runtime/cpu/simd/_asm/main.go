@@ -2,6 +2,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"log"
 	"os"
@@ -148,15 +149,24 @@ func (c *asm) data(name string, b []byte) operand.Mem {
 
 // dwords returns a constant of n 4-byte elements.
 func (c *asm) dwords(name string, n int, at func(i int) uint32) operand.Mem {
-	var b []byte
+	return c.data(name, dwords(n, at))
+}
+
+// dwords returns the bytes of n 4-byte elements.
+func dwords(n int, at func(i int) uint32) (b []byte) {
 	for i := range n {
-		v := at(i)
-		b = append(b, byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
+		b = binary.LittleEndian.AppendUint32(b, at(i))
 	}
-	return c.data(name, b)
+	return b
 }
 
 func at(base reg.GPVirtual, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
+
+// offset returns the memory so many bytes after m.
+func offset(m operand.Mem, disp int) operand.Mem {
+	m.Disp += disp
+	return m
+}
 
 func indexed(base, index reg.GPVirtual, scale uint8, disp int) operand.Mem {
 	return operand.Mem{Base: base, Index: index, Scale: scale, Disp: disp}
