@@ -47,7 +47,7 @@ type item struct{ expert, first, rows int }
 type segment struct {
 	matrices    []matrix // by projection
 	first, rows int
-	blocks      [projections][]rowBlock // of activations, by projection
+	matmuls     [projections]matmul
 }
 
 // A blockRef is block i of a segment.
@@ -224,9 +224,10 @@ func (e *expertJob) run(rows, acts, meta int) error {
 				e.blocks = append(e.blocks, rest.take(n))
 				left -= n
 			}
-			s.blocks[p] = e.blocks[from:]
+			m := &s.matrices[p]
+			s.matmuls[p] = matmul{m, e.blocks[from:], c.engine.plan(m.bits, s.rows)}
 		}
-		for b := range s.blocks[0] {
+		for b := range s.matmuls[0].blocks {
 			e.loads = append(e.loads, blockRef{i, b})
 		}
 		n := min(strips, max(1, strips*e.cost(s)/target))
@@ -260,18 +261,18 @@ func (e *expertJob) cost(s *segment) int {
 // work is what one goroutine does of e.
 func (e *expertJob) work(worker int) {
 	c := e.call
+	s := c.scratches[worker]
 	for c.ctx.Err() == nil {
 		i, ok := take(e.pending, worker)
 		if !ok {
 			break
 		}
-		e.load(e.loads[i])
+		e.load(e.loads[i], s)
 		e.loaded.Add(1)
 	}
 	if !await(&e.loaded, int64(len(e.loads)), c.ctx) {
 		return
 	}
-	s := c.scratches[worker]
 	for c.ctx.Err() == nil {
 		i, ok := take(e.strips, worker)
 		if !ok {
@@ -283,20 +284,21 @@ func (e *expertJob) work(worker int) {
 }
 
 // load makes the activations of a block.
-func (e *expertJob) load(b blockRef) {
+func (e *expertJob) load(b blockRef, scratch *scratch) {
 	c, s := e.call, &e.segments[b.segment]
+	blocks := s.matmuls[0].blocks
 	first := s.first
-	for _, before := range s.blocks[0][:b.i] {
+	for _, before := range blocks[:b.i] {
 		first += before.rows
 	}
-	for p := range s.matrices {
-		m, block := &s.matrices[p], s.blocks[p][b.i]
-		for g := range groups(e.in) {
-			for r := range block.rows {
-				c.engine.load(block, g, r, m, e.kind.input(c, first+r))
-			}
-		}
+	inputs := sized(&scratch.inputs, blocks[b.i].rows)
+	for r := range inputs {
+		inputs[r] = e.kind.input(c, first+r)
 	}
+	for p := range s.matrices {
+		c.engine.load(s.matmuls[p].blocks[b.i], &s.matrices[p], inputs)
+	}
+	clear(inputs)
 }
 
 // compute computes the strips of a chunk.
@@ -310,7 +312,7 @@ func (e *expertJob) compute(k chunk, scratch *scratch) {
 	for n := k.first; n < k.end; n++ {
 		next.strip(n, s.matrices)
 		for p := range s.matrices {
-			c.engine.strip(y[p], &s.matrices[p], n, s.blocks[p], &next, &scratch.panel)
+			c.engine.strip(y[p], &s.matmuls[p], n, &next, &scratch.panel)
 		}
 		e.kind.output(c, s, n, y)
 	}

@@ -98,11 +98,14 @@ func (c *call) share(n int, j job) {
 	workers.run(n, j)
 }
 
-// A scratch is memory of one goroutine of a call.
+// A scratch is memory of one goroutine of a call. It is so large that it shares
+// no cache line with another, and begins with a multiple of them, to which it is
+// aligned for that.
 type scratch struct {
-	y     [2][][strip]float32 // by projection: rows of a segment
 	panel panel
+	y     [2][][strip]float32 // by projection: rows of a segment
 
+	inputs [][]float32 // of the rows of a block
 	next   []uint32
 	scores []float32
 	out    []bool

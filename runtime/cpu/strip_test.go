@@ -52,15 +52,15 @@ func TestStrips(t *testing.T) {
 // stripOf returns the second strip of m times rows of x, times sv.
 func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 	rest := rowBlock{rows, make([]int8, rows*m.in*e.digits()), make([]float32, rows*groups(m.in)*e.metas())}
-	var blocks []rowBlock
+	of := matmul{matrix: m, plan: e.plan(m.bits, rows)}
 	for left := rows; left > 0; left = rest.rows {
 		b := rest.take(e.block(rows, left))
-		for g := range groups(m.in) {
-			for r := range b.rows {
-				e.load(b, g, r, m, x[(rows-left+r)*m.in:][:m.in])
-			}
+		var inputs [][]float32
+		for r := range b.rows {
+			inputs = append(inputs, x[(rows-left+r)*m.in:][:m.in])
 		}
-		blocks = append(blocks, b)
+		e.load(b, m, inputs)
+		of.blocks = append(of.blocks, b)
 	}
 	var next lookahead
 	next.strip(1, []matrix{*m})
@@ -73,7 +73,7 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 		panel panel
 		after [4096]byte
 	}
-	e.strip(y, m, 1, blocks, &next, &panel.panel)
+	e.strip(y, &of, 1, &next, &panel.panel)
 	if panel.after != [4096]byte{} {
 		panic("wrote behind the panel")
 	}

@@ -74,16 +74,27 @@ func (b *rowBlock) take(n int) rowBlock {
 	return first
 }
 
-// load makes activations for m of group g of row r of b, from the inputs x of
-// the row. Groups are for the caller to go through first: those of all rows
-// share cache lines.
-func (e engine) load(b rowBlock, g, r int, m *matrix, x []float32) {
+// load makes the activations of b for m, from the inputs of its rows. It goes
+// through the rows of one group after another, which share cache lines.
+func (e engine) load(b rowBlock, m *matrix, inputs [][]float32) {
 	quantize := e.set.Quantize
 	if e.exact {
 		quantize = e.set.QuantizeExact
 	}
-	i := g * group
-	quantize(&b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &x[i], &m.parts[su][2*i], int(m.bits), r, b.rows, min(group, m.in-i)/16)
+	for g := range groups(m.in) {
+		i := g * group
+		acts, meta, su := &b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &m.parts[su][2*i]
+		for r, x := range inputs {
+			quantize(acts, meta, &x[i], su, int(m.bits), r, b.rows, min(group, m.in-i)/16)
+		}
+	}
+}
+
+// A matmul is rows of activations times a matrix.
+type matmul struct {
+	matrix *matrix
+	blocks []rowBlock
+	plan   plan
 }
 
 // A plan is how to multiply so many rows with the strips of a matrix.
@@ -124,13 +135,13 @@ const panelTiles = 4 * simd.Group
 
 type panel = [simd.PanelHead + 256*panelTiles]byte
 
-// strip sets y, which has a row for each of those in blocks, to outputs 16·n to
-// 16·n+15 of m, before sv.
-func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, next *lookahead, to *panel) {
+// strip sets y, which has all rows of a matmul, to outputs 16·n to 16·n+15,
+// before sv.
+func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to *panel) {
+	m, p := of.matrix, &of.plan
 	tiles, tile := m.in/16, 32*int(m.bits)
 	w := &m.parts[indices][n*tiles*tile]
 	steps, stride := &m.parts[scales][2*strip*n], 2*m.out
-	p := e.plan(m.bits, len(y))
 	some := panelTiles
 	if p.spread == nil {
 		some = tiles
@@ -140,8 +151,8 @@ func (e engine) strip(y [][strip]float32, m *matrix, n int, blocks []rowBlock, n
 	for t := 0; t < tiles; t += some {
 		n, g := min(some, tiles-t), t/simd.Group
 		from, steps, first := offset(w, t*tile), offset(steps, g*stride), 0
-		for i := range blocks {
-			b := &blocks[i]
+		for i := range of.blocks {
+			b := &of.blocks[i]
 			acts, meta := &b.acts[t*16*b.rows*digits], &b.meta[g*b.rows*metas]
 			if i == 0 && p.spread != nil {
 				p.spread(&to[0], &y[0], from, acts, meta, steps, stride, n)

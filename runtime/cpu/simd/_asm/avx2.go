@@ -365,16 +365,22 @@ func (k *y) largest(x, su, n reg.GPVirtual) reg.GPVirtual {
 }
 
 // across combines the 8 dwords of v.
-func (c *asm) across(v reg.VecVirtual, combine func(...Op)) reg.GPVirtual {
-	half, some := c.XMM(), c.XMM()
-	c.VEXTRACTI128(U8(1), v, half)
+func (k *y) across(v reg.VecVirtual, combine func(...Op)) reg.GPVirtual {
+	half := k.XMM()
+	k.VEXTRACTI128(U8(1), v, half)
 	combine(v.AsX(), half, half)
+	return k.acrossFour(half, combine)
+}
+
+// acrossFour combines the 4 dwords of v, which it changes.
+func (c *asm) acrossFour(v reg.VecVirtual, combine func(...Op)) reg.GPVirtual {
+	some := c.XMM()
 	for _, order := range []uint8{0x4e, 0xb1} {
-		c.VPSHUFD(U8(order), half, some)
-		combine(some, half, half)
+		c.VPSHUFD(U8(order), v, some)
+		combine(some, v, v)
 	}
 	g := c.GP32()
-	c.VMOVD(half, g)
+	c.VMOVD(v, g)
 	return g
 }
 

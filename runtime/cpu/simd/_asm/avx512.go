@@ -38,7 +38,7 @@ func laneOf(bits, output int) int {
 // A file of AVX-512 kernels and the constants that they share.
 type z struct {
 	*asm
-	evens, odds, orders, digits Mem
+	evens, odds, packed, digits Mem
 	outputs, lanes              Mem // by width: outputAt and laneOf, 64 bytes each, from width 0 on
 }
 
@@ -48,7 +48,7 @@ func avx512(c *asm) {
 	k.odds = c.dwords("Odds", 16, func(i int) uint32 { return uint32(2*i + 1) })
 	k.outputs = c.dwords("Outputs", 9*16, func(i int) uint32 { return uint32(outputAt(i/16, i%16)) })
 	k.lanes = c.dwords("Lanes", 9*16, func(i int) uint32 { return uint32(laneOf(i/16, i%16)) })
-	k.orders = c.data("Orders", orders())
+	k.packed = c.data("Packed", packedOrders())
 	k.digits = c.data("Digits", digitOrders())
 	for _, bits := range widths {
 		k.dot(bits)
@@ -491,41 +491,48 @@ func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 }
 
 // sixes is decoding for 6 bits: 12 bytes an output, which are three dwords. Since
-// 3 and 16 have no common factor, the same dword of all outputs stands in a lane
-// of its own in one of three loads.
+// 3 and 16 have no common factor, each dword of all outputs stands in a lane of
+// its own in one of three registers: that of output o in lane 3·o + i, modulo 16,
+// of dword i.
 func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
-	var masks [3]reg.OpmaskVirtual
-	for i := 1; i < 3; i++ {
-		var lanes uint32
-		for o := range 16 {
-			if 3*o/16 == i {
-				lanes |= 1 << (3 * o % 16)
-			}
+	do := func(step func()) { steps = append(steps, step) }
+	var every [3]reg.OpmaskVirtual // third lane, from lane i on
+	for i := range every {
+		lanes, g := uint32(0), k.GP32()
+		for l := i; l < 16; l += 3 {
+			lanes |= 1 << l
 		}
-		g := k.GP32()
-		masks[i] = k.K()
+		every[i] = k.K()
 		k.MOVL(U32(lanes), g)
-		k.KMOVW(g, masks[i])
+		k.KMOVW(g, every[i])
 	}
-	// The last of the dwords is not to reach beyond the tile.
 	shift := k.constant(k.once("Shift6From", 0, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) })))
 	lastShift := k.constant(k.once("Shift6From", 8, bytesOf(func(i int) int { return 32*(i/4%2) + 8 + 6*(i%4) })))
 	and := k.dwordsOf(0x3f3f3f3f)
-	var v [4]reg.VecVirtual
-	for s := range v {
-		v[s] = k.ZMM()
-		from, by := 3*s, shift
-		if s == 3 {
-			from, by = 8, lastShift
+	var r, d [3]reg.VecVirtual // registers of the tile, dwords of outputs
+	for i := range r {
+		r[i], d[i] = k.ZMM(), k.ZMM()
+		do(func() { k.VMOVDQU64(at(w, 64*i), r[i]) })
+	}
+	for i := range d {
+		do(func() { k.VPBLENDMD(r[1], r[0], every[(i+2)%3], d[i]) })
+		do(func() { k.VPBLENDMD(r[2], d[i], every[(i+1)%3], d[i]) })
+		if i > 0 {
+			do(func() { k.VALIGND(U8(i), d[i], d[i], d[i]) })
 		}
-		steps = append(steps,
-			func() { k.VMOVDQU32(at(w, from), v[s]) },
-			func() { k.VMOVDQU32(at(w, from+64), masks[1], v[s]) },
-			func() { k.VMOVDQU32(at(w, from+128), masks[2], v[s]) },
-			func() { k.VPMULTISHIFTQB(v[s], by, v[s]) })
+	}
+	v := [4]reg.VecVirtual{d[0], r[0], r[1], d[2]}
+	do(func() { k.VPSHRDD(U8(24), d[1], d[0], v[1]) })
+	do(func() { k.VPSHRDD(U8(16), d[2], d[1], v[2]) })
+	for s := range v {
+		by := shift
+		if s == 3 {
+			by = lastShift
+		}
+		do(func() { k.VPMULTISHIFTQB(v[s], by, v[s]) })
 	}
 	for s := range v {
-		steps = append(steps, func() { k.VPANDD(and, v[s], c[s]) })
+		do(func() { k.VPANDD(and, v[s], c[s]) })
 	}
 	return steps
 }
@@ -762,7 +769,7 @@ func (k *z) largest(x, su, n reg.GPVirtual) reg.GPVirtual {
 		k.ADDQ(U32(64), x2)
 		k.ADDQ(U32(32), su2)
 	})
-	return k.across(k.half(most, k.VPMAXUD), k.VPMAXUD)
+	return k.across(most, k.VPMAXUD)
 }
 
 // half combines the halves of v.
@@ -771,6 +778,14 @@ func (k *z) half(v reg.VecVirtual, combine func(...Op)) reg.VecVirtual {
 	k.VEXTRACTI64X4(U8(1), v, h)
 	combine(v.AsY(), h, h)
 	return h
+}
+
+// across combines the 16 dwords of v.
+func (k *z) across(v reg.VecVirtual, combine func(...Op)) reg.GPVirtual {
+	half, quarter := k.half(v, combine), k.XMM()
+	k.VEXTRACTI32X4(U8(1), half, quarter)
+	combine(half.AsX(), quarter, quarter)
+	return k.acrossFour(quarter, combine)
 }
 
 const infinity = 0x7f800000
@@ -803,49 +818,125 @@ func (c *asm) scaleOf(most reg.GPVirtual) (step, inverse reg.VecVirtual) {
 	return step, inverse
 }
 
+// A quantizer is the parameters of the kernel that makes 8-bit activations.
+type quantizer struct {
+	*z
+	acts, meta, x, su    reg.GPVirtual // of the row, from the group on
+	rows, thrice, levels reg.GPVirtual // thrice the rows
+	place, ones          reg.VecVirtual
+}
+
 // quantize writes the kernel that makes 8-bit activations of a row of inputs.
 func (k *z) quantize() {
 	k.function("Quantize", quantizeArgs)
-	acts, meta, x, su := k.load("acts"), k.load("meta"), k.load("x"), k.load("su")
-	bits, rows, tiles := k.load("bits"), k.load("rows"), k.load("tiles")
-	row := k.load("row")
-	k.LEAQ(indexed(acts, row, 4, 0), acts)
-	k.LEAQ(indexed(meta, row, 4, 0), meta)
-	place, places := k.XMM(), k.GP64()
-	k.LEAQ(k.orders, places)
-	k.SHLQ(U8(4), bits)
-	k.VMOVDQU(indexed(places, bits, 1, 0), place)
-	k.SHRQ(U8(4), bits)
-	levels := k.levels(bits)
-	thrice := k.GP64()
-	k.LEAQ(indexed(rows, rows, 2, 0), thrice)
+	q := &quantizer{z: k, acts: k.load("acts"), meta: k.load("meta"), x: k.load("x"), su: k.load("su"), rows: k.load("rows")}
+	bits, row, tiles := k.load("bits"), k.load("row"), k.load("tiles")
+	k.LEAQ(indexed(q.acts, row, 4, 0), q.acts)
+	k.LEAQ(indexed(q.meta, row, 4, 0), q.meta)
+	q.levels, q.thrice = k.levels(bits), k.GP64()
+	k.LEAQ(indexed(q.rows, q.rows, 2, 0), q.thrice)
+	places := k.GP64()
+	k.LEAQ(k.packed, places)
+	k.SHLQ(U8(6), bits)
+	q.place, q.ones = k.constant(indexed(places, bits, 1, 0)), k.dwordsOf(0x01010101)
 	k.groups(tiles, func(n reg.GPVirtual) {
-		step, inverse := k.scaleOf(k.largest(x, su, n))
-		k.VMOVSS(step, at(meta, 0))
-		by := k.ZMM()
-		k.VBROADCASTSS(inverse, by)
-		sum := k.zero()
-		k.loop(n, func() {
-			v := k.scaled(x, su)
-			k.VMULPS(by, v, v)
-			k.VCVTPS2DQ(v, v)
-			k.VPADDD(v, sum, sum)
-			b := k.XMM()
-			k.VPMOVDB(v, b)
-			k.VPSHUFB(place, b, b)
-			k.VMOVD(b, at(acts, 0))
-			k.VPEXTRD(U8(1), b, indexed(acts, rows, 4, 0))
-			k.VPEXTRD(U8(2), b, indexed(acts, rows, 8, 0))
-			k.VPEXTRD(U8(3), b, indexed(acts, thrice, 4, 0))
-			k.LEAQ(indexed(acts, rows, 8, 0), acts)
-			k.LEAQ(indexed(acts, rows, 8, 0), acts)
-			k.ADDQ(U32(64), x)
-			k.ADDQ(U32(32), su)
-		})
-		k.middle(k.across(k.half(sum, k.VPADDD), k.VPADDD), levels, indexed(meta, rows, 4, 0))
-		k.LEAQ(indexed(meta, rows, 8, 0), meta)
+		few, toFew := k.label("few")
+		done, toDone := k.label("done")
+		k.CMPQ(n, U8(8))
+		k.JNE(toFew)
+		q.group()
+		k.JMP(toDone)
+		k.Label(few)
+		q.tiles(n)
+		k.Label(done)
 	}, func() {})
 	k.end()
+}
+
+// group makes the activations of a group of 8 tiles, whose inputs it keeps in
+// registers.
+func (q *quantizer) group() {
+	and := q.dwordsOf(math.MaxInt32)
+	most := [2]reg.VecVirtual{q.zero(), q.zero()}
+	var v [8]reg.VecVirtual
+	for t := range v {
+		v[t] = q.ZMM()
+		q.VCVTPH2PS(at(q.su, 32*t), v[t])
+		q.VMULPS(at(q.x, 64*t), v[t], v[t])
+		size := q.ZMM()
+		q.VPANDD(and, v[t], size)
+		q.VPMAXUD(size, most[t%2], most[t%2])
+	}
+	q.VPMAXUD(most[1], most[0], most[0])
+	by, sum := q.scale(q.across(most[0], q.VPMAXUD)), q.zero()
+	for t := range v {
+		q.VMULPS(by, v[t], v[t])
+		q.VCVTPS2DQ(v[t], v[t])
+	}
+	for i := 0; i < len(v); i += 4 {
+		q.store(q.pack([4]reg.VecVirtual(v[i:]), sum), 4)
+	}
+	q.finish(sum)
+	q.ADDQ(U32(8*64), q.x)
+	q.ADDQ(U32(8*32), q.su)
+}
+
+// tiles makes the activations of n tiles that are a group.
+func (q *quantizer) tiles(n reg.GPVirtual) {
+	by, sum, none := q.scale(q.largest(q.x, q.su, n)), q.zero(), q.zero()
+	q.loop(n, func() {
+		v, rest := q.scaled(q.x, q.su), q.zero()
+		q.VMULPS(by, v, v)
+		q.VCVTPS2DQ(v, v)
+		q.store(q.pack([4]reg.VecVirtual{v, none, rest, none}, sum), 1)
+		q.ADDQ(U32(64), q.x)
+		q.ADDQ(U32(32), q.su)
+	})
+	q.finish(sum)
+}
+
+// scale stores the step for inputs of which the largest has the given bits, and
+// returns what to multiply them with.
+func (q *quantizer) scale(most reg.GPVirtual) reg.VecVirtual {
+	step, inverse := q.scaleOf(most)
+	q.VMOVSS(step, at(q.meta, 0))
+	by := q.ZMM()
+	q.VBROADCASTSS(inverse, by)
+	return by
+}
+
+// pack makes bytes of the dwords of four tiles, in the order of the width, and
+// adds them to sum. It changes the first and the third.
+func (q *quantizer) pack(v [4]reg.VecVirtual, sum reg.VecVirtual) reg.VecVirtual {
+	q.VPACKSSDW(v[1], v[0], v[0])
+	q.VPACKSSDW(v[3], v[2], v[2])
+	q.VPACKSSWB(v[2], v[0], v[0])
+	q.VPDPBUSD(v[0], q.ones, sum)
+	q.VPERMB(v[0], q.place, v[0])
+	return v[0]
+}
+
+// store stores the activations of the first of four tiles, and moves on.
+func (q *quantizer) store(v reg.VecVirtual, tiles int) {
+	for t := range tiles {
+		tile := v.AsX()
+		if t > 0 {
+			tile = q.XMM()
+			q.VEXTRACTI32X4(U8(t), v, tile)
+		}
+		q.VMOVD(tile, at(q.acts, 0))
+		q.VPEXTRD(U8(1), tile, indexed(q.acts, q.rows, 4, 0))
+		q.VPEXTRD(U8(2), tile, indexed(q.acts, q.rows, 8, 0))
+		q.VPEXTRD(U8(3), tile, indexed(q.acts, q.thrice, 4, 0))
+		q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
+		q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
+	}
+}
+
+// finish stores the middle of a group, and moves on.
+func (q *quantizer) finish(sum reg.VecVirtual) {
+	q.middle(q.across(sum, q.VPADDD), q.levels, indexed(q.meta, q.rows, 4, 0))
+	q.LEAQ(indexed(q.meta, q.rows, 8, 0), q.meta)
 }
 
 // levels returns 2^bits − 1.

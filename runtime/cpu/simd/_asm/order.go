@@ -14,11 +14,16 @@ func order(bits, i int) int {
 	return i
 }
 
-// orders returns the places of all widths, 16 bytes each, from width 0 on.
-func orders() (b []byte) {
+// packedOrders returns which byte of those of four tiles stands at each place of
+// their activations, if they were packed by 128-bit lanes: the first four inputs
+// of each tile, then the next four of each; 64 bytes for each width from 0 on.
+func packedOrders() (b []byte) {
 	for bits := range 9 {
-		for i := range 16 {
-			b = append(b, byte(order(bits, i)))
+		for tile := range 4 {
+			for i := range 16 {
+				in := order(bits, i)
+				b = append(b, byte(16*(in/4)+4*tile+in%4))
+			}
 		}
 	}
 	return b
