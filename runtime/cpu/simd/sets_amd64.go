@@ -7,7 +7,7 @@ import (
 
 func hostSets() (sets []*Set) {
 	x := cpu.X86
-	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VNNI && x.HasAVX512VBMI2 {
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI && x.HasAVX512VNNI && x.HasAVX512VBMI2 && x.HasAVX512GFNI {
 		sets = append(sets, avx512Set())
 	}
 	if x.HasAVX2 && x.HasFMA && cpuid.CPU.Supports(cpuid.F16C) {

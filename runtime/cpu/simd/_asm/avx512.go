@@ -397,35 +397,23 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 	do := func(more ...func()) { steps = append(steps, more...) }
 	switch bits {
 	case 2:
-		and := k.dwordsOf(0x03030303)
-		var v [4]reg.VecVirtual
-		for s := range v {
-			v[s] = k.ZMM()
-		}
-		do(func() { k.VMOVDQU64(at(w, 0), v[0]) })
-		for s := 1; s < 4; s++ {
-			do(func() { k.VPSRLD(U8(2*s), v[0], v[s]) })
-		}
-		for s := range v {
-			do(func() { k.VPANDD(and, v[s], c[s]) })
+		v := k.ZMM()
+		do(func() { k.VMOVDQU64(at(w, 0), v) })
+		for s := range c {
+			field := k.field(2*s, 2)
+			do(func() { k.VGF2P8AFFINEQB(U8(0), field, v, c[s]) })
 		}
 	case 4:
-		evens, odds, and := k.constant(k.evens), k.constant(k.odds), k.dwordsOf(0x0f0f0f0f)
-		var v [4]reg.VecVirtual
-		for s := range v {
-			v[s] = k.ZMM()
-		}
-		for half, places := range []reg.VecVirtual{evens, odds} {
+		fields := [2]reg.VecVirtual{k.field(0, 4), k.field(4, 4)}
+		v := [2]reg.VecVirtual{k.ZMM(), k.ZMM()}
+		for half, places := range []reg.VecVirtual{k.constant(k.evens), k.constant(k.odds)} {
 			do(func() {
 				k.VMOVDQU64(at(w, 0), v[half])
 				k.VPERMT2D(at(w, 64), places, v[half])
 			})
 		}
-		for half := range 2 {
-			do(func() { k.VPSRLD(U8(4), v[half], v[2+half]) })
-		}
-		for s := range v {
-			do(func() { k.VPANDD(and, v[s], c[s]) })
+		for s := range c {
+			do(func() { k.VGF2P8AFFINEQB(U8(0), fields[s/2], v[s%2], c[s]) })
 		}
 	case 3:
 		return k.threes(w, c)
@@ -450,6 +438,17 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 		}
 	}
 	return steps
+}
+
+// field returns the matrix with which VGF2P8AFFINEQB shifts bits of each byte,
+// from one on, to the bottom, and clears the others.
+func (k *z) field(from, bits int) reg.VecVirtual {
+	return k.constant(k.once(fmt.Sprintf("Field%dFrom", bits), from, bytesOf(func(i int) int {
+		if bit := 7 - i%8; bit < bits { // of the result, whose highest comes first
+			return 1 << (from + bit)
+		}
+		return 0
+	})))
 }
 
 // threes is decoding for 3 bits: 6 bytes an output, 3 of which are the indices of
