@@ -2,6 +2,10 @@
 
 // Instructions that the assembler lacks, on the numbers of vector registers.
 #define USHL(m, n, d) WORD $(0x6e604400 | (m)<<16 | (n)<<5 | (d)) // d.H8 = n.H8 << m.H8
+#define SCVTF(n, d) WORD $(0x4e21d800 | (n)<<5 | (d)) // d.S4 = n.S4, as floats
+#define FCVTL(n, d) WORD $(0x0e217800 | (n)<<5 | (d)) // d.S4 = the low half of n.H8, as floats
+#define FCVTL2(n, d) WORD $(0x4e217800 | (n)<<5 | (d)) // d.S4 = the high half of n.H8, as floats
+#define FMUL(m, n, d) WORD $(0x6e20dc00 | (m)<<16 | (n)<<5 | (d)) // d.S4 = n.S4·m.S4
 #define SDOT(m, n, d) WORD $(0x4e809400 | (m)<<16 | (n)<<5 | (d)) // d.S4 += n.B16 · m.B16, by fours
 
 // ROW makes indices less 128 of the 16 bytes in V0: fields to words, the words
@@ -188,4 +192,39 @@ digits:
 	ADD  $64, R1
 	SUBS $1, R10
 	BNE  outputs
+	RET
+
+// func neonFinish(y *[16]float32, sums *[16]int32, steps *byte, scale float32, plus int32)
+TEXT ·neonFinish(SB), NOSPLIT, $0-32
+	MOVD  y+0(FP), R0
+	MOVD  sums+8(FP), R1
+	MOVD  steps+16(FP), R2
+	MOVWU scale+24(FP), R3
+	MOVWU plus+28(FP), R4
+	VDUP  R3, V16.S4
+	VDUP  R4, V17.S4
+	VLD1  (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
+	VLD1  (R2), [V4.H8, V5.H8]
+	VLD1  (R0), [V8.S4, V9.S4, V10.S4, V11.S4]
+	VADD  V17.S4, V0.S4, V0.S4
+	VADD  V17.S4, V1.S4, V1.S4
+	VADD  V17.S4, V2.S4, V2.S4
+	VADD  V17.S4, V3.S4, V3.S4
+	SCVTF(0, 0)
+	SCVTF(1, 1)
+	SCVTF(2, 2)
+	SCVTF(3, 3)
+	FCVTL(4, 20)
+	FCVTL2(4, 21)
+	FCVTL(5, 22)
+	FCVTL2(5, 23)
+	FMUL(16, 20, 20)
+	FMUL(16, 21, 21)
+	FMUL(16, 22, 22)
+	FMUL(16, 23, 23)
+	VFMLA V20.S4, V0.S4, V8.S4
+	VFMLA V21.S4, V1.S4, V9.S4
+	VFMLA V22.S4, V2.S4, V10.S4
+	VFMLA V23.S4, V3.S4, V11.S4
+	VST1  [V8.S4, V9.S4, V10.S4, V11.S4], (R0)
 	RET

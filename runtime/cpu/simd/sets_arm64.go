@@ -60,6 +60,12 @@ func neonSums(sums *[16]int32, panel *byte, acts *int8, stride, tiles int)
 //go:noescape
 func neonDigitSums(sums *[16]int64, panel *byte, acts *int8, stride, tiles int)
 
+// neonFinish adds to y the sums of a group and a number for each, times scale
+// and steps.
+//
+//go:noescape
+func neonFinish(y *[16]float32, sums *[16]int32, steps *byte, scale float32, plus int32)
+
 // neonSet stores activations as the portable set does, but those of four digits
 // as digits.
 func neonSet() *Set {
@@ -106,15 +112,13 @@ func neonMultiply(bits, rows int, y *[16]float32, panel *byte, acts *int8, meta 
 	ys := unsafe.Slice(y, rows)
 	var sums [16]int32
 	for t := 0; t < tiles; t += Group {
-		metas, step := unsafe.Slice(add(meta, t/Group*2*rows), 2*rows), halves(add(steps, t/Group*stride))
+		metas := unsafe.Slice(add(meta, t/Group*2*rows), 2*rows)
 		for r := range rows {
 			neonSums(&sums, add(panel, 256*t), add(acts, 16*(t*rows+r)), 16*rows, min(Group, tiles-t))
-			y, scale, middle := &ys[r], metas[r], bitsAt(&metas[r], rows)
+			middle := bitsAt(&metas[r], rows)
 			// The sum of the activations: middle is rounded.
 			total := int32(math.Round(-2 * float64(middle) / float64(int(1)<<bits-1)))
-			for o := range y {
-				y[o] = fused(float32(sums[o]+128*total+middle), float32(step[o]*scale), y[o])
-			}
+			neonFinish(&ys[r], &sums, add(steps, t/Group*stride), metas[r], 128*total+middle)
 		}
 	}
 }
