@@ -374,6 +374,7 @@ loop2:
 	VPADDD        Z3, Z2, Z2
 	VPADDD        Z5, Z4, Z4
 	VPADDD        Z4, Z2, Z2
+	VPADDD        Z2, Z2, Z2
 	VPADDD.BCST   4(BX), Z2, Z2
 	VCVTPH2PS     (SI), Z10
 	PREFETCHT0    64(SI)
@@ -480,44 +481,44 @@ loop4:
 	VZEROUPPER
 	RET
 
-DATA avx512Field2From0<>+0(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+8(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+16(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+24(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+32(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+40(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+48(SB)/8, $0x0102000000000000
-DATA avx512Field2From0<>+56(SB)/8, $0x0102000000000000
+DATA avx512Field2From0<>+0(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+8(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+16(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+24(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+32(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+40(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+48(SB)/8, $0x0001020000000000
+DATA avx512Field2From0<>+56(SB)/8, $0x0001020000000000
 GLOBL avx512Field2From0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Field2From2<>+0(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+8(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+16(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+24(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+32(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+40(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+48(SB)/8, $0x0408000000000000
-DATA avx512Field2From2<>+56(SB)/8, $0x0408000000000000
+DATA avx512Field2From2<>+0(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+8(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+16(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+24(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+32(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+40(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+48(SB)/8, $0x0004080000000000
+DATA avx512Field2From2<>+56(SB)/8, $0x0004080000000000
 GLOBL avx512Field2From2<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Field2From4<>+0(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+8(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+16(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+24(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+32(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+40(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+48(SB)/8, $0x1020000000000000
-DATA avx512Field2From4<>+56(SB)/8, $0x1020000000000000
+DATA avx512Field2From4<>+0(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+8(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+16(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+24(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+32(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+40(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+48(SB)/8, $0x0010200000000000
+DATA avx512Field2From4<>+56(SB)/8, $0x0010200000000000
 GLOBL avx512Field2From4<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Field2From6<>+0(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+8(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+16(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+24(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+32(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+40(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+48(SB)/8, $0x4080000000000000
-DATA avx512Field2From6<>+56(SB)/8, $0x4080000000000000
+DATA avx512Field2From6<>+0(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+8(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+16(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+24(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+32(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+40(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+48(SB)/8, $0x0040800000000000
+DATA avx512Field2From6<>+56(SB)/8, $0x0040800000000000
 GLOBL avx512Field2From6<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -3771,7 +3772,7 @@ TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-64
 	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z7
 	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z8
 	VMOVDQU64    avx512Shift3<>+0(SB), Z9
-	MOVL         $0x07070707, R9
+	MOVL         $0x0e0e0e0e, R9
 	VPBROADCASTD R9, Z10
 	MOVQ         $0x00000008, R10
 
@@ -3868,14 +3869,14 @@ DATA avx512Permute3Skip40<>+48(SB)/8, $0x3f3f3f3e3d3c3b3a
 DATA avx512Permute3Skip40<>+56(SB)/8, $0x3f3f3f3f3f3f3e3d
 GLOBL avx512Permute3Skip40<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift3<>+0(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+8(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+16(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+24(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+32(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+40(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+48(SB)/8, $0x15120f0c09060300
-DATA avx512Shift3<>+56(SB)/8, $0x15120f0c09060300
+DATA avx512Shift3<>+0(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+8(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+16(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+24(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+32(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+40(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+48(SB)/8, $0x14110e0b080502ff
+DATA avx512Shift3<>+56(SB)/8, $0x14110e0b080502ff
 GLOBL avx512Shift3<>(SB), RODATA|NOPTR, $64
 
 DATA avx512Transposed3<>+0(SB)/8, $0x0000000400000000
@@ -3900,7 +3901,7 @@ TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4010,14 +4011,14 @@ DATA avx512Bytes3Half0<>+48(SB)/8, $0x30302f2e2a2a2928
 DATA avx512Bytes3Half0<>+56(SB)/8, $0x3c3c3b3a36363534
 GLOBL avx512Bytes3Half0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift3Half0<>+0(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+8(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+16(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+24(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+32(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+40(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+48(SB)/8, $0x2926232009060300
-DATA avx512Shift3Half0<>+56(SB)/8, $0x2926232009060300
+DATA avx512Shift3Half0<>+0(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+8(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+16(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+24(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+32(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+40(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+48(SB)/8, $0x2825221f080502ff
+DATA avx512Shift3Half0<>+56(SB)/8, $0x2825221f080502ff
 GLOBL avx512Shift3Half0<>(SB), RODATA|NOPTR, $64
 
 DATA avx512Bytes3Half1<>+0(SB)/8, $0x0b0b0a0905050403
@@ -4030,14 +4031,14 @@ DATA avx512Bytes3Half1<>+48(SB)/8, $0x333332312d2d2c2b
 DATA avx512Bytes3Half1<>+56(SB)/8, $0x3f3f3e3d39393837
 GLOBL avx512Bytes3Half1<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift3Half1<>+0(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+8(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+16(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+24(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+32(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+40(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+48(SB)/8, $0x35322f2c15120f0c
-DATA avx512Shift3Half1<>+56(SB)/8, $0x35322f2c15120f0c
+DATA avx512Shift3Half1<>+0(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+8(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+16(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+24(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+32(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+40(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+48(SB)/8, $0x34312e2b14110e0b
+DATA avx512Shift3Half1<>+56(SB)/8, $0x34312e2b14110e0b
 GLOBL avx512Shift3Half1<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -4052,7 +4053,7 @@ TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4179,7 +4180,7 @@ TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4321,7 +4322,7 @@ TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4458,7 +4459,7 @@ TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4606,7 +4607,7 @@ TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4765,7 +4766,7 @@ TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -4935,7 +4936,7 @@ TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -5116,7 +5117,7 @@ TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -5288,7 +5289,7 @@ TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -5469,7 +5470,7 @@ TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -5659,7 +5660,7 @@ TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -5858,7 +5859,7 @@ TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -6066,7 +6067,7 @@ TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -6283,7 +6284,7 @@ TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -6509,7 +6510,7 @@ TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -6655,7 +6656,7 @@ TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -6829,7 +6830,7 @@ TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -7023,7 +7024,7 @@ TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -7253,7 +7254,7 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -7488,7 +7489,7 @@ TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
 	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
 	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x07070707, BX
+	MOVL           $0x0e0e0e0e, BX
 	VPBROADCASTD   BX, Z8
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -7772,6 +7773,7 @@ loop90:
 	VPERMT2D     Z3, Z8, Z2
 	VPERMT2D     Z3, Z9, Z10
 	VPADDD       Z10, Z2, Z2
+	VPADDD       Z2, Z2, Z2
 	VPADDD.BCST  4(BX), Z2, Z2
 	VCVTPH2PS    (SI), Z10
 	PREFETCHT0   64(SI)
@@ -7888,24 +7890,24 @@ loop92:
 	VZEROUPPER
 	RET
 
-DATA avx512Field4From0<>+0(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+8(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+16(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+24(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+32(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+40(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+48(SB)/8, $0x0102040800000000
-DATA avx512Field4From0<>+56(SB)/8, $0x0102040800000000
+DATA avx512Field4From0<>+0(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+8(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+16(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+24(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+32(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+40(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+48(SB)/8, $0x0001020408000000
+DATA avx512Field4From0<>+56(SB)/8, $0x0001020408000000
 GLOBL avx512Field4From0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Field4From4<>+0(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+8(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+16(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+24(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+32(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+40(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+48(SB)/8, $0x1020408000000000
-DATA avx512Field4From4<>+56(SB)/8, $0x1020408000000000
+DATA avx512Field4From4<>+0(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+8(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+16(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+24(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+32(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+40(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+48(SB)/8, $0x0010204080000000
+DATA avx512Field4From4<>+56(SB)/8, $0x0010204080000000
 GLOBL avx512Field4From4<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -11358,7 +11360,7 @@ TEXT ·avx512Dot5x1(SB), NOSPLIT, $0-64
 	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z6
 	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z7
 	VMOVDQU64    avx512Shift5<>+0(SB), Z8
-	MOVL         $0x1f1f1f1f, R9
+	MOVL         $0x3e3e3e3e, R9
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
@@ -11445,14 +11447,14 @@ DATA avx512Permute5Skip24<>+48(SB)/8, $0x3d3c3b3a39383736
 DATA avx512Permute5Skip24<>+56(SB)/8, $0x3f3f3f3f3e3d3c3b
 GLOBL avx512Permute5Skip24<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift5<>+0(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+8(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+16(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+24(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+32(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+40(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+48(SB)/8, $0x231e19140f0a0500
-DATA avx512Shift5<>+56(SB)/8, $0x231e19140f0a0500
+DATA avx512Shift5<>+0(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+8(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+16(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+24(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+32(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+40(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+48(SB)/8, $0x221d18130e0904ff
+DATA avx512Shift5<>+56(SB)/8, $0x221d18130e0904ff
 GLOBL avx512Shift5<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -11464,7 +11466,7 @@ TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -11593,7 +11595,7 @@ TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -11737,7 +11739,7 @@ TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -11896,7 +11898,7 @@ TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12050,7 +12052,7 @@ TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12215,7 +12217,7 @@ TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12391,7 +12393,7 @@ TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12578,7 +12580,7 @@ TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12776,7 +12778,7 @@ TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -12965,7 +12967,7 @@ TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -13163,7 +13165,7 @@ TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -13370,7 +13372,7 @@ TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -13586,7 +13588,7 @@ TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -13811,7 +13813,7 @@ TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -14045,7 +14047,7 @@ TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -14288,7 +14290,7 @@ TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -14451,7 +14453,7 @@ TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -14642,7 +14644,7 @@ TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -14853,7 +14855,7 @@ TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -15100,7 +15102,7 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -15352,7 +15354,7 @@ TEXT ·avx512SpreadExact5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
 	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x1f1f1f1f, BX
+	MOVL           $0x3e3e3e3e, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -15614,7 +15616,7 @@ TEXT ·avx512Dot6x1(SB), NOSPLIT, $0-64
 	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z6
 	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z7
 	VMOVDQU64    avx512Shift6<>+0(SB), Z8
-	MOVL         $0x3f3f3f3f, R9
+	MOVL         $0x7e7e7e7e, R9
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
@@ -15703,14 +15705,14 @@ DATA avx512Permute6Skip16<>+48(SB)/8, $0x3b3a393837363534
 DATA avx512Permute6Skip16<>+56(SB)/8, $0x3f3f3f3e3d3c3b3a
 GLOBL avx512Permute6Skip16<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift6<>+0(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+8(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+16(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+24(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+32(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+40(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+48(SB)/8, $0x2a241e18120c0600
-DATA avx512Shift6<>+56(SB)/8, $0x2a241e18120c0600
+DATA avx512Shift6<>+0(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+8(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+16(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+24(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+32(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+40(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+48(SB)/8, $0x29231d17110b05ff
+DATA avx512Shift6<>+56(SB)/8, $0x29231d17110b05ff
 GLOBL avx512Shift6<>(SB), RODATA|NOPTR, $64
 
 DATA avx512Transposed6<>+0(SB)/8, $0x0000000e00000000
@@ -15737,7 +15739,7 @@ TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -15859,24 +15861,24 @@ loop180:
 	VZEROUPPER
 	RET
 
-DATA avx512Shift6From0<>+0(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+8(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+16(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+24(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+32(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+40(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+48(SB)/8, $0x322c2620120c0600
-DATA avx512Shift6From0<>+56(SB)/8, $0x322c2620120c0600
+DATA avx512Shift6From0<>+0(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+8(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+16(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+24(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+32(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+40(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+48(SB)/8, $0x312b251f110b05ff
+DATA avx512Shift6From0<>+56(SB)/8, $0x312b251f110b05ff
 GLOBL avx512Shift6From0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift6From8<>+0(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+8(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+16(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+24(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+32(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+40(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+48(SB)/8, $0x3a342e281a140e08
-DATA avx512Shift6From8<>+56(SB)/8, $0x3a342e281a140e08
+DATA avx512Shift6From8<>+0(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+8(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+16(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+24(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+32(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+40(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+48(SB)/8, $0x39332d2719130d07
+DATA avx512Shift6From8<>+56(SB)/8, $0x39332d2719130d07
 GLOBL avx512Shift6From8<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -15893,7 +15895,7 @@ TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16044,7 +16046,7 @@ TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16210,7 +16212,7 @@ TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16371,7 +16373,7 @@ TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16543,7 +16545,7 @@ TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16726,7 +16728,7 @@ TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -16920,7 +16922,7 @@ TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -17125,7 +17127,7 @@ TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -17321,7 +17323,7 @@ TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -17526,7 +17528,7 @@ TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -17740,7 +17742,7 @@ TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -17963,7 +17965,7 @@ TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -18195,7 +18197,7 @@ TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -18436,7 +18438,7 @@ TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -18686,7 +18688,7 @@ TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -18856,7 +18858,7 @@ TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -19054,7 +19056,7 @@ TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -19272,7 +19274,7 @@ TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -19526,7 +19528,7 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -19785,7 +19787,7 @@ TEXT ·avx512SpreadExact6(SB), NOSPLIT, $0-64
 	KMOVW          BX, K3
 	VMOVDQU64      avx512Shift6From0<>+0(SB), Z4
 	VMOVDQU64      avx512Shift6From8<>+0(SB), Z5
-	MOVL           $0x3f3f3f3f, BX
+	MOVL           $0x7e7e7e7e, BX
 	VPBROADCASTD   BX, Z6
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -20049,7 +20051,7 @@ TEXT ·avx512Dot7x1(SB), NOSPLIT, $0-64
 	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z6
 	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z7
 	VMOVDQU64    avx512Shift7<>+0(SB), Z8
-	MOVL         $0x7f7f7f7f, R9
+	MOVL         $0xfefefefe, R9
 	VPBROADCASTD R9, Z9
 	MOVQ         $0x00000008, R10
 
@@ -20138,14 +20140,14 @@ DATA avx512Permute7Skip8<>+48(SB)/8, $0x3938373635343332
 DATA avx512Permute7Skip8<>+56(SB)/8, $0x3f3f3e3d3c3b3a39
 GLOBL avx512Permute7Skip8<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift7<>+0(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+8(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+16(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+24(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+32(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+40(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+48(SB)/8, $0x312a231c150e0700
-DATA avx512Shift7<>+56(SB)/8, $0x312a231c150e0700
+DATA avx512Shift7<>+0(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+8(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+16(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+24(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+32(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+40(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+48(SB)/8, $0x3029221b140d06ff
+DATA avx512Shift7<>+56(SB)/8, $0x3029221b140d06ff
 GLOBL avx512Shift7<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot7x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -20157,7 +20159,7 @@ TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -20290,7 +20292,7 @@ TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -20438,7 +20440,7 @@ TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -20601,7 +20603,7 @@ TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -20759,7 +20761,7 @@ TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -20928,7 +20930,7 @@ TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -21108,7 +21110,7 @@ TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -21299,7 +21301,7 @@ TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -21501,7 +21503,7 @@ TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -21694,7 +21696,7 @@ TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -21896,7 +21898,7 @@ TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -22107,7 +22109,7 @@ TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -22327,7 +22329,7 @@ TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -22556,7 +22558,7 @@ TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -22794,7 +22796,7 @@ TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -23041,7 +23043,7 @@ TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -23208,7 +23210,7 @@ TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -23403,7 +23405,7 @@ TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -23618,7 +23620,7 @@ TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           acts+16(FP), SI
 	MOVQ           steps+32(FP), DI
@@ -23869,7 +23871,7 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -24125,7 +24127,7 @@ TEXT ·avx512SpreadExact7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Permute7Skip0<>+0(SB), Z4
 	VMOVDQU64      avx512Permute7Skip8<>+0(SB), Z5
 	VMOVDQU64      avx512Shift7<>+0(SB), Z6
-	MOVL           $0x7f7f7f7f, BX
+	MOVL           $0xfefefefe, BX
 	VPBROADCASTD   BX, Z7
 	MOVQ           panel+0(FP), SI
 	MOVQ           acts+24(FP), DI
@@ -24431,6 +24433,7 @@ loop266:
 	VPUNPCKLQDQ     Z3, Z6, Z2
 	VPUNPCKHQDQ     Z3, Z6, Z3
 	VPADDD          Z3, Z2, Z2
+	VPADDD          Z2, Z2, Z2
 	VPADDD.BCST     4(BX), Z2, Z2
 	VCVTPH2PS       (SI), Z6
 	PREFETCHT0      64(SI)
@@ -24487,18 +24490,18 @@ TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group267:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 8(CX), Z6
-	VPBROADCASTD 12(CX), Z7
-	VPXORD       Z8, Z8, Z8
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
-	VPXORD       Z11, Z11, Z11
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
 
 loop268:
 	PREFETCHT1    8192(DX)
@@ -24545,10 +24548,14 @@ loop268:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z14, Z4
 	ADDQ          R8, DI
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   8(CX), Z6, Z6
 	VCVTDQ2PS     Z6, Z6
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z6
 	VMOVUPS       Z6, (AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   12(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   4(CX), Z4, Z4
 	VFMADD213PS   64(AX), Z4, Z7
@@ -24599,22 +24606,22 @@ TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group269:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 12(CX), Z7
-	VPBROADCASTD 16(CX), Z8
-	VPBROADCASTD 20(CX), Z9
-	VPXORD       Z10, Z10, Z10
-	VPXORD       Z11, Z11, Z11
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
 
 loop270:
 	PREFETCHT1    8192(DX)
@@ -24668,14 +24675,20 @@ loop270:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z19, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   12(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   16(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   20(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z4
 	VFMADD213PS   128(AX), Z4, Z9
@@ -24726,26 +24739,26 @@ TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group271:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 16(CX), Z7
-	VPBROADCASTD 20(CX), Z8
-	VPBROADCASTD 24(CX), Z9
-	VPBROADCASTD 28(CX), Z10
-	VPXORD       Z11, Z11, Z11
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
-	VPXORD       Z19, Z19, Z19
-	VPXORD       Z20, Z20, Z20
-	VPXORD       Z21, Z21, Z21
-	VPXORD       Z22, Z22, Z22
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
 
 loop272:
 	PREFETCHT1    8192(DX)
@@ -24806,18 +24819,26 @@ loop272:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   16(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   20(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   24(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   28(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z4
 	VFMADD213PS   192(AX), Z4, Z10
@@ -24868,20 +24889,20 @@ TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group273:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 20(CX), Z7
-	VPBROADCASTD 24(CX), Z8
-	VPBROADCASTD 28(CX), Z9
-	VPBROADCASTD 32(CX), Z10
-	VPBROADCASTD 36(CX), Z11
-	VPXORD       Z12, Z12, Z12
-	VPXORD       Z13, Z13, Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
 
 loop274:
 	PREFETCHT1    8192(DX)
@@ -24939,22 +24960,32 @@ loop274:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z17, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   20(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   24(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   28(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   32(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   36(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z4
 	VFMADD213PS   256(AX), Z4, Z11
@@ -25005,22 +25036,22 @@ TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group275:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 24(CX), Z7
-	VPBROADCASTD 28(CX), Z8
-	VPBROADCASTD 32(CX), Z9
-	VPBROADCASTD 36(CX), Z10
-	VPBROADCASTD 40(CX), Z11
-	VPBROADCASTD 44(CX), Z12
-	VPXORD       Z13, Z13, Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
 
 loop276:
 	PREFETCHT1    8192(DX)
@@ -25083,26 +25114,38 @@ loop276:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z19, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   24(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   28(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   32(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   36(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   40(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   44(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z4
 	VFMADD213PS   320(AX), Z4, Z12
@@ -25153,24 +25196,24 @@ TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group277:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 28(CX), Z7
-	VPBROADCASTD 32(CX), Z8
-	VPBROADCASTD 36(CX), Z9
-	VPBROADCASTD 40(CX), Z10
-	VPBROADCASTD 44(CX), Z11
-	VPBROADCASTD 48(CX), Z12
-	VPBROADCASTD 52(CX), Z13
-	VPXORD       Z14, Z14, Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
-	VPXORD       Z19, Z19, Z19
-	VPXORD       Z20, Z20, Z20
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
 
 loop278:
 	PREFETCHT1    8192(DX)
@@ -25238,30 +25281,44 @@ loop278:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z21, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   28(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   32(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   36(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   40(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   44(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   48(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   52(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z4
 	VFMADD213PS   384(AX), Z4, Z13
@@ -25312,26 +25369,26 @@ TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group279:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 32(CX), Z7
-	VPBROADCASTD 36(CX), Z8
-	VPBROADCASTD 40(CX), Z9
-	VPBROADCASTD 44(CX), Z10
-	VPBROADCASTD 48(CX), Z11
-	VPBROADCASTD 52(CX), Z12
-	VPBROADCASTD 56(CX), Z13
-	VPBROADCASTD 60(CX), Z14
-	VPXORD       Z15, Z15, Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
-	VPXORD       Z19, Z19, Z19
-	VPXORD       Z20, Z20, Z20
-	VPXORD       Z21, Z21, Z21
-	VPXORD       Z22, Z22, Z22
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
 
 loop280:
 	PREFETCHT1    8192(DX)
@@ -25404,34 +25461,50 @@ loop280:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   32(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   36(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   40(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   44(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   48(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   52(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   56(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   60(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z4
 	VFMADD213PS   448(AX), Z4, Z14
@@ -25482,28 +25555,28 @@ TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group281:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 36(CX), Z7
-	VPBROADCASTD 40(CX), Z8
-	VPBROADCASTD 44(CX), Z9
-	VPBROADCASTD 48(CX), Z10
-	VPBROADCASTD 52(CX), Z11
-	VPBROADCASTD 56(CX), Z12
-	VPBROADCASTD 60(CX), Z13
-	VPBROADCASTD 64(CX), Z14
-	VPBROADCASTD 68(CX), Z15
-	VPXORD       Z16, Z16, Z16
-	VPXORD       Z17, Z17, Z17
-	VPXORD       Z18, Z18, Z18
-	VPXORD       Z19, Z19, Z19
-	VPXORD       Z20, Z20, Z20
-	VPXORD       Z21, Z21, Z21
-	VPXORD       Z22, Z22, Z22
-	VPXORD       Z23, Z23, Z23
-	VPXORD       Z24, Z24, Z24
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
 
 loop282:
 	PREFETCHT1    8192(DX)
@@ -25581,38 +25654,56 @@ loop282:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z25, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   36(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   40(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   44(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   48(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   52(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   56(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   60(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   64(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   68(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z4
 	VFMADD213PS   512(AX), Z4, Z15
@@ -25663,20 +25754,20 @@ TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group283:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 40(CX), Z7
-	VPBROADCASTD 44(CX), Z8
-	VPBROADCASTD 48(CX), Z9
-	VPBROADCASTD 52(CX), Z10
-	VPBROADCASTD 56(CX), Z11
-	VPBROADCASTD 60(CX), Z12
-	VPBROADCASTD 64(CX), Z13
-	VPBROADCASTD 68(CX), Z14
-	VPBROADCASTD 72(CX), Z15
-	VPBROADCASTD 76(CX), Z16
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
 
 loop284:
 	PREFETCHT1    8192(DX)
@@ -25749,42 +25840,62 @@ loop284:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z17, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   40(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   44(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   48(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   52(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   56(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   60(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   64(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   68(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   72(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   76(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z4
 	VFMADD213PS   576(AX), Z4, Z16
@@ -25835,21 +25946,21 @@ TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group285:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 44(CX), Z7
-	VPBROADCASTD 48(CX), Z8
-	VPBROADCASTD 52(CX), Z9
-	VPBROADCASTD 56(CX), Z10
-	VPBROADCASTD 60(CX), Z11
-	VPBROADCASTD 64(CX), Z12
-	VPBROADCASTD 68(CX), Z13
-	VPBROADCASTD 72(CX), Z14
-	VPBROADCASTD 76(CX), Z15
-	VPBROADCASTD 80(CX), Z16
-	VPBROADCASTD 84(CX), Z17
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
 
 loop286:
 	PREFETCHT1    8192(DX)
@@ -25926,46 +26037,68 @@ loop286:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z18, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   44(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   48(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   52(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   56(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   60(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   64(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   68(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   72(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   76(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   80(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   84(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z4
 	VFMADD213PS   640(AX), Z4, Z17
@@ -26016,22 +26149,22 @@ TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group287:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 48(CX), Z7
-	VPBROADCASTD 52(CX), Z8
-	VPBROADCASTD 56(CX), Z9
-	VPBROADCASTD 60(CX), Z10
-	VPBROADCASTD 64(CX), Z11
-	VPBROADCASTD 68(CX), Z12
-	VPBROADCASTD 72(CX), Z13
-	VPBROADCASTD 76(CX), Z14
-	VPBROADCASTD 80(CX), Z15
-	VPBROADCASTD 84(CX), Z16
-	VPBROADCASTD 88(CX), Z17
-	VPBROADCASTD 92(CX), Z18
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
 
 loop288:
 	PREFETCHT1    8192(DX)
@@ -26112,50 +26245,74 @@ loop288:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z19, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   48(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   52(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   56(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   60(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   64(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   68(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   72(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   76(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   80(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   84(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   88(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   92(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z4
 	VFMADD213PS   704(AX), Z4, Z18
@@ -26206,23 +26363,23 @@ TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group289:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 52(CX), Z7
-	VPBROADCASTD 56(CX), Z8
-	VPBROADCASTD 60(CX), Z9
-	VPBROADCASTD 64(CX), Z10
-	VPBROADCASTD 68(CX), Z11
-	VPBROADCASTD 72(CX), Z12
-	VPBROADCASTD 76(CX), Z13
-	VPBROADCASTD 80(CX), Z14
-	VPBROADCASTD 84(CX), Z15
-	VPBROADCASTD 88(CX), Z16
-	VPBROADCASTD 92(CX), Z17
-	VPBROADCASTD 96(CX), Z18
-	VPBROADCASTD 100(CX), Z19
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
 
 loop290:
 	PREFETCHT1    8192(DX)
@@ -26307,54 +26464,80 @@ loop290:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z20, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   52(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   56(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   60(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   64(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   68(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   72(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   76(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   80(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   84(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   88(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   92(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   96(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z5
 	VFMADD213PS   704(AX), Z5, Z18
 	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   100(CX), Z19, Z19
 	VCVTDQ2PS     Z19, Z19
 	VMULPS.BCST   48(CX), Z4, Z4
 	VFMADD213PS   768(AX), Z4, Z19
@@ -26405,24 +26588,24 @@ TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group291:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 56(CX), Z7
-	VPBROADCASTD 60(CX), Z8
-	VPBROADCASTD 64(CX), Z9
-	VPBROADCASTD 68(CX), Z10
-	VPBROADCASTD 72(CX), Z11
-	VPBROADCASTD 76(CX), Z12
-	VPBROADCASTD 80(CX), Z13
-	VPBROADCASTD 84(CX), Z14
-	VPBROADCASTD 88(CX), Z15
-	VPBROADCASTD 92(CX), Z16
-	VPBROADCASTD 96(CX), Z17
-	VPBROADCASTD 100(CX), Z18
-	VPBROADCASTD 104(CX), Z19
-	VPBROADCASTD 108(CX), Z20
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
 
 loop292:
 	PREFETCHT1    8192(DX)
@@ -26511,58 +26694,86 @@ loop292:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z21, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   56(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   60(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   64(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   68(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   72(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   76(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   80(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   84(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   88(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   92(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   96(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   100(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z5
 	VFMADD213PS   704(AX), Z5, Z18
 	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   104(CX), Z19, Z19
 	VCVTDQ2PS     Z19, Z19
 	VMULPS.BCST   48(CX), Z4, Z5
 	VFMADD213PS   768(AX), Z5, Z19
 	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   108(CX), Z20, Z20
 	VCVTDQ2PS     Z20, Z20
 	VMULPS.BCST   52(CX), Z4, Z4
 	VFMADD213PS   832(AX), Z4, Z20
@@ -26613,25 +26824,25 @@ TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group293:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 60(CX), Z7
-	VPBROADCASTD 64(CX), Z8
-	VPBROADCASTD 68(CX), Z9
-	VPBROADCASTD 72(CX), Z10
-	VPBROADCASTD 76(CX), Z11
-	VPBROADCASTD 80(CX), Z12
-	VPBROADCASTD 84(CX), Z13
-	VPBROADCASTD 88(CX), Z14
-	VPBROADCASTD 92(CX), Z15
-	VPBROADCASTD 96(CX), Z16
-	VPBROADCASTD 100(CX), Z17
-	VPBROADCASTD 104(CX), Z18
-	VPBROADCASTD 108(CX), Z19
-	VPBROADCASTD 112(CX), Z20
-	VPBROADCASTD 116(CX), Z21
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
 
 loop294:
 	PREFETCHT1    8192(DX)
@@ -26724,62 +26935,92 @@ loop294:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z22, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   60(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   64(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   68(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   72(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   76(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   80(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   84(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   88(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   92(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   96(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   100(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   104(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z5
 	VFMADD213PS   704(AX), Z5, Z18
 	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   108(CX), Z19, Z19
 	VCVTDQ2PS     Z19, Z19
 	VMULPS.BCST   48(CX), Z4, Z5
 	VFMADD213PS   768(AX), Z5, Z19
 	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   112(CX), Z20, Z20
 	VCVTDQ2PS     Z20, Z20
 	VMULPS.BCST   52(CX), Z4, Z5
 	VFMADD213PS   832(AX), Z5, Z20
 	VMOVUPS       Z20, 832(AX)
+	VPADDD        Z21, Z21, Z21
+	VPADDD.BCST   116(CX), Z21, Z21
 	VCVTDQ2PS     Z21, Z21
 	VMULPS.BCST   56(CX), Z4, Z4
 	VFMADD213PS   896(AX), Z4, Z21
@@ -26830,26 +27071,26 @@ TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R11
 
 group295:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
-	VPBROADCASTD 64(CX), Z7
-	VPBROADCASTD 68(CX), Z8
-	VPBROADCASTD 72(CX), Z9
-	VPBROADCASTD 76(CX), Z10
-	VPBROADCASTD 80(CX), Z11
-	VPBROADCASTD 84(CX), Z12
-	VPBROADCASTD 88(CX), Z13
-	VPBROADCASTD 92(CX), Z14
-	VPBROADCASTD 96(CX), Z15
-	VPBROADCASTD 100(CX), Z16
-	VPBROADCASTD 104(CX), Z17
-	VPBROADCASTD 108(CX), Z18
-	VPBROADCASTD 112(CX), Z19
-	VPBROADCASTD 116(CX), Z20
-	VPBROADCASTD 120(CX), Z21
-	VPBROADCASTD 124(CX), Z22
+	MOVQ    R9, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
 
 loop296:
 	PREFETCHT1    8192(DX)
@@ -26946,66 +27187,98 @@ loop296:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   64(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   68(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   72(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   76(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   80(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   84(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   88(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   92(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   96(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   100(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   104(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   108(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z5
 	VFMADD213PS   704(AX), Z5, Z18
 	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   112(CX), Z19, Z19
 	VCVTDQ2PS     Z19, Z19
 	VMULPS.BCST   48(CX), Z4, Z5
 	VFMADD213PS   768(AX), Z5, Z19
 	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   116(CX), Z20, Z20
 	VCVTDQ2PS     Z20, Z20
 	VMULPS.BCST   52(CX), Z4, Z5
 	VFMADD213PS   832(AX), Z5, Z20
 	VMOVUPS       Z20, 832(AX)
+	VPADDD        Z21, Z21, Z21
+	VPADDD.BCST   120(CX), Z21, Z21
 	VCVTDQ2PS     Z21, Z21
 	VMULPS.BCST   56(CX), Z4, Z5
 	VFMADD213PS   896(AX), Z5, Z21
 	VMOVUPS       Z21, 896(AX)
+	VPADDD        Z22, Z22, Z22
+	VPADDD.BCST   124(CX), Z22, Z22
 	VCVTDQ2PS     Z22, Z22
 	VMULPS.BCST   60(CX), Z4, Z4
 	VFMADD213PS   960(AX), Z4, Z22
@@ -27804,26 +28077,26 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $0-64
 	MOVQ        $0x00000008, R12
 
 group305:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
-	VPBROADCASTD 64(CX), Z7
-	VPBROADCASTD 68(CX), Z8
-	VPBROADCASTD 72(CX), Z9
-	VPBROADCASTD 76(CX), Z10
-	VPBROADCASTD 80(CX), Z11
-	VPBROADCASTD 84(CX), Z12
-	VPBROADCASTD 88(CX), Z13
-	VPBROADCASTD 92(CX), Z14
-	VPBROADCASTD 96(CX), Z15
-	VPBROADCASTD 100(CX), Z16
-	VPBROADCASTD 104(CX), Z17
-	VPBROADCASTD 108(CX), Z18
-	VPBROADCASTD 112(CX), Z19
-	VPBROADCASTD 116(CX), Z20
-	VPBROADCASTD 120(CX), Z21
-	VPBROADCASTD 124(CX), Z22
+	MOVQ    R10, R11
+	CMPQ    R11, R12
+	CMOVQGT R12, R11
+	SUBQ    R11, R10
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
 
 loop306:
 	PREFETCHT1    8192(DX)
@@ -27925,66 +28198,98 @@ loop306:
 	PREFETCHT0    64(R8)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R9, R8
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   64(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   68(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   72(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   76(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   80(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   84(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   88(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
 	VMULPS.BCST   24(CX), Z4, Z5
 	VFMADD213PS   384(AX), Z5, Z13
 	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   92(CX), Z14, Z14
 	VCVTDQ2PS     Z14, Z14
 	VMULPS.BCST   28(CX), Z4, Z5
 	VFMADD213PS   448(AX), Z5, Z14
 	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   96(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
 	VMULPS.BCST   32(CX), Z4, Z5
 	VFMADD213PS   512(AX), Z5, Z15
 	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   100(CX), Z16, Z16
 	VCVTDQ2PS     Z16, Z16
 	VMULPS.BCST   36(CX), Z4, Z5
 	VFMADD213PS   576(AX), Z5, Z16
 	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   104(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
 	VMULPS.BCST   40(CX), Z4, Z5
 	VFMADD213PS   640(AX), Z5, Z17
 	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   108(CX), Z18, Z18
 	VCVTDQ2PS     Z18, Z18
 	VMULPS.BCST   44(CX), Z4, Z5
 	VFMADD213PS   704(AX), Z5, Z18
 	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   112(CX), Z19, Z19
 	VCVTDQ2PS     Z19, Z19
 	VMULPS.BCST   48(CX), Z4, Z5
 	VFMADD213PS   768(AX), Z5, Z19
 	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   116(CX), Z20, Z20
 	VCVTDQ2PS     Z20, Z20
 	VMULPS.BCST   52(CX), Z4, Z5
 	VFMADD213PS   832(AX), Z5, Z20
 	VMOVUPS       Z20, 832(AX)
+	VPADDD        Z21, Z21, Z21
+	VPADDD.BCST   120(CX), Z21, Z21
 	VCVTDQ2PS     Z21, Z21
 	VMULPS.BCST   56(CX), Z4, Z5
 	VFMADD213PS   896(AX), Z5, Z21
 	VMOVUPS       Z21, 896(AX)
+	VPADDD        Z22, Z22, Z22
+	VPADDD.BCST   124(CX), Z22, Z22
 	VCVTDQ2PS     Z22, Z22
 	VMULPS.BCST   60(CX), Z4, Z4
 	VFMADD213PS   960(AX), Z4, Z22
@@ -28288,6 +28593,62 @@ loop310:
 	VZEROUPPER
 	RET
 
+// func avx512MultiplyWide1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide1(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z4
+	MOVQ      $0x00000008, R10
+
+group311:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+
+loop312:
+	VMOVDQU64     (DX), Z5
+	VMOVDQU64     64(DX), Z6
+	VMOVDQU64     128(DX), Z7
+	VMOVDQU64     192(DX), Z8
+	VPDPBUSD.BCST (BX), Z5, Z0
+	VPDPBUSD.BCST 4(BX), Z6, Z1
+	VPDPBUSD.BCST 8(BX), Z7, Z2
+	VPDPBUSD.BCST 12(BX), Z8, Z3
+	ADDQ          $0x00000010, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop312
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z3, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VCVTPH2PS     (SI), Z5
+	PREFETCHT0    64(SI)
+	VPERMPS       Z5, Z4, Z5
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   4(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z5, Z5
+	VFMADD213PS   (AX), Z5, Z0
+	VMOVUPS       Z0, (AX)
+	ADDQ          $0x00000008, CX
+	TESTQ         R8, R8
+	JNZ           group311
+	VZEROUPPER
+	RET
+
 // func avx512Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
@@ -28302,7 +28663,7 @@ TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z8
 	MOVQ      $0x00000008, R10
 
-group311:
+group313:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28316,7 +28677,7 @@ group311:
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
 
-loop312:
+loop314:
 	VMOVDQU64     (DX), Z9
 	VMOVDQU64     64(DX), Z10
 	VMOVDQU64     128(DX), Z11
@@ -28332,7 +28693,7 @@ loop312:
 	ADDQ          $0x00000020, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop312
+	JNZ           loop314
 	VPADDD        Z4, Z0, Z0
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
@@ -28353,7 +28714,80 @@ loop312:
 	VMOVUPS       Z1, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R8, R8
-	JNZ           group311
+	JNZ           group313
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide2(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z8
+	MOVQ      $0x00000008, R10
+
+group315:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+
+loop316:
+	VMOVDQU64     (DX), Z9
+	VMOVDQU64     64(DX), Z10
+	VMOVDQU64     128(DX), Z11
+	VMOVDQU64     192(DX), Z12
+	VPDPBUSD.BCST (BX), Z9, Z0
+	VPDPBUSD.BCST 4(BX), Z9, Z1
+	VPDPBUSD.BCST 8(BX), Z10, Z2
+	VPDPBUSD.BCST 12(BX), Z10, Z3
+	VPDPBUSD.BCST 16(BX), Z11, Z4
+	VPDPBUSD.BCST 20(BX), Z11, Z5
+	VPDPBUSD.BCST 24(BX), Z12, Z6
+	VPDPBUSD.BCST 28(BX), Z12, Z7
+	ADDQ          $0x00000020, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop316
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VPADDD        Z2, Z0, Z0
+	VPADDD        Z3, Z1, Z1
+	VCVTPH2PS     (SI), Z9
+	PREFETCHT0    64(SI)
+	VPERMPS       Z9, Z8, Z9
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   8(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z9, Z10
+	VFMADD213PS   (AX), Z10, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   12(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z9, Z9
+	VFMADD213PS   64(AX), Z9, Z1
+	VMOVUPS       Z1, 64(AX)
+	ADDQ          $0x00000010, CX
+	TESTQ         R8, R8
+	JNZ           group315
 	VZEROUPPER
 	RET
 
@@ -28371,7 +28805,7 @@ TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group313:
+group317:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28389,7 +28823,7 @@ group313:
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
 
-loop314:
+loop318:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -28409,7 +28843,7 @@ loop314:
 	ADDQ          $0x00000030, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop314
+	JNZ           loop318
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -28437,7 +28871,97 @@ loop314:
 	VMOVUPS       Z2, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group313
+	JNZ           group317
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide3(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z12
+	MOVQ      $0x00000008, R10
+
+group319:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop320:
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z14, Z3
+	VPDPBUSD.BCST 16(BX), Z14, Z4
+	VPDPBUSD.BCST 20(BX), Z14, Z5
+	VPDPBUSD.BCST 24(BX), Z15, Z6
+	VPDPBUSD.BCST 28(BX), Z15, Z7
+	VPDPBUSD.BCST 32(BX), Z15, Z8
+	VPDPBUSD.BCST 36(BX), Z16, Z9
+	VPDPBUSD.BCST 40(BX), Z16, Z10
+	VPDPBUSD.BCST 44(BX), Z16, Z11
+	ADDQ          $0x00000030, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop320
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VPADDD        Z3, Z0, Z0
+	VPADDD        Z4, Z1, Z1
+	VPADDD        Z5, Z2, Z2
+	VCVTPH2PS     (SI), Z13
+	PREFETCHT0    64(SI)
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   12(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VFMADD213PS   (AX), Z14, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   16(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VFMADD213PS   64(AX), Z14, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   20(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z13
+	VFMADD213PS   128(AX), Z13, Z2
+	VMOVUPS       Z2, 128(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group319
 	VZEROUPPER
 	RET
 
@@ -28455,7 +28979,7 @@ TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group315:
+group321:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28477,7 +29001,7 @@ group315:
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
 
-loop316:
+loop322:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -28501,7 +29025,7 @@ loop316:
 	ADDQ          $0x00000040, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop316
+	JNZ           loop322
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -28536,7 +29060,114 @@ loop316:
 	VMOVUPS       Z3, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R8, R8
-	JNZ           group315
+	JNZ           group321
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide4(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z16
+	MOVQ      $0x00000008, R10
+
+group323:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop324:
+	VMOVDQU64     (DX), Z17
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z18, Z4
+	VPDPBUSD.BCST 20(BX), Z18, Z5
+	VPDPBUSD.BCST 24(BX), Z18, Z6
+	VPDPBUSD.BCST 28(BX), Z18, Z7
+	VPDPBUSD.BCST 32(BX), Z19, Z8
+	VPDPBUSD.BCST 36(BX), Z19, Z9
+	VPDPBUSD.BCST 40(BX), Z19, Z10
+	VPDPBUSD.BCST 44(BX), Z19, Z11
+	VPDPBUSD.BCST 48(BX), Z20, Z12
+	VPDPBUSD.BCST 52(BX), Z20, Z13
+	VPDPBUSD.BCST 56(BX), Z20, Z14
+	VPDPBUSD.BCST 60(BX), Z20, Z15
+	ADDQ          $0x00000040, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop324
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VCVTPH2PS     (SI), Z17
+	PREFETCHT0    64(SI)
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   16(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VFMADD213PS   (AX), Z18, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   20(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VFMADD213PS   64(AX), Z18, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   24(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VFMADD213PS   128(AX), Z18, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   28(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z17
+	VFMADD213PS   192(AX), Z17, Z3
+	VMOVUPS       Z3, 192(AX)
+	ADDQ          $0x00000020, CX
+	TESTQ         R8, R8
+	JNZ           group323
 	VZEROUPPER
 	RET
 
@@ -28554,7 +29185,7 @@ TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group317:
+group325:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28570,7 +29201,7 @@ group317:
 	VPXORD       Z8, Z8, Z8
 	VPXORD       Z9, Z9, Z9
 
-loop318:
+loop326:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -28598,7 +29229,7 @@ loop318:
 	ADDQ          $0x00000050, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop318
+	JNZ           loop326
 	VPADDD        Z5, Z0, Z0
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
@@ -28630,7 +29261,111 @@ loop318:
 	VMOVUPS       Z4, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R8, R8
-	JNZ           group317
+	JNZ           group325
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide5(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z10
+	MOVQ      $0x00000008, R10
+
+group327:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop328:
+	VMOVDQU64     (DX), Z11
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	VPDPBUSD.BCST (BX), Z11, Z0
+	VPDPBUSD.BCST 4(BX), Z11, Z1
+	VPDPBUSD.BCST 8(BX), Z11, Z2
+	VPDPBUSD.BCST 12(BX), Z11, Z3
+	VPDPBUSD.BCST 16(BX), Z11, Z4
+	VPDPBUSD.BCST 20(BX), Z12, Z5
+	VPDPBUSD.BCST 24(BX), Z12, Z6
+	VPDPBUSD.BCST 28(BX), Z12, Z7
+	VPDPBUSD.BCST 32(BX), Z12, Z8
+	VPDPBUSD.BCST 36(BX), Z12, Z9
+	VPDPBUSD.BCST 40(BX), Z13, Z0
+	VPDPBUSD.BCST 44(BX), Z13, Z1
+	VPDPBUSD.BCST 48(BX), Z13, Z2
+	VPDPBUSD.BCST 52(BX), Z13, Z3
+	VPDPBUSD.BCST 56(BX), Z13, Z4
+	VPDPBUSD.BCST 60(BX), Z14, Z5
+	VPDPBUSD.BCST 64(BX), Z14, Z6
+	VPDPBUSD.BCST 68(BX), Z14, Z7
+	VPDPBUSD.BCST 72(BX), Z14, Z8
+	VPDPBUSD.BCST 76(BX), Z14, Z9
+	ADDQ          $0x00000050, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop328
+	VPADDD        Z5, Z0, Z0
+	VPADDD        Z6, Z1, Z1
+	VPADDD        Z7, Z2, Z2
+	VPADDD        Z8, Z3, Z3
+	VPADDD        Z9, Z4, Z4
+	VCVTPH2PS     (SI), Z11
+	PREFETCHT0    64(SI)
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   20(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VFMADD213PS   (AX), Z12, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   24(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VFMADD213PS   64(AX), Z12, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   28(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VFMADD213PS   128(AX), Z12, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   32(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VFMADD213PS   192(AX), Z12, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   36(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z11
+	VFMADD213PS   256(AX), Z11, Z4
+	VMOVUPS       Z4, 256(AX)
+	ADDQ          $0x00000028, CX
+	TESTQ         R8, R8
+	JNZ           group327
 	VZEROUPPER
 	RET
 
@@ -28648,7 +29383,7 @@ TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group319:
+group329:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28666,7 +29401,7 @@ group319:
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
 
-loop320:
+loop330:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -28698,7 +29433,7 @@ loop320:
 	ADDQ          $0x00000060, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop320
+	JNZ           loop330
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -28735,7 +29470,124 @@ loop320:
 	VMOVUPS       Z5, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group319
+	JNZ           group329
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide6(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z12
+	MOVQ      $0x00000008, R10
+
+group331:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop332:
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z13, Z5
+	VPDPBUSD.BCST 24(BX), Z14, Z6
+	VPDPBUSD.BCST 28(BX), Z14, Z7
+	VPDPBUSD.BCST 32(BX), Z14, Z8
+	VPDPBUSD.BCST 36(BX), Z14, Z9
+	VPDPBUSD.BCST 40(BX), Z14, Z10
+	VPDPBUSD.BCST 44(BX), Z14, Z11
+	VPDPBUSD.BCST 48(BX), Z15, Z0
+	VPDPBUSD.BCST 52(BX), Z15, Z1
+	VPDPBUSD.BCST 56(BX), Z15, Z2
+	VPDPBUSD.BCST 60(BX), Z15, Z3
+	VPDPBUSD.BCST 64(BX), Z15, Z4
+	VPDPBUSD.BCST 68(BX), Z15, Z5
+	VPDPBUSD.BCST 72(BX), Z16, Z6
+	VPDPBUSD.BCST 76(BX), Z16, Z7
+	VPDPBUSD.BCST 80(BX), Z16, Z8
+	VPDPBUSD.BCST 84(BX), Z16, Z9
+	VPDPBUSD.BCST 88(BX), Z16, Z10
+	VPDPBUSD.BCST 92(BX), Z16, Z11
+	ADDQ          $0x00000060, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop332
+	VPADDD        Z6, Z0, Z0
+	VPADDD        Z7, Z1, Z1
+	VPADDD        Z8, Z2, Z2
+	VPADDD        Z9, Z3, Z3
+	VPADDD        Z10, Z4, Z4
+	VPADDD        Z11, Z5, Z5
+	VCVTPH2PS     (SI), Z13
+	PREFETCHT0    64(SI)
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   24(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VFMADD213PS   (AX), Z14, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   28(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VFMADD213PS   64(AX), Z14, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   32(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VFMADD213PS   128(AX), Z14, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   36(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VFMADD213PS   192(AX), Z14, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   40(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VFMADD213PS   256(AX), Z14, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   44(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z13
+	VFMADD213PS   320(AX), Z13, Z5
+	VMOVUPS       Z5, 320(AX)
+	ADDQ          $0x00000030, CX
+	TESTQ         R8, R8
+	JNZ           group331
 	VZEROUPPER
 	RET
 
@@ -28753,7 +29605,7 @@ TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group321:
+group333:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28773,7 +29625,7 @@ group321:
 	VPXORD       Z12, Z12, Z12
 	VPXORD       Z13, Z13, Z13
 
-loop322:
+loop334:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -28809,7 +29661,7 @@ loop322:
 	ADDQ          $0x00000070, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop322
+	JNZ           loop334
 	VPADDD        Z7, Z0, Z0
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
@@ -28851,7 +29703,137 @@ loop322:
 	VMOVUPS       Z6, 384(AX)
 	ADDQ          $0x00000038, CX
 	TESTQ         R8, R8
-	JNZ           group321
+	JNZ           group333
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide7(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z14
+	MOVQ      $0x00000008, R10
+
+group335:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop336:
+	VMOVDQU64     (DX), Z15
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z15, Z3
+	VPDPBUSD.BCST 16(BX), Z15, Z4
+	VPDPBUSD.BCST 20(BX), Z15, Z5
+	VPDPBUSD.BCST 24(BX), Z15, Z6
+	VPDPBUSD.BCST 28(BX), Z16, Z7
+	VPDPBUSD.BCST 32(BX), Z16, Z8
+	VPDPBUSD.BCST 36(BX), Z16, Z9
+	VPDPBUSD.BCST 40(BX), Z16, Z10
+	VPDPBUSD.BCST 44(BX), Z16, Z11
+	VPDPBUSD.BCST 48(BX), Z16, Z12
+	VPDPBUSD.BCST 52(BX), Z16, Z13
+	VPDPBUSD.BCST 56(BX), Z17, Z0
+	VPDPBUSD.BCST 60(BX), Z17, Z1
+	VPDPBUSD.BCST 64(BX), Z17, Z2
+	VPDPBUSD.BCST 68(BX), Z17, Z3
+	VPDPBUSD.BCST 72(BX), Z17, Z4
+	VPDPBUSD.BCST 76(BX), Z17, Z5
+	VPDPBUSD.BCST 80(BX), Z17, Z6
+	VPDPBUSD.BCST 84(BX), Z18, Z7
+	VPDPBUSD.BCST 88(BX), Z18, Z8
+	VPDPBUSD.BCST 92(BX), Z18, Z9
+	VPDPBUSD.BCST 96(BX), Z18, Z10
+	VPDPBUSD.BCST 100(BX), Z18, Z11
+	VPDPBUSD.BCST 104(BX), Z18, Z12
+	VPDPBUSD.BCST 108(BX), Z18, Z13
+	ADDQ          $0x00000070, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop336
+	VPADDD        Z7, Z0, Z0
+	VPADDD        Z8, Z1, Z1
+	VPADDD        Z9, Z2, Z2
+	VPADDD        Z10, Z3, Z3
+	VPADDD        Z11, Z4, Z4
+	VPADDD        Z12, Z5, Z5
+	VPADDD        Z13, Z6, Z6
+	VCVTPH2PS     (SI), Z15
+	PREFETCHT0    64(SI)
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   28(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VFMADD213PS   (AX), Z16, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   32(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VFMADD213PS   64(AX), Z16, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   36(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VFMADD213PS   128(AX), Z16, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   40(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VFMADD213PS   192(AX), Z16, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   44(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VFMADD213PS   256(AX), Z16, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   48(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VFMADD213PS   320(AX), Z16, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   52(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z15
+	VFMADD213PS   384(AX), Z15, Z6
+	VMOVUPS       Z6, 384(AX)
+	ADDQ          $0x00000038, CX
+	TESTQ         R8, R8
+	JNZ           group335
 	VZEROUPPER
 	RET
 
@@ -28869,7 +29851,7 @@ TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group323:
+group337:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -28891,7 +29873,7 @@ group323:
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
 
-loop324:
+loop338:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -28931,7 +29913,7 @@ loop324:
 	ADDQ          $0x00000080, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop324
+	JNZ           loop338
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -28978,7 +29960,150 @@ loop324:
 	VMOVUPS       Z7, 448(AX)
 	ADDQ          $0x00000040, CX
 	TESTQ         R8, R8
-	JNZ           group323
+	JNZ           group337
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide8(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z16
+	MOVQ      $0x00000008, R10
+
+group339:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop340:
+	VMOVDQU64     (DX), Z17
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z18, Z8
+	VPDPBUSD.BCST 36(BX), Z18, Z9
+	VPDPBUSD.BCST 40(BX), Z18, Z10
+	VPDPBUSD.BCST 44(BX), Z18, Z11
+	VPDPBUSD.BCST 48(BX), Z18, Z12
+	VPDPBUSD.BCST 52(BX), Z18, Z13
+	VPDPBUSD.BCST 56(BX), Z18, Z14
+	VPDPBUSD.BCST 60(BX), Z18, Z15
+	VPDPBUSD.BCST 64(BX), Z19, Z0
+	VPDPBUSD.BCST 68(BX), Z19, Z1
+	VPDPBUSD.BCST 72(BX), Z19, Z2
+	VPDPBUSD.BCST 76(BX), Z19, Z3
+	VPDPBUSD.BCST 80(BX), Z19, Z4
+	VPDPBUSD.BCST 84(BX), Z19, Z5
+	VPDPBUSD.BCST 88(BX), Z19, Z6
+	VPDPBUSD.BCST 92(BX), Z19, Z7
+	VPDPBUSD.BCST 96(BX), Z20, Z8
+	VPDPBUSD.BCST 100(BX), Z20, Z9
+	VPDPBUSD.BCST 104(BX), Z20, Z10
+	VPDPBUSD.BCST 108(BX), Z20, Z11
+	VPDPBUSD.BCST 112(BX), Z20, Z12
+	VPDPBUSD.BCST 116(BX), Z20, Z13
+	VPDPBUSD.BCST 120(BX), Z20, Z14
+	VPDPBUSD.BCST 124(BX), Z20, Z15
+	ADDQ          $0x00000080, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop340
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VCVTPH2PS     (SI), Z17
+	PREFETCHT0    64(SI)
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   32(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VFMADD213PS   (AX), Z18, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   36(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VFMADD213PS   64(AX), Z18, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   40(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VFMADD213PS   128(AX), Z18, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   44(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VFMADD213PS   192(AX), Z18, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   48(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VFMADD213PS   256(AX), Z18, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   52(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VFMADD213PS   320(AX), Z18, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   56(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VFMADD213PS   384(AX), Z18, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   60(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z17
+	VFMADD213PS   448(AX), Z17, Z7
+	VMOVUPS       Z7, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R8, R8
+	JNZ           group339
 	VZEROUPPER
 	RET
 
@@ -28996,7 +30121,7 @@ TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z18
 	MOVQ      $0x00000008, R10
 
-group325:
+group341:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29020,7 +30145,7 @@ group325:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop326:
+loop342:
 	VMOVDQU64     (DX), Z19
 	VMOVDQU64     64(DX), Z20
 	VMOVDQU64     128(DX), Z21
@@ -29064,7 +30189,7 @@ loop326:
 	ADDQ          $0x00000090, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop326
+	JNZ           loop342
 	VPADDD        Z9, Z0, Z0
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
@@ -29116,7 +30241,163 @@ loop326:
 	VMOVUPS       Z8, 512(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group325
+	JNZ           group341
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide9(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z18
+	MOVQ      $0x00000008, R10
+
+group343:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop344:
+	VMOVDQU64     (DX), Z19
+	VMOVDQU64     64(DX), Z20
+	VMOVDQU64     128(DX), Z21
+	VMOVDQU64     192(DX), Z22
+	VPDPBUSD.BCST (BX), Z19, Z0
+	VPDPBUSD.BCST 4(BX), Z19, Z1
+	VPDPBUSD.BCST 8(BX), Z19, Z2
+	VPDPBUSD.BCST 12(BX), Z19, Z3
+	VPDPBUSD.BCST 16(BX), Z19, Z4
+	VPDPBUSD.BCST 20(BX), Z19, Z5
+	VPDPBUSD.BCST 24(BX), Z19, Z6
+	VPDPBUSD.BCST 28(BX), Z19, Z7
+	VPDPBUSD.BCST 32(BX), Z19, Z8
+	VPDPBUSD.BCST 36(BX), Z20, Z9
+	VPDPBUSD.BCST 40(BX), Z20, Z10
+	VPDPBUSD.BCST 44(BX), Z20, Z11
+	VPDPBUSD.BCST 48(BX), Z20, Z12
+	VPDPBUSD.BCST 52(BX), Z20, Z13
+	VPDPBUSD.BCST 56(BX), Z20, Z14
+	VPDPBUSD.BCST 60(BX), Z20, Z15
+	VPDPBUSD.BCST 64(BX), Z20, Z16
+	VPDPBUSD.BCST 68(BX), Z20, Z17
+	VPDPBUSD.BCST 72(BX), Z21, Z0
+	VPDPBUSD.BCST 76(BX), Z21, Z1
+	VPDPBUSD.BCST 80(BX), Z21, Z2
+	VPDPBUSD.BCST 84(BX), Z21, Z3
+	VPDPBUSD.BCST 88(BX), Z21, Z4
+	VPDPBUSD.BCST 92(BX), Z21, Z5
+	VPDPBUSD.BCST 96(BX), Z21, Z6
+	VPDPBUSD.BCST 100(BX), Z21, Z7
+	VPDPBUSD.BCST 104(BX), Z21, Z8
+	VPDPBUSD.BCST 108(BX), Z22, Z9
+	VPDPBUSD.BCST 112(BX), Z22, Z10
+	VPDPBUSD.BCST 116(BX), Z22, Z11
+	VPDPBUSD.BCST 120(BX), Z22, Z12
+	VPDPBUSD.BCST 124(BX), Z22, Z13
+	VPDPBUSD.BCST 128(BX), Z22, Z14
+	VPDPBUSD.BCST 132(BX), Z22, Z15
+	VPDPBUSD.BCST 136(BX), Z22, Z16
+	VPDPBUSD.BCST 140(BX), Z22, Z17
+	ADDQ          $0x00000090, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop344
+	VPADDD        Z9, Z0, Z0
+	VPADDD        Z10, Z1, Z1
+	VPADDD        Z11, Z2, Z2
+	VPADDD        Z12, Z3, Z3
+	VPADDD        Z13, Z4, Z4
+	VPADDD        Z14, Z5, Z5
+	VPADDD        Z15, Z6, Z6
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VCVTPH2PS     (SI), Z19
+	PREFETCHT0    64(SI)
+	VPERMPS       Z19, Z18, Z19
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   36(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z19, Z20
+	VFMADD213PS   (AX), Z20, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   40(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z19, Z20
+	VFMADD213PS   64(AX), Z20, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   44(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z19, Z20
+	VFMADD213PS   128(AX), Z20, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   48(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z19, Z20
+	VFMADD213PS   192(AX), Z20, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   52(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z19, Z20
+	VFMADD213PS   256(AX), Z20, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   56(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z19, Z20
+	VFMADD213PS   320(AX), Z20, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   60(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z19, Z20
+	VFMADD213PS   384(AX), Z20, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   64(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z19, Z20
+	VFMADD213PS   448(AX), Z20, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   68(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z19, Z19
+	VFMADD213PS   512(AX), Z19, Z8
+	VMOVUPS       Z8, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R8, R8
+	JNZ           group343
 	VZEROUPPER
 	RET
 
@@ -29134,7 +30415,7 @@ TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group327:
+group345:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29150,7 +30431,7 @@ group327:
 	VPBROADCASTD 72(CX), Z8
 	VPBROADCASTD 76(CX), Z9
 
-loop328:
+loop346:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -29198,7 +30479,7 @@ loop328:
 	ADDQ          $0x000000a0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop328
+	JNZ           loop346
 	VCVTPH2PS     (SI), Z11
 	PREFETCHT0    64(SI)
 	VPERMPS       Z11, Z10, Z11
@@ -29245,7 +30526,156 @@ loop328:
 	VMOVUPS       Z9, 576(AX)
 	ADDQ          $0x00000050, CX
 	TESTQ         R8, R8
-	JNZ           group327
+	JNZ           group345
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide10(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z10
+	MOVQ      $0x00000008, R10
+
+group347:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+
+loop348:
+	VMOVDQU64     (DX), Z11
+	VMOVDQU64     64(DX), Z12
+	VMOVDQU64     128(DX), Z13
+	VMOVDQU64     192(DX), Z14
+	VPDPBUSD.BCST (BX), Z11, Z0
+	VPDPBUSD.BCST 4(BX), Z11, Z1
+	VPDPBUSD.BCST 8(BX), Z11, Z2
+	VPDPBUSD.BCST 12(BX), Z11, Z3
+	VPDPBUSD.BCST 16(BX), Z11, Z4
+	VPDPBUSD.BCST 20(BX), Z11, Z5
+	VPDPBUSD.BCST 24(BX), Z11, Z6
+	VPDPBUSD.BCST 28(BX), Z11, Z7
+	VPDPBUSD.BCST 32(BX), Z11, Z8
+	VPDPBUSD.BCST 36(BX), Z11, Z9
+	VPDPBUSD.BCST 40(BX), Z12, Z0
+	VPDPBUSD.BCST 44(BX), Z12, Z1
+	VPDPBUSD.BCST 48(BX), Z12, Z2
+	VPDPBUSD.BCST 52(BX), Z12, Z3
+	VPDPBUSD.BCST 56(BX), Z12, Z4
+	VPDPBUSD.BCST 60(BX), Z12, Z5
+	VPDPBUSD.BCST 64(BX), Z12, Z6
+	VPDPBUSD.BCST 68(BX), Z12, Z7
+	VPDPBUSD.BCST 72(BX), Z12, Z8
+	VPDPBUSD.BCST 76(BX), Z12, Z9
+	VPDPBUSD.BCST 80(BX), Z13, Z0
+	VPDPBUSD.BCST 84(BX), Z13, Z1
+	VPDPBUSD.BCST 88(BX), Z13, Z2
+	VPDPBUSD.BCST 92(BX), Z13, Z3
+	VPDPBUSD.BCST 96(BX), Z13, Z4
+	VPDPBUSD.BCST 100(BX), Z13, Z5
+	VPDPBUSD.BCST 104(BX), Z13, Z6
+	VPDPBUSD.BCST 108(BX), Z13, Z7
+	VPDPBUSD.BCST 112(BX), Z13, Z8
+	VPDPBUSD.BCST 116(BX), Z13, Z9
+	VPDPBUSD.BCST 120(BX), Z14, Z0
+	VPDPBUSD.BCST 124(BX), Z14, Z1
+	VPDPBUSD.BCST 128(BX), Z14, Z2
+	VPDPBUSD.BCST 132(BX), Z14, Z3
+	VPDPBUSD.BCST 136(BX), Z14, Z4
+	VPDPBUSD.BCST 140(BX), Z14, Z5
+	VPDPBUSD.BCST 144(BX), Z14, Z6
+	VPDPBUSD.BCST 148(BX), Z14, Z7
+	VPDPBUSD.BCST 152(BX), Z14, Z8
+	VPDPBUSD.BCST 156(BX), Z14, Z9
+	ADDQ          $0x000000a0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop348
+	VCVTPH2PS     (SI), Z11
+	PREFETCHT0    64(SI)
+	VPERMPS       Z11, Z10, Z11
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   40(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z11, Z12
+	VFMADD213PS   (AX), Z12, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   44(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z11, Z12
+	VFMADD213PS   64(AX), Z12, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   48(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z11, Z12
+	VFMADD213PS   128(AX), Z12, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   52(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z11, Z12
+	VFMADD213PS   192(AX), Z12, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   56(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z11, Z12
+	VFMADD213PS   256(AX), Z12, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   60(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z11, Z12
+	VFMADD213PS   320(AX), Z12, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   64(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z11, Z12
+	VFMADD213PS   384(AX), Z12, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   68(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z11, Z12
+	VFMADD213PS   448(AX), Z12, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   72(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z11, Z12
+	VFMADD213PS   512(AX), Z12, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   76(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z11, Z11
+	VFMADD213PS   576(AX), Z11, Z9
+	VMOVUPS       Z9, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R8, R8
+	JNZ           group347
 	VZEROUPPER
 	RET
 
@@ -29263,7 +30693,7 @@ TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z11
 	MOVQ      $0x00000008, R10
 
-group329:
+group349:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29280,7 +30710,7 @@ group329:
 	VPBROADCASTD 80(CX), Z9
 	VPBROADCASTD 84(CX), Z10
 
-loop330:
+loop350:
 	VMOVDQU64     (DX), Z12
 	VMOVDQU64     64(DX), Z13
 	VMOVDQU64     128(DX), Z14
@@ -29332,7 +30762,7 @@ loop330:
 	ADDQ          $0x000000b0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop330
+	JNZ           loop350
 	VCVTPH2PS     (SI), Z12
 	PREFETCHT0    64(SI)
 	VPERMPS       Z12, Z11, Z12
@@ -29383,7 +30813,167 @@ loop330:
 	VMOVUPS       Z10, 640(AX)
 	ADDQ          $0x00000058, CX
 	TESTQ         R8, R8
-	JNZ           group329
+	JNZ           group349
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide11(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z11
+	MOVQ      $0x00000008, R10
+
+group351:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+
+loop352:
+	VMOVDQU64     (DX), Z12
+	VMOVDQU64     64(DX), Z13
+	VMOVDQU64     128(DX), Z14
+	VMOVDQU64     192(DX), Z15
+	VPDPBUSD.BCST (BX), Z12, Z0
+	VPDPBUSD.BCST 4(BX), Z12, Z1
+	VPDPBUSD.BCST 8(BX), Z12, Z2
+	VPDPBUSD.BCST 12(BX), Z12, Z3
+	VPDPBUSD.BCST 16(BX), Z12, Z4
+	VPDPBUSD.BCST 20(BX), Z12, Z5
+	VPDPBUSD.BCST 24(BX), Z12, Z6
+	VPDPBUSD.BCST 28(BX), Z12, Z7
+	VPDPBUSD.BCST 32(BX), Z12, Z8
+	VPDPBUSD.BCST 36(BX), Z12, Z9
+	VPDPBUSD.BCST 40(BX), Z12, Z10
+	VPDPBUSD.BCST 44(BX), Z13, Z0
+	VPDPBUSD.BCST 48(BX), Z13, Z1
+	VPDPBUSD.BCST 52(BX), Z13, Z2
+	VPDPBUSD.BCST 56(BX), Z13, Z3
+	VPDPBUSD.BCST 60(BX), Z13, Z4
+	VPDPBUSD.BCST 64(BX), Z13, Z5
+	VPDPBUSD.BCST 68(BX), Z13, Z6
+	VPDPBUSD.BCST 72(BX), Z13, Z7
+	VPDPBUSD.BCST 76(BX), Z13, Z8
+	VPDPBUSD.BCST 80(BX), Z13, Z9
+	VPDPBUSD.BCST 84(BX), Z13, Z10
+	VPDPBUSD.BCST 88(BX), Z14, Z0
+	VPDPBUSD.BCST 92(BX), Z14, Z1
+	VPDPBUSD.BCST 96(BX), Z14, Z2
+	VPDPBUSD.BCST 100(BX), Z14, Z3
+	VPDPBUSD.BCST 104(BX), Z14, Z4
+	VPDPBUSD.BCST 108(BX), Z14, Z5
+	VPDPBUSD.BCST 112(BX), Z14, Z6
+	VPDPBUSD.BCST 116(BX), Z14, Z7
+	VPDPBUSD.BCST 120(BX), Z14, Z8
+	VPDPBUSD.BCST 124(BX), Z14, Z9
+	VPDPBUSD.BCST 128(BX), Z14, Z10
+	VPDPBUSD.BCST 132(BX), Z15, Z0
+	VPDPBUSD.BCST 136(BX), Z15, Z1
+	VPDPBUSD.BCST 140(BX), Z15, Z2
+	VPDPBUSD.BCST 144(BX), Z15, Z3
+	VPDPBUSD.BCST 148(BX), Z15, Z4
+	VPDPBUSD.BCST 152(BX), Z15, Z5
+	VPDPBUSD.BCST 156(BX), Z15, Z6
+	VPDPBUSD.BCST 160(BX), Z15, Z7
+	VPDPBUSD.BCST 164(BX), Z15, Z8
+	VPDPBUSD.BCST 168(BX), Z15, Z9
+	VPDPBUSD.BCST 172(BX), Z15, Z10
+	ADDQ          $0x000000b0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop352
+	VCVTPH2PS     (SI), Z12
+	PREFETCHT0    64(SI)
+	VPERMPS       Z12, Z11, Z12
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   44(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z12, Z13
+	VFMADD213PS   (AX), Z13, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   48(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z12, Z13
+	VFMADD213PS   64(AX), Z13, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   52(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z12, Z13
+	VFMADD213PS   128(AX), Z13, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   56(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z12, Z13
+	VFMADD213PS   192(AX), Z13, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   60(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z12, Z13
+	VFMADD213PS   256(AX), Z13, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   64(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z12, Z13
+	VFMADD213PS   320(AX), Z13, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   68(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z12, Z13
+	VFMADD213PS   384(AX), Z13, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   72(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z12, Z13
+	VFMADD213PS   448(AX), Z13, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   76(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z12, Z13
+	VFMADD213PS   512(AX), Z13, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   80(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z12, Z13
+	VFMADD213PS   576(AX), Z13, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   84(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z12, Z12
+	VFMADD213PS   640(AX), Z12, Z10
+	VMOVUPS       Z10, 640(AX)
+	ADDQ          $0x00000058, CX
+	TESTQ         R8, R8
+	JNZ           group351
 	VZEROUPPER
 	RET
 
@@ -29401,7 +30991,7 @@ TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group331:
+group353:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29419,7 +31009,7 @@ group331:
 	VPBROADCASTD 88(CX), Z10
 	VPBROADCASTD 92(CX), Z11
 
-loop332:
+loop354:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -29475,7 +31065,7 @@ loop332:
 	ADDQ          $0x000000c0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop332
+	JNZ           loop354
 	VCVTPH2PS     (SI), Z13
 	PREFETCHT0    64(SI)
 	VPERMPS       Z13, Z12, Z13
@@ -29530,7 +31120,178 @@ loop332:
 	VMOVUPS       Z11, 704(AX)
 	ADDQ          $0x00000060, CX
 	TESTQ         R8, R8
-	JNZ           group331
+	JNZ           group353
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide12(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z12
+	MOVQ      $0x00000008, R10
+
+group355:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop356:
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z13, Z5
+	VPDPBUSD.BCST 24(BX), Z13, Z6
+	VPDPBUSD.BCST 28(BX), Z13, Z7
+	VPDPBUSD.BCST 32(BX), Z13, Z8
+	VPDPBUSD.BCST 36(BX), Z13, Z9
+	VPDPBUSD.BCST 40(BX), Z13, Z10
+	VPDPBUSD.BCST 44(BX), Z13, Z11
+	VPDPBUSD.BCST 48(BX), Z14, Z0
+	VPDPBUSD.BCST 52(BX), Z14, Z1
+	VPDPBUSD.BCST 56(BX), Z14, Z2
+	VPDPBUSD.BCST 60(BX), Z14, Z3
+	VPDPBUSD.BCST 64(BX), Z14, Z4
+	VPDPBUSD.BCST 68(BX), Z14, Z5
+	VPDPBUSD.BCST 72(BX), Z14, Z6
+	VPDPBUSD.BCST 76(BX), Z14, Z7
+	VPDPBUSD.BCST 80(BX), Z14, Z8
+	VPDPBUSD.BCST 84(BX), Z14, Z9
+	VPDPBUSD.BCST 88(BX), Z14, Z10
+	VPDPBUSD.BCST 92(BX), Z14, Z11
+	VPDPBUSD.BCST 96(BX), Z15, Z0
+	VPDPBUSD.BCST 100(BX), Z15, Z1
+	VPDPBUSD.BCST 104(BX), Z15, Z2
+	VPDPBUSD.BCST 108(BX), Z15, Z3
+	VPDPBUSD.BCST 112(BX), Z15, Z4
+	VPDPBUSD.BCST 116(BX), Z15, Z5
+	VPDPBUSD.BCST 120(BX), Z15, Z6
+	VPDPBUSD.BCST 124(BX), Z15, Z7
+	VPDPBUSD.BCST 128(BX), Z15, Z8
+	VPDPBUSD.BCST 132(BX), Z15, Z9
+	VPDPBUSD.BCST 136(BX), Z15, Z10
+	VPDPBUSD.BCST 140(BX), Z15, Z11
+	VPDPBUSD.BCST 144(BX), Z16, Z0
+	VPDPBUSD.BCST 148(BX), Z16, Z1
+	VPDPBUSD.BCST 152(BX), Z16, Z2
+	VPDPBUSD.BCST 156(BX), Z16, Z3
+	VPDPBUSD.BCST 160(BX), Z16, Z4
+	VPDPBUSD.BCST 164(BX), Z16, Z5
+	VPDPBUSD.BCST 168(BX), Z16, Z6
+	VPDPBUSD.BCST 172(BX), Z16, Z7
+	VPDPBUSD.BCST 176(BX), Z16, Z8
+	VPDPBUSD.BCST 180(BX), Z16, Z9
+	VPDPBUSD.BCST 184(BX), Z16, Z10
+	VPDPBUSD.BCST 188(BX), Z16, Z11
+	ADDQ          $0x000000c0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop356
+	VCVTPH2PS     (SI), Z13
+	PREFETCHT0    64(SI)
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   48(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z14
+	VFMADD213PS   (AX), Z14, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   52(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z13, Z14
+	VFMADD213PS   64(AX), Z14, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   56(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z13, Z14
+	VFMADD213PS   128(AX), Z14, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   60(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z13, Z14
+	VFMADD213PS   192(AX), Z14, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   64(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z13, Z14
+	VFMADD213PS   256(AX), Z14, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   68(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z13, Z14
+	VFMADD213PS   320(AX), Z14, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   72(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z13, Z14
+	VFMADD213PS   384(AX), Z14, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   76(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z13, Z14
+	VFMADD213PS   448(AX), Z14, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   80(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z13, Z14
+	VFMADD213PS   512(AX), Z14, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   84(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z13, Z14
+	VFMADD213PS   576(AX), Z14, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   88(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z13, Z14
+	VFMADD213PS   640(AX), Z14, Z10
+	VMOVUPS       Z10, 640(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   92(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   44(CX), Z13, Z13
+	VFMADD213PS   704(AX), Z13, Z11
+	VMOVUPS       Z11, 704(AX)
+	ADDQ          $0x00000060, CX
+	TESTQ         R8, R8
+	JNZ           group355
 	VZEROUPPER
 	RET
 
@@ -29548,7 +31309,7 @@ TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z13
 	MOVQ      $0x00000008, R10
 
-group333:
+group357:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29567,7 +31328,7 @@ group333:
 	VPBROADCASTD 96(CX), Z11
 	VPBROADCASTD 100(CX), Z12
 
-loop334:
+loop358:
 	VMOVDQU64     (DX), Z14
 	VMOVDQU64     64(DX), Z15
 	VMOVDQU64     128(DX), Z16
@@ -29627,7 +31388,7 @@ loop334:
 	ADDQ          $0x000000d0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop334
+	JNZ           loop358
 	VCVTPH2PS     (SI), Z14
 	PREFETCHT0    64(SI)
 	VPERMPS       Z14, Z13, Z14
@@ -29686,7 +31447,189 @@ loop334:
 	VMOVUPS       Z12, 768(AX)
 	ADDQ          $0x00000068, CX
 	TESTQ         R8, R8
-	JNZ           group333
+	JNZ           group357
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide13(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z13
+	MOVQ      $0x00000008, R10
+
+group359:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+
+loop360:
+	VMOVDQU64     (DX), Z14
+	VMOVDQU64     64(DX), Z15
+	VMOVDQU64     128(DX), Z16
+	VMOVDQU64     192(DX), Z17
+	VPDPBUSD.BCST (BX), Z14, Z0
+	VPDPBUSD.BCST 4(BX), Z14, Z1
+	VPDPBUSD.BCST 8(BX), Z14, Z2
+	VPDPBUSD.BCST 12(BX), Z14, Z3
+	VPDPBUSD.BCST 16(BX), Z14, Z4
+	VPDPBUSD.BCST 20(BX), Z14, Z5
+	VPDPBUSD.BCST 24(BX), Z14, Z6
+	VPDPBUSD.BCST 28(BX), Z14, Z7
+	VPDPBUSD.BCST 32(BX), Z14, Z8
+	VPDPBUSD.BCST 36(BX), Z14, Z9
+	VPDPBUSD.BCST 40(BX), Z14, Z10
+	VPDPBUSD.BCST 44(BX), Z14, Z11
+	VPDPBUSD.BCST 48(BX), Z14, Z12
+	VPDPBUSD.BCST 52(BX), Z15, Z0
+	VPDPBUSD.BCST 56(BX), Z15, Z1
+	VPDPBUSD.BCST 60(BX), Z15, Z2
+	VPDPBUSD.BCST 64(BX), Z15, Z3
+	VPDPBUSD.BCST 68(BX), Z15, Z4
+	VPDPBUSD.BCST 72(BX), Z15, Z5
+	VPDPBUSD.BCST 76(BX), Z15, Z6
+	VPDPBUSD.BCST 80(BX), Z15, Z7
+	VPDPBUSD.BCST 84(BX), Z15, Z8
+	VPDPBUSD.BCST 88(BX), Z15, Z9
+	VPDPBUSD.BCST 92(BX), Z15, Z10
+	VPDPBUSD.BCST 96(BX), Z15, Z11
+	VPDPBUSD.BCST 100(BX), Z15, Z12
+	VPDPBUSD.BCST 104(BX), Z16, Z0
+	VPDPBUSD.BCST 108(BX), Z16, Z1
+	VPDPBUSD.BCST 112(BX), Z16, Z2
+	VPDPBUSD.BCST 116(BX), Z16, Z3
+	VPDPBUSD.BCST 120(BX), Z16, Z4
+	VPDPBUSD.BCST 124(BX), Z16, Z5
+	VPDPBUSD.BCST 128(BX), Z16, Z6
+	VPDPBUSD.BCST 132(BX), Z16, Z7
+	VPDPBUSD.BCST 136(BX), Z16, Z8
+	VPDPBUSD.BCST 140(BX), Z16, Z9
+	VPDPBUSD.BCST 144(BX), Z16, Z10
+	VPDPBUSD.BCST 148(BX), Z16, Z11
+	VPDPBUSD.BCST 152(BX), Z16, Z12
+	VPDPBUSD.BCST 156(BX), Z17, Z0
+	VPDPBUSD.BCST 160(BX), Z17, Z1
+	VPDPBUSD.BCST 164(BX), Z17, Z2
+	VPDPBUSD.BCST 168(BX), Z17, Z3
+	VPDPBUSD.BCST 172(BX), Z17, Z4
+	VPDPBUSD.BCST 176(BX), Z17, Z5
+	VPDPBUSD.BCST 180(BX), Z17, Z6
+	VPDPBUSD.BCST 184(BX), Z17, Z7
+	VPDPBUSD.BCST 188(BX), Z17, Z8
+	VPDPBUSD.BCST 192(BX), Z17, Z9
+	VPDPBUSD.BCST 196(BX), Z17, Z10
+	VPDPBUSD.BCST 200(BX), Z17, Z11
+	VPDPBUSD.BCST 204(BX), Z17, Z12
+	ADDQ          $0x000000d0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop360
+	VCVTPH2PS     (SI), Z14
+	PREFETCHT0    64(SI)
+	VPERMPS       Z14, Z13, Z14
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   52(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z14, Z15
+	VFMADD213PS   (AX), Z15, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   56(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z14, Z15
+	VFMADD213PS   64(AX), Z15, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   60(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z14, Z15
+	VFMADD213PS   128(AX), Z15, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   64(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z14, Z15
+	VFMADD213PS   192(AX), Z15, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   68(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z14, Z15
+	VFMADD213PS   256(AX), Z15, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   72(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z14, Z15
+	VFMADD213PS   320(AX), Z15, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   76(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z14, Z15
+	VFMADD213PS   384(AX), Z15, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   80(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z14, Z15
+	VFMADD213PS   448(AX), Z15, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   84(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z14, Z15
+	VFMADD213PS   512(AX), Z15, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   88(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z14, Z15
+	VFMADD213PS   576(AX), Z15, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   92(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z14, Z15
+	VFMADD213PS   640(AX), Z15, Z10
+	VMOVUPS       Z10, 640(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   96(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   44(CX), Z14, Z15
+	VFMADD213PS   704(AX), Z15, Z11
+	VMOVUPS       Z11, 704(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   100(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   48(CX), Z14, Z14
+	VFMADD213PS   768(AX), Z14, Z12
+	VMOVUPS       Z12, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R8, R8
+	JNZ           group359
 	VZEROUPPER
 	RET
 
@@ -29704,7 +31647,7 @@ TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group335:
+group361:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29724,7 +31667,7 @@ group335:
 	VPBROADCASTD 104(CX), Z12
 	VPBROADCASTD 108(CX), Z13
 
-loop336:
+loop362:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -29788,7 +31731,7 @@ loop336:
 	ADDQ          $0x000000e0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop336
+	JNZ           loop362
 	VCVTPH2PS     (SI), Z15
 	PREFETCHT0    64(SI)
 	VPERMPS       Z15, Z14, Z15
@@ -29851,7 +31794,200 @@ loop336:
 	VMOVUPS       Z13, 832(AX)
 	ADDQ          $0x00000070, CX
 	TESTQ         R8, R8
-	JNZ           group335
+	JNZ           group361
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide14(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z14
+	MOVQ      $0x00000008, R10
+
+group363:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+
+loop364:
+	VMOVDQU64     (DX), Z15
+	VMOVDQU64     64(DX), Z16
+	VMOVDQU64     128(DX), Z17
+	VMOVDQU64     192(DX), Z18
+	VPDPBUSD.BCST (BX), Z15, Z0
+	VPDPBUSD.BCST 4(BX), Z15, Z1
+	VPDPBUSD.BCST 8(BX), Z15, Z2
+	VPDPBUSD.BCST 12(BX), Z15, Z3
+	VPDPBUSD.BCST 16(BX), Z15, Z4
+	VPDPBUSD.BCST 20(BX), Z15, Z5
+	VPDPBUSD.BCST 24(BX), Z15, Z6
+	VPDPBUSD.BCST 28(BX), Z15, Z7
+	VPDPBUSD.BCST 32(BX), Z15, Z8
+	VPDPBUSD.BCST 36(BX), Z15, Z9
+	VPDPBUSD.BCST 40(BX), Z15, Z10
+	VPDPBUSD.BCST 44(BX), Z15, Z11
+	VPDPBUSD.BCST 48(BX), Z15, Z12
+	VPDPBUSD.BCST 52(BX), Z15, Z13
+	VPDPBUSD.BCST 56(BX), Z16, Z0
+	VPDPBUSD.BCST 60(BX), Z16, Z1
+	VPDPBUSD.BCST 64(BX), Z16, Z2
+	VPDPBUSD.BCST 68(BX), Z16, Z3
+	VPDPBUSD.BCST 72(BX), Z16, Z4
+	VPDPBUSD.BCST 76(BX), Z16, Z5
+	VPDPBUSD.BCST 80(BX), Z16, Z6
+	VPDPBUSD.BCST 84(BX), Z16, Z7
+	VPDPBUSD.BCST 88(BX), Z16, Z8
+	VPDPBUSD.BCST 92(BX), Z16, Z9
+	VPDPBUSD.BCST 96(BX), Z16, Z10
+	VPDPBUSD.BCST 100(BX), Z16, Z11
+	VPDPBUSD.BCST 104(BX), Z16, Z12
+	VPDPBUSD.BCST 108(BX), Z16, Z13
+	VPDPBUSD.BCST 112(BX), Z17, Z0
+	VPDPBUSD.BCST 116(BX), Z17, Z1
+	VPDPBUSD.BCST 120(BX), Z17, Z2
+	VPDPBUSD.BCST 124(BX), Z17, Z3
+	VPDPBUSD.BCST 128(BX), Z17, Z4
+	VPDPBUSD.BCST 132(BX), Z17, Z5
+	VPDPBUSD.BCST 136(BX), Z17, Z6
+	VPDPBUSD.BCST 140(BX), Z17, Z7
+	VPDPBUSD.BCST 144(BX), Z17, Z8
+	VPDPBUSD.BCST 148(BX), Z17, Z9
+	VPDPBUSD.BCST 152(BX), Z17, Z10
+	VPDPBUSD.BCST 156(BX), Z17, Z11
+	VPDPBUSD.BCST 160(BX), Z17, Z12
+	VPDPBUSD.BCST 164(BX), Z17, Z13
+	VPDPBUSD.BCST 168(BX), Z18, Z0
+	VPDPBUSD.BCST 172(BX), Z18, Z1
+	VPDPBUSD.BCST 176(BX), Z18, Z2
+	VPDPBUSD.BCST 180(BX), Z18, Z3
+	VPDPBUSD.BCST 184(BX), Z18, Z4
+	VPDPBUSD.BCST 188(BX), Z18, Z5
+	VPDPBUSD.BCST 192(BX), Z18, Z6
+	VPDPBUSD.BCST 196(BX), Z18, Z7
+	VPDPBUSD.BCST 200(BX), Z18, Z8
+	VPDPBUSD.BCST 204(BX), Z18, Z9
+	VPDPBUSD.BCST 208(BX), Z18, Z10
+	VPDPBUSD.BCST 212(BX), Z18, Z11
+	VPDPBUSD.BCST 216(BX), Z18, Z12
+	VPDPBUSD.BCST 220(BX), Z18, Z13
+	ADDQ          $0x000000e0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop364
+	VCVTPH2PS     (SI), Z15
+	PREFETCHT0    64(SI)
+	VPERMPS       Z15, Z14, Z15
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   56(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z15, Z16
+	VFMADD213PS   (AX), Z16, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   60(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z15, Z16
+	VFMADD213PS   64(AX), Z16, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   64(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z15, Z16
+	VFMADD213PS   128(AX), Z16, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   68(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z15, Z16
+	VFMADD213PS   192(AX), Z16, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   72(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z15, Z16
+	VFMADD213PS   256(AX), Z16, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   76(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z15, Z16
+	VFMADD213PS   320(AX), Z16, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   80(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z15, Z16
+	VFMADD213PS   384(AX), Z16, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   84(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z15, Z16
+	VFMADD213PS   448(AX), Z16, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   88(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z15, Z16
+	VFMADD213PS   512(AX), Z16, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   92(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z15, Z16
+	VFMADD213PS   576(AX), Z16, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   96(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z15, Z16
+	VFMADD213PS   640(AX), Z16, Z10
+	VMOVUPS       Z10, 640(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   100(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   44(CX), Z15, Z16
+	VFMADD213PS   704(AX), Z16, Z11
+	VMOVUPS       Z11, 704(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   104(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   48(CX), Z15, Z16
+	VFMADD213PS   768(AX), Z16, Z12
+	VMOVUPS       Z12, 768(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   108(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   52(CX), Z15, Z15
+	VFMADD213PS   832(AX), Z15, Z13
+	VMOVUPS       Z13, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R8, R8
+	JNZ           group363
 	VZEROUPPER
 	RET
 
@@ -29869,7 +32005,7 @@ TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z15
 	MOVQ      $0x00000008, R10
 
-group337:
+group365:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29890,7 +32026,7 @@ group337:
 	VPBROADCASTD 112(CX), Z13
 	VPBROADCASTD 116(CX), Z14
 
-loop338:
+loop366:
 	VMOVDQU64     (DX), Z16
 	VMOVDQU64     64(DX), Z17
 	VMOVDQU64     128(DX), Z18
@@ -29958,7 +32094,7 @@ loop338:
 	ADDQ          $0x000000f0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop338
+	JNZ           loop366
 	VCVTPH2PS     (SI), Z16
 	PREFETCHT0    64(SI)
 	VPERMPS       Z16, Z15, Z16
@@ -30025,7 +32161,211 @@ loop338:
 	VMOVUPS       Z14, 896(AX)
 	ADDQ          $0x00000078, CX
 	TESTQ         R8, R8
-	JNZ           group337
+	JNZ           group365
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyWide15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyWide15(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z15
+	MOVQ      $0x00000008, R10
+
+group367:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+
+loop368:
+	VMOVDQU64     (DX), Z16
+	VMOVDQU64     64(DX), Z17
+	VMOVDQU64     128(DX), Z18
+	VMOVDQU64     192(DX), Z19
+	VPDPBUSD.BCST (BX), Z16, Z0
+	VPDPBUSD.BCST 4(BX), Z16, Z1
+	VPDPBUSD.BCST 8(BX), Z16, Z2
+	VPDPBUSD.BCST 12(BX), Z16, Z3
+	VPDPBUSD.BCST 16(BX), Z16, Z4
+	VPDPBUSD.BCST 20(BX), Z16, Z5
+	VPDPBUSD.BCST 24(BX), Z16, Z6
+	VPDPBUSD.BCST 28(BX), Z16, Z7
+	VPDPBUSD.BCST 32(BX), Z16, Z8
+	VPDPBUSD.BCST 36(BX), Z16, Z9
+	VPDPBUSD.BCST 40(BX), Z16, Z10
+	VPDPBUSD.BCST 44(BX), Z16, Z11
+	VPDPBUSD.BCST 48(BX), Z16, Z12
+	VPDPBUSD.BCST 52(BX), Z16, Z13
+	VPDPBUSD.BCST 56(BX), Z16, Z14
+	VPDPBUSD.BCST 60(BX), Z17, Z0
+	VPDPBUSD.BCST 64(BX), Z17, Z1
+	VPDPBUSD.BCST 68(BX), Z17, Z2
+	VPDPBUSD.BCST 72(BX), Z17, Z3
+	VPDPBUSD.BCST 76(BX), Z17, Z4
+	VPDPBUSD.BCST 80(BX), Z17, Z5
+	VPDPBUSD.BCST 84(BX), Z17, Z6
+	VPDPBUSD.BCST 88(BX), Z17, Z7
+	VPDPBUSD.BCST 92(BX), Z17, Z8
+	VPDPBUSD.BCST 96(BX), Z17, Z9
+	VPDPBUSD.BCST 100(BX), Z17, Z10
+	VPDPBUSD.BCST 104(BX), Z17, Z11
+	VPDPBUSD.BCST 108(BX), Z17, Z12
+	VPDPBUSD.BCST 112(BX), Z17, Z13
+	VPDPBUSD.BCST 116(BX), Z17, Z14
+	VPDPBUSD.BCST 120(BX), Z18, Z0
+	VPDPBUSD.BCST 124(BX), Z18, Z1
+	VPDPBUSD.BCST 128(BX), Z18, Z2
+	VPDPBUSD.BCST 132(BX), Z18, Z3
+	VPDPBUSD.BCST 136(BX), Z18, Z4
+	VPDPBUSD.BCST 140(BX), Z18, Z5
+	VPDPBUSD.BCST 144(BX), Z18, Z6
+	VPDPBUSD.BCST 148(BX), Z18, Z7
+	VPDPBUSD.BCST 152(BX), Z18, Z8
+	VPDPBUSD.BCST 156(BX), Z18, Z9
+	VPDPBUSD.BCST 160(BX), Z18, Z10
+	VPDPBUSD.BCST 164(BX), Z18, Z11
+	VPDPBUSD.BCST 168(BX), Z18, Z12
+	VPDPBUSD.BCST 172(BX), Z18, Z13
+	VPDPBUSD.BCST 176(BX), Z18, Z14
+	VPDPBUSD.BCST 180(BX), Z19, Z0
+	VPDPBUSD.BCST 184(BX), Z19, Z1
+	VPDPBUSD.BCST 188(BX), Z19, Z2
+	VPDPBUSD.BCST 192(BX), Z19, Z3
+	VPDPBUSD.BCST 196(BX), Z19, Z4
+	VPDPBUSD.BCST 200(BX), Z19, Z5
+	VPDPBUSD.BCST 204(BX), Z19, Z6
+	VPDPBUSD.BCST 208(BX), Z19, Z7
+	VPDPBUSD.BCST 212(BX), Z19, Z8
+	VPDPBUSD.BCST 216(BX), Z19, Z9
+	VPDPBUSD.BCST 220(BX), Z19, Z10
+	VPDPBUSD.BCST 224(BX), Z19, Z11
+	VPDPBUSD.BCST 228(BX), Z19, Z12
+	VPDPBUSD.BCST 232(BX), Z19, Z13
+	VPDPBUSD.BCST 236(BX), Z19, Z14
+	ADDQ          $0x000000f0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop368
+	VCVTPH2PS     (SI), Z16
+	PREFETCHT0    64(SI)
+	VPERMPS       Z16, Z15, Z16
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   60(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z16, Z17
+	VFMADD213PS   (AX), Z17, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   64(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z16, Z17
+	VFMADD213PS   64(AX), Z17, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   68(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z16, Z17
+	VFMADD213PS   128(AX), Z17, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   72(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z16, Z17
+	VFMADD213PS   192(AX), Z17, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   76(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z16, Z17
+	VFMADD213PS   256(AX), Z17, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   80(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z16, Z17
+	VFMADD213PS   320(AX), Z17, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   84(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z16, Z17
+	VFMADD213PS   384(AX), Z17, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   88(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z16, Z17
+	VFMADD213PS   448(AX), Z17, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   92(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z16, Z17
+	VFMADD213PS   512(AX), Z17, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   96(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z16, Z17
+	VFMADD213PS   576(AX), Z17, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   100(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z16, Z17
+	VFMADD213PS   640(AX), Z17, Z10
+	VMOVUPS       Z10, 640(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   104(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   44(CX), Z16, Z17
+	VFMADD213PS   704(AX), Z17, Z11
+	VMOVUPS       Z11, 704(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   108(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   48(CX), Z16, Z17
+	VFMADD213PS   768(AX), Z17, Z12
+	VMOVUPS       Z12, 768(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   112(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   52(CX), Z16, Z17
+	VFMADD213PS   832(AX), Z17, Z13
+	VMOVUPS       Z13, 832(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   116(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   56(CX), Z16, Z16
+	VFMADD213PS   896(AX), Z16, Z14
+	VMOVUPS       Z14, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R8, R8
+	JNZ           group367
 	VZEROUPPER
 	RET
 
@@ -30043,7 +32383,7 @@ TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group339:
+group369:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30065,7 +32405,7 @@ group339:
 	VPBROADCASTD 120(CX), Z14
 	VPBROADCASTD 124(CX), Z15
 
-loop340:
+loop370:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -30137,7 +32477,7 @@ loop340:
 	ADDQ          $0x00000100, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop340
+	JNZ           loop370
 	VCVTPH2PS     (SI), Z17
 	PREFETCHT0    64(SI)
 	VPERMPS       Z17, Z16, Z17
@@ -30208,13 +32548,13 @@ loop340:
 	VMOVUPS       Z15, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R8, R8
-	JNZ           group339
+	JNZ           group369
 	VZEROUPPER
 	RET
 
-// func avx512MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx512MultiplyWide16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
+TEXT ·avx512MultiplyWide16(SB), NOSPLIT, $0-64
 	MOVQ      y+0(FP), AX
 	MOVQ      meta+24(FP), CX
 	MOVQ      w+8(FP), DX
@@ -30226,7 +32566,7 @@ TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group341:
+group371:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30248,392 +32588,7 @@ group341:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop342:
-	VMOVDQU64     (DX), Z17
-	VMOVDQU64     64(DX), Z18
-	VMOVDQU64     128(DX), Z19
-	VMOVDQU64     192(DX), Z20
-	VPDPBUSD.BCST (BX), Z17, Z0
-	VPDPBUSD.BCST 4(BX), Z17, Z1
-	VPDPBUSD.BCST 8(BX), Z17, Z2
-	VPDPBUSD.BCST 12(BX), Z17, Z3
-	VPDPBUSD.BCST 16(BX), Z18, Z4
-	VPDPBUSD.BCST 20(BX), Z18, Z5
-	VPDPBUSD.BCST 24(BX), Z18, Z6
-	VPDPBUSD.BCST 28(BX), Z18, Z7
-	VPDPBUSD.BCST 32(BX), Z19, Z8
-	VPDPBUSD.BCST 36(BX), Z19, Z9
-	VPDPBUSD.BCST 40(BX), Z19, Z10
-	VPDPBUSD.BCST 44(BX), Z19, Z11
-	VPDPBUSD.BCST 48(BX), Z20, Z12
-	VPDPBUSD.BCST 52(BX), Z20, Z13
-	VPDPBUSD.BCST 56(BX), Z20, Z14
-	VPDPBUSD.BCST 60(BX), Z20, Z15
-	ADDQ          $0x00000040, BX
-	ADDQ          $0x00000100, DX
-	DECQ          R9
-	JNZ           loop342
-	VPADDD        Z8, Z0, Z0
-	VPADDD        Z9, Z1, Z1
-	VPADDD        Z10, Z2, Z2
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z4, Z0, Z0
-	VPADDD        Z5, Z1, Z1
-	VPADDD        Z6, Z2, Z2
-	VPADDD        Z7, Z3, Z3
-	VCVTPH2PS     (SI), Z17
-	PREFETCHT0    64(SI)
-	VPERMPS       Z17, Z16, Z17
-	ADDQ          DI, SI
-	MOVL          $0x0000ffff, R9
-	VPBROADCASTD  R9, Z18
-	MOVL          $0x47800000, R9
-	VPBROADCASTD  R9, Z19
-	VPSLLD        $0x08, Z1, Z1
-	VPADDD        Z1, Z0, Z0
-	VPSUBD.BCST   8(CX), Z0, Z0
-	VPSLLD        $0x08, Z3, Z3
-	VPADDD        Z3, Z2, Z2
-	VPSUBD.BCST   4(CX), Z2, Z2
-	VPSRAD        $0x10, Z0, Z1
-	VPADDD        Z1, Z2, Z2
-	VPANDD        Z18, Z0, Z0
-	VCVTDQ2PS     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z19, Z2, Z2
-	VADDPS        Z2, Z0, Z0
-	VMULPS.BCST   (CX), Z17, Z1
-	VFMADD213PS   (AX), Z1, Z0
-	VMOVUPS       Z0, (AX)
-	ADDQ          $0x0000000c, CX
-	TESTQ         R8, R8
-	JNZ           group341
-	VZEROUPPER
-	RET
-
-// func avx512MultiplyExact2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      w+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	ADDQ      $0x00000040, DX
-	VMOVDQU64 -64(DX), Z16
-	MOVQ      $0x00000008, R10
-
-group343:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-
-loop344:
-	VMOVDQU64     (DX), Z17
-	VMOVDQU64     64(DX), Z18
-	VMOVDQU64     128(DX), Z19
-	VMOVDQU64     192(DX), Z20
-	VPDPBUSD.BCST (BX), Z17, Z0
-	VPDPBUSD.BCST 4(BX), Z17, Z1
-	VPDPBUSD.BCST 8(BX), Z17, Z2
-	VPDPBUSD.BCST 12(BX), Z17, Z3
-	VPDPBUSD.BCST 16(BX), Z17, Z4
-	VPDPBUSD.BCST 20(BX), Z17, Z5
-	VPDPBUSD.BCST 24(BX), Z17, Z6
-	VPDPBUSD.BCST 28(BX), Z17, Z7
-	VPDPBUSD.BCST 32(BX), Z18, Z8
-	VPDPBUSD.BCST 36(BX), Z18, Z9
-	VPDPBUSD.BCST 40(BX), Z18, Z10
-	VPDPBUSD.BCST 44(BX), Z18, Z11
-	VPDPBUSD.BCST 48(BX), Z18, Z12
-	VPDPBUSD.BCST 52(BX), Z18, Z13
-	VPDPBUSD.BCST 56(BX), Z18, Z14
-	VPDPBUSD.BCST 60(BX), Z18, Z15
-	VPDPBUSD.BCST 64(BX), Z19, Z0
-	VPDPBUSD.BCST 68(BX), Z19, Z1
-	VPDPBUSD.BCST 72(BX), Z19, Z2
-	VPDPBUSD.BCST 76(BX), Z19, Z3
-	VPDPBUSD.BCST 80(BX), Z19, Z4
-	VPDPBUSD.BCST 84(BX), Z19, Z5
-	VPDPBUSD.BCST 88(BX), Z19, Z6
-	VPDPBUSD.BCST 92(BX), Z19, Z7
-	VPDPBUSD.BCST 96(BX), Z20, Z8
-	VPDPBUSD.BCST 100(BX), Z20, Z9
-	VPDPBUSD.BCST 104(BX), Z20, Z10
-	VPDPBUSD.BCST 108(BX), Z20, Z11
-	VPDPBUSD.BCST 112(BX), Z20, Z12
-	VPDPBUSD.BCST 116(BX), Z20, Z13
-	VPDPBUSD.BCST 120(BX), Z20, Z14
-	VPDPBUSD.BCST 124(BX), Z20, Z15
-	ADDQ          $0x00000080, BX
-	ADDQ          $0x00000100, DX
-	DECQ          R9
-	JNZ           loop344
-	VPADDD        Z8, Z0, Z0
-	VPADDD        Z9, Z1, Z1
-	VPADDD        Z10, Z2, Z2
-	VPADDD        Z11, Z3, Z3
-	VPADDD        Z12, Z4, Z4
-	VPADDD        Z13, Z5, Z5
-	VPADDD        Z14, Z6, Z6
-	VPADDD        Z15, Z7, Z7
-	VCVTPH2PS     (SI), Z17
-	PREFETCHT0    64(SI)
-	VPERMPS       Z17, Z16, Z17
-	ADDQ          DI, SI
-	MOVL          $0x0000ffff, R9
-	VPBROADCASTD  R9, Z18
-	MOVL          $0x47800000, R9
-	VPBROADCASTD  R9, Z19
-	VPSLLD        $0x08, Z1, Z1
-	VPADDD        Z1, Z0, Z0
-	VPSUBD.BCST   16(CX), Z0, Z0
-	VPSLLD        $0x08, Z3, Z3
-	VPADDD        Z3, Z2, Z2
-	VPSUBD.BCST   8(CX), Z2, Z2
-	VPSRAD        $0x10, Z0, Z1
-	VPADDD        Z1, Z2, Z2
-	VPANDD        Z18, Z0, Z0
-	VCVTDQ2PS     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z19, Z2, Z2
-	VADDPS        Z2, Z0, Z0
-	VMULPS.BCST   (CX), Z17, Z1
-	VFMADD213PS   (AX), Z1, Z0
-	VMOVUPS       Z0, (AX)
-	VPSLLD        $0x08, Z5, Z5
-	VPADDD        Z5, Z4, Z4
-	VPSUBD.BCST   20(CX), Z4, Z4
-	VPSLLD        $0x08, Z7, Z7
-	VPADDD        Z7, Z6, Z6
-	VPSUBD.BCST   12(CX), Z6, Z6
-	VPSRAD        $0x10, Z4, Z5
-	VPADDD        Z5, Z6, Z6
-	VPANDD        Z18, Z4, Z4
-	VCVTDQ2PS     Z4, Z4
-	VCVTDQ2PS     Z6, Z6
-	VMULPS        Z19, Z6, Z6
-	VADDPS        Z6, Z4, Z4
-	VMULPS.BCST   4(CX), Z17, Z5
-	VFMADD213PS   64(AX), Z5, Z4
-	VMOVUPS       Z4, 64(AX)
-	ADDQ          $0x00000018, CX
-	TESTQ         R8, R8
-	JNZ           group343
-	VZEROUPPER
-	RET
-
-// func avx512MultiplyExact3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      w+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	ADDQ      $0x00000040, DX
-	VMOVDQU64 -64(DX), Z12
-	MOVQ      $0x00000008, R10
-
-group345:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-
-loop346:
-	VMOVDQU64     (DX), Z13
-	VMOVDQU64     64(DX), Z14
-	VMOVDQU64     128(DX), Z15
-	VMOVDQU64     192(DX), Z16
-	VPDPBUSD.BCST (BX), Z13, Z0
-	VPDPBUSD.BCST 4(BX), Z13, Z1
-	VPDPBUSD.BCST 8(BX), Z13, Z2
-	VPDPBUSD.BCST 12(BX), Z13, Z3
-	VPDPBUSD.BCST 16(BX), Z13, Z4
-	VPDPBUSD.BCST 20(BX), Z13, Z5
-	VPDPBUSD.BCST 24(BX), Z13, Z6
-	VPDPBUSD.BCST 28(BX), Z13, Z7
-	VPDPBUSD.BCST 32(BX), Z13, Z8
-	VPDPBUSD.BCST 36(BX), Z13, Z9
-	VPDPBUSD.BCST 40(BX), Z13, Z10
-	VPDPBUSD.BCST 44(BX), Z13, Z11
-	VPDPBUSD.BCST 48(BX), Z14, Z0
-	VPDPBUSD.BCST 52(BX), Z14, Z1
-	VPDPBUSD.BCST 56(BX), Z14, Z2
-	VPDPBUSD.BCST 60(BX), Z14, Z3
-	VPDPBUSD.BCST 64(BX), Z14, Z4
-	VPDPBUSD.BCST 68(BX), Z14, Z5
-	VPDPBUSD.BCST 72(BX), Z14, Z6
-	VPDPBUSD.BCST 76(BX), Z14, Z7
-	VPDPBUSD.BCST 80(BX), Z14, Z8
-	VPDPBUSD.BCST 84(BX), Z14, Z9
-	VPDPBUSD.BCST 88(BX), Z14, Z10
-	VPDPBUSD.BCST 92(BX), Z14, Z11
-	VPDPBUSD.BCST 96(BX), Z15, Z0
-	VPDPBUSD.BCST 100(BX), Z15, Z1
-	VPDPBUSD.BCST 104(BX), Z15, Z2
-	VPDPBUSD.BCST 108(BX), Z15, Z3
-	VPDPBUSD.BCST 112(BX), Z15, Z4
-	VPDPBUSD.BCST 116(BX), Z15, Z5
-	VPDPBUSD.BCST 120(BX), Z15, Z6
-	VPDPBUSD.BCST 124(BX), Z15, Z7
-	VPDPBUSD.BCST 128(BX), Z15, Z8
-	VPDPBUSD.BCST 132(BX), Z15, Z9
-	VPDPBUSD.BCST 136(BX), Z15, Z10
-	VPDPBUSD.BCST 140(BX), Z15, Z11
-	VPDPBUSD.BCST 144(BX), Z16, Z0
-	VPDPBUSD.BCST 148(BX), Z16, Z1
-	VPDPBUSD.BCST 152(BX), Z16, Z2
-	VPDPBUSD.BCST 156(BX), Z16, Z3
-	VPDPBUSD.BCST 160(BX), Z16, Z4
-	VPDPBUSD.BCST 164(BX), Z16, Z5
-	VPDPBUSD.BCST 168(BX), Z16, Z6
-	VPDPBUSD.BCST 172(BX), Z16, Z7
-	VPDPBUSD.BCST 176(BX), Z16, Z8
-	VPDPBUSD.BCST 180(BX), Z16, Z9
-	VPDPBUSD.BCST 184(BX), Z16, Z10
-	VPDPBUSD.BCST 188(BX), Z16, Z11
-	ADDQ          $0x000000c0, BX
-	ADDQ          $0x00000100, DX
-	DECQ          R9
-	JNZ           loop346
-	VCVTPH2PS     (SI), Z13
-	PREFETCHT0    64(SI)
-	VPERMPS       Z13, Z12, Z13
-	ADDQ          DI, SI
-	MOVL          $0x0000ffff, R9
-	VPBROADCASTD  R9, Z14
-	MOVL          $0x47800000, R9
-	VPBROADCASTD  R9, Z15
-	VPSLLD        $0x08, Z1, Z1
-	VPADDD        Z1, Z0, Z0
-	VPSUBD.BCST   24(CX), Z0, Z0
-	VPSLLD        $0x08, Z3, Z3
-	VPADDD        Z3, Z2, Z2
-	VPSUBD.BCST   12(CX), Z2, Z2
-	VPSRAD        $0x10, Z0, Z1
-	VPADDD        Z1, Z2, Z2
-	VPANDD        Z14, Z0, Z0
-	VCVTDQ2PS     Z0, Z0
-	VCVTDQ2PS     Z2, Z2
-	VMULPS        Z15, Z2, Z2
-	VADDPS        Z2, Z0, Z0
-	VMULPS.BCST   (CX), Z13, Z1
-	VFMADD213PS   (AX), Z1, Z0
-	VMOVUPS       Z0, (AX)
-	VPSLLD        $0x08, Z5, Z5
-	VPADDD        Z5, Z4, Z4
-	VPSUBD.BCST   28(CX), Z4, Z4
-	VPSLLD        $0x08, Z7, Z7
-	VPADDD        Z7, Z6, Z6
-	VPSUBD.BCST   16(CX), Z6, Z6
-	VPSRAD        $0x10, Z4, Z5
-	VPADDD        Z5, Z6, Z6
-	VPANDD        Z14, Z4, Z4
-	VCVTDQ2PS     Z4, Z4
-	VCVTDQ2PS     Z6, Z6
-	VMULPS        Z15, Z6, Z6
-	VADDPS        Z6, Z4, Z4
-	VMULPS.BCST   4(CX), Z13, Z5
-	VFMADD213PS   64(AX), Z5, Z4
-	VMOVUPS       Z4, 64(AX)
-	VPSLLD        $0x08, Z9, Z9
-	VPADDD        Z9, Z8, Z8
-	VPSUBD.BCST   32(CX), Z8, Z8
-	VPSLLD        $0x08, Z11, Z11
-	VPADDD        Z11, Z10, Z10
-	VPSUBD.BCST   20(CX), Z10, Z10
-	VPSRAD        $0x10, Z8, Z9
-	VPADDD        Z9, Z10, Z10
-	VPANDD        Z14, Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VCVTDQ2PS     Z10, Z10
-	VMULPS        Z15, Z10, Z10
-	VADDPS        Z10, Z8, Z8
-	VMULPS.BCST   8(CX), Z13, Z9
-	VFMADD213PS   128(AX), Z9, Z8
-	VMOVUPS       Z8, 128(AX)
-	ADDQ          $0x00000024, CX
-	TESTQ         R8, R8
-	JNZ           group345
-	VZEROUPPER
-	RET
-
-// func avx512MultiplyExact4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      meta+24(FP), CX
-	MOVQ      w+8(FP), DX
-	MOVQ      acts+16(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
-	ADDQ      $0x00000040, DX
-	VMOVDQU64 -64(DX), Z16
-	MOVQ      $0x00000008, R10
-
-group347:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z0, Z0, Z0
-	VPXORD  Z1, Z1, Z1
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
-	VPXORD  Z6, Z6, Z6
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-
-loop348:
+loop372:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -30705,7 +32660,607 @@ loop348:
 	ADDQ          $0x00000100, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop348
+	JNZ           loop372
+	VCVTPH2PS     (SI), Z17
+	PREFETCHT0    64(SI)
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	VPADDD        Z0, Z0, Z0
+	VPADDD.BCST   64(CX), Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z18
+	VFMADD213PS   (AX), Z18, Z0
+	VMOVUPS       Z0, (AX)
+	VPADDD        Z1, Z1, Z1
+	VPADDD.BCST   68(CX), Z1, Z1
+	VCVTDQ2PS     Z1, Z1
+	VMULPS.BCST   4(CX), Z17, Z18
+	VFMADD213PS   64(AX), Z18, Z1
+	VMOVUPS       Z1, 64(AX)
+	VPADDD        Z2, Z2, Z2
+	VPADDD.BCST   72(CX), Z2, Z2
+	VCVTDQ2PS     Z2, Z2
+	VMULPS.BCST   8(CX), Z17, Z18
+	VFMADD213PS   128(AX), Z18, Z2
+	VMOVUPS       Z2, 128(AX)
+	VPADDD        Z3, Z3, Z3
+	VPADDD.BCST   76(CX), Z3, Z3
+	VCVTDQ2PS     Z3, Z3
+	VMULPS.BCST   12(CX), Z17, Z18
+	VFMADD213PS   192(AX), Z18, Z3
+	VMOVUPS       Z3, 192(AX)
+	VPADDD        Z4, Z4, Z4
+	VPADDD.BCST   80(CX), Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VMULPS.BCST   16(CX), Z17, Z18
+	VFMADD213PS   256(AX), Z18, Z4
+	VMOVUPS       Z4, 256(AX)
+	VPADDD        Z5, Z5, Z5
+	VPADDD.BCST   84(CX), Z5, Z5
+	VCVTDQ2PS     Z5, Z5
+	VMULPS.BCST   20(CX), Z17, Z18
+	VFMADD213PS   320(AX), Z18, Z5
+	VMOVUPS       Z5, 320(AX)
+	VPADDD        Z6, Z6, Z6
+	VPADDD.BCST   88(CX), Z6, Z6
+	VCVTDQ2PS     Z6, Z6
+	VMULPS.BCST   24(CX), Z17, Z18
+	VFMADD213PS   384(AX), Z18, Z6
+	VMOVUPS       Z6, 384(AX)
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   92(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   28(CX), Z17, Z18
+	VFMADD213PS   448(AX), Z18, Z7
+	VMOVUPS       Z7, 448(AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   96(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   32(CX), Z17, Z18
+	VFMADD213PS   512(AX), Z18, Z8
+	VMOVUPS       Z8, 512(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   100(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   36(CX), Z17, Z18
+	VFMADD213PS   576(AX), Z18, Z9
+	VMOVUPS       Z9, 576(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   104(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   40(CX), Z17, Z18
+	VFMADD213PS   640(AX), Z18, Z10
+	VMOVUPS       Z10, 640(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   108(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   44(CX), Z17, Z18
+	VFMADD213PS   704(AX), Z18, Z11
+	VMOVUPS       Z11, 704(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   112(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   48(CX), Z17, Z18
+	VFMADD213PS   768(AX), Z18, Z12
+	VMOVUPS       Z12, 768(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   116(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   52(CX), Z17, Z18
+	VFMADD213PS   832(AX), Z18, Z13
+	VMOVUPS       Z13, 832(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   120(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   56(CX), Z17, Z18
+	VFMADD213PS   896(AX), Z18, Z14
+	VMOVUPS       Z14, 896(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   124(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   60(CX), Z17, Z17
+	VFMADD213PS   960(AX), Z17, Z15
+	VMOVUPS       Z15, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R8, R8
+	JNZ           group371
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z16
+	MOVQ      $0x00000008, R10
+
+group373:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop374:
+	VMOVDQU64     (DX), Z17
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z18, Z4
+	VPDPBUSD.BCST 20(BX), Z18, Z5
+	VPDPBUSD.BCST 24(BX), Z18, Z6
+	VPDPBUSD.BCST 28(BX), Z18, Z7
+	VPDPBUSD.BCST 32(BX), Z19, Z8
+	VPDPBUSD.BCST 36(BX), Z19, Z9
+	VPDPBUSD.BCST 40(BX), Z19, Z10
+	VPDPBUSD.BCST 44(BX), Z19, Z11
+	VPDPBUSD.BCST 48(BX), Z20, Z12
+	VPDPBUSD.BCST 52(BX), Z20, Z13
+	VPDPBUSD.BCST 56(BX), Z20, Z14
+	VPDPBUSD.BCST 60(BX), Z20, Z15
+	ADDQ          $0x00000040, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop374
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z4, Z0, Z0
+	VPADDD        Z5, Z1, Z1
+	VPADDD        Z6, Z2, Z2
+	VPADDD        Z7, Z3, Z3
+	VCVTPH2PS     (SI), Z17
+	PREFETCHT0    64(SI)
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z18
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z19
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   8(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   4(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z18, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z19, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VFMADD213PS   (AX), Z1, Z0
+	VMOVUPS       Z0, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R8, R8
+	JNZ           group373
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z16
+	MOVQ      $0x00000008, R10
+
+group375:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop376:
+	VMOVDQU64     (DX), Z17
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z18, Z8
+	VPDPBUSD.BCST 36(BX), Z18, Z9
+	VPDPBUSD.BCST 40(BX), Z18, Z10
+	VPDPBUSD.BCST 44(BX), Z18, Z11
+	VPDPBUSD.BCST 48(BX), Z18, Z12
+	VPDPBUSD.BCST 52(BX), Z18, Z13
+	VPDPBUSD.BCST 56(BX), Z18, Z14
+	VPDPBUSD.BCST 60(BX), Z18, Z15
+	VPDPBUSD.BCST 64(BX), Z19, Z0
+	VPDPBUSD.BCST 68(BX), Z19, Z1
+	VPDPBUSD.BCST 72(BX), Z19, Z2
+	VPDPBUSD.BCST 76(BX), Z19, Z3
+	VPDPBUSD.BCST 80(BX), Z19, Z4
+	VPDPBUSD.BCST 84(BX), Z19, Z5
+	VPDPBUSD.BCST 88(BX), Z19, Z6
+	VPDPBUSD.BCST 92(BX), Z19, Z7
+	VPDPBUSD.BCST 96(BX), Z20, Z8
+	VPDPBUSD.BCST 100(BX), Z20, Z9
+	VPDPBUSD.BCST 104(BX), Z20, Z10
+	VPDPBUSD.BCST 108(BX), Z20, Z11
+	VPDPBUSD.BCST 112(BX), Z20, Z12
+	VPDPBUSD.BCST 116(BX), Z20, Z13
+	VPDPBUSD.BCST 120(BX), Z20, Z14
+	VPDPBUSD.BCST 124(BX), Z20, Z15
+	ADDQ          $0x00000080, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop376
+	VPADDD        Z8, Z0, Z0
+	VPADDD        Z9, Z1, Z1
+	VPADDD        Z10, Z2, Z2
+	VPADDD        Z11, Z3, Z3
+	VPADDD        Z12, Z4, Z4
+	VPADDD        Z13, Z5, Z5
+	VPADDD        Z14, Z6, Z6
+	VPADDD        Z15, Z7, Z7
+	VCVTPH2PS     (SI), Z17
+	PREFETCHT0    64(SI)
+	VPERMPS       Z17, Z16, Z17
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z18
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z19
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   16(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   8(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z18, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z19, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z17, Z1
+	VFMADD213PS   (AX), Z1, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   20(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   12(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z18, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z19, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z17, Z5
+	VFMADD213PS   64(AX), Z5, Z4
+	VMOVUPS       Z4, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R8, R8
+	JNZ           group375
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z12
+	MOVQ      $0x00000008, R10
+
+group377:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+
+loop378:
+	VMOVDQU64     (DX), Z13
+	VMOVDQU64     64(DX), Z14
+	VMOVDQU64     128(DX), Z15
+	VMOVDQU64     192(DX), Z16
+	VPDPBUSD.BCST (BX), Z13, Z0
+	VPDPBUSD.BCST 4(BX), Z13, Z1
+	VPDPBUSD.BCST 8(BX), Z13, Z2
+	VPDPBUSD.BCST 12(BX), Z13, Z3
+	VPDPBUSD.BCST 16(BX), Z13, Z4
+	VPDPBUSD.BCST 20(BX), Z13, Z5
+	VPDPBUSD.BCST 24(BX), Z13, Z6
+	VPDPBUSD.BCST 28(BX), Z13, Z7
+	VPDPBUSD.BCST 32(BX), Z13, Z8
+	VPDPBUSD.BCST 36(BX), Z13, Z9
+	VPDPBUSD.BCST 40(BX), Z13, Z10
+	VPDPBUSD.BCST 44(BX), Z13, Z11
+	VPDPBUSD.BCST 48(BX), Z14, Z0
+	VPDPBUSD.BCST 52(BX), Z14, Z1
+	VPDPBUSD.BCST 56(BX), Z14, Z2
+	VPDPBUSD.BCST 60(BX), Z14, Z3
+	VPDPBUSD.BCST 64(BX), Z14, Z4
+	VPDPBUSD.BCST 68(BX), Z14, Z5
+	VPDPBUSD.BCST 72(BX), Z14, Z6
+	VPDPBUSD.BCST 76(BX), Z14, Z7
+	VPDPBUSD.BCST 80(BX), Z14, Z8
+	VPDPBUSD.BCST 84(BX), Z14, Z9
+	VPDPBUSD.BCST 88(BX), Z14, Z10
+	VPDPBUSD.BCST 92(BX), Z14, Z11
+	VPDPBUSD.BCST 96(BX), Z15, Z0
+	VPDPBUSD.BCST 100(BX), Z15, Z1
+	VPDPBUSD.BCST 104(BX), Z15, Z2
+	VPDPBUSD.BCST 108(BX), Z15, Z3
+	VPDPBUSD.BCST 112(BX), Z15, Z4
+	VPDPBUSD.BCST 116(BX), Z15, Z5
+	VPDPBUSD.BCST 120(BX), Z15, Z6
+	VPDPBUSD.BCST 124(BX), Z15, Z7
+	VPDPBUSD.BCST 128(BX), Z15, Z8
+	VPDPBUSD.BCST 132(BX), Z15, Z9
+	VPDPBUSD.BCST 136(BX), Z15, Z10
+	VPDPBUSD.BCST 140(BX), Z15, Z11
+	VPDPBUSD.BCST 144(BX), Z16, Z0
+	VPDPBUSD.BCST 148(BX), Z16, Z1
+	VPDPBUSD.BCST 152(BX), Z16, Z2
+	VPDPBUSD.BCST 156(BX), Z16, Z3
+	VPDPBUSD.BCST 160(BX), Z16, Z4
+	VPDPBUSD.BCST 164(BX), Z16, Z5
+	VPDPBUSD.BCST 168(BX), Z16, Z6
+	VPDPBUSD.BCST 172(BX), Z16, Z7
+	VPDPBUSD.BCST 176(BX), Z16, Z8
+	VPDPBUSD.BCST 180(BX), Z16, Z9
+	VPDPBUSD.BCST 184(BX), Z16, Z10
+	VPDPBUSD.BCST 188(BX), Z16, Z11
+	ADDQ          $0x000000c0, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop378
+	VCVTPH2PS     (SI), Z13
+	PREFETCHT0    64(SI)
+	VPERMPS       Z13, Z12, Z13
+	ADDQ          DI, SI
+	MOVL          $0x0000ffff, R9
+	VPBROADCASTD  R9, Z14
+	MOVL          $0x47800000, R9
+	VPBROADCASTD  R9, Z15
+	VPSLLD        $0x08, Z1, Z1
+	VPADDD        Z1, Z0, Z0
+	VPSUBD.BCST   24(CX), Z0, Z0
+	VPSLLD        $0x08, Z3, Z3
+	VPADDD        Z3, Z2, Z2
+	VPSUBD.BCST   12(CX), Z2, Z2
+	VPSRAD        $0x10, Z0, Z1
+	VPADDD        Z1, Z2, Z2
+	VPANDD        Z14, Z0, Z0
+	VCVTDQ2PS     Z0, Z0
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        Z15, Z2, Z2
+	VADDPS        Z2, Z0, Z0
+	VMULPS.BCST   (CX), Z13, Z1
+	VFMADD213PS   (AX), Z1, Z0
+	VMOVUPS       Z0, (AX)
+	VPSLLD        $0x08, Z5, Z5
+	VPADDD        Z5, Z4, Z4
+	VPSUBD.BCST   28(CX), Z4, Z4
+	VPSLLD        $0x08, Z7, Z7
+	VPADDD        Z7, Z6, Z6
+	VPSUBD.BCST   16(CX), Z6, Z6
+	VPSRAD        $0x10, Z4, Z5
+	VPADDD        Z5, Z6, Z6
+	VPANDD        Z14, Z4, Z4
+	VCVTDQ2PS     Z4, Z4
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        Z15, Z6, Z6
+	VADDPS        Z6, Z4, Z4
+	VMULPS.BCST   4(CX), Z13, Z5
+	VFMADD213PS   64(AX), Z5, Z4
+	VMOVUPS       Z4, 64(AX)
+	VPSLLD        $0x08, Z9, Z9
+	VPADDD        Z9, Z8, Z8
+	VPSUBD.BCST   32(CX), Z8, Z8
+	VPSLLD        $0x08, Z11, Z11
+	VPADDD        Z11, Z10, Z10
+	VPSUBD.BCST   20(CX), Z10, Z10
+	VPSRAD        $0x10, Z8, Z9
+	VPADDD        Z9, Z10, Z10
+	VPANDD        Z14, Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        Z15, Z10, Z10
+	VADDPS        Z10, Z8, Z8
+	VMULPS.BCST   8(CX), Z13, Z9
+	VFMADD213PS   128(AX), Z9, Z8
+	VMOVUPS       Z8, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R8, R8
+	JNZ           group377
+	VZEROUPPER
+	RET
+
+// func avx512MultiplyExact4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
+	MOVQ      y+0(FP), AX
+	MOVQ      meta+24(FP), CX
+	MOVQ      w+8(FP), DX
+	MOVQ      acts+16(FP), BX
+	MOVQ      steps+32(FP), SI
+	MOVQ      stride+40(FP), DI
+	MOVQ      tiles+48(FP), R8
+	ADDQ      $0x00000040, DX
+	VMOVDQU64 -64(DX), Z16
+	MOVQ      $0x00000008, R10
+
+group379:
+	MOVQ    R8, R9
+	CMPQ    R9, R10
+	CMOVQGT R10, R9
+	SUBQ    R9, R8
+	VPXORD  Z0, Z0, Z0
+	VPXORD  Z1, Z1, Z1
+	VPXORD  Z2, Z2, Z2
+	VPXORD  Z3, Z3, Z3
+	VPXORD  Z4, Z4, Z4
+	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+
+loop380:
+	VMOVDQU64     (DX), Z17
+	VMOVDQU64     64(DX), Z18
+	VMOVDQU64     128(DX), Z19
+	VMOVDQU64     192(DX), Z20
+	VPDPBUSD.BCST (BX), Z17, Z0
+	VPDPBUSD.BCST 4(BX), Z17, Z1
+	VPDPBUSD.BCST 8(BX), Z17, Z2
+	VPDPBUSD.BCST 12(BX), Z17, Z3
+	VPDPBUSD.BCST 16(BX), Z17, Z4
+	VPDPBUSD.BCST 20(BX), Z17, Z5
+	VPDPBUSD.BCST 24(BX), Z17, Z6
+	VPDPBUSD.BCST 28(BX), Z17, Z7
+	VPDPBUSD.BCST 32(BX), Z17, Z8
+	VPDPBUSD.BCST 36(BX), Z17, Z9
+	VPDPBUSD.BCST 40(BX), Z17, Z10
+	VPDPBUSD.BCST 44(BX), Z17, Z11
+	VPDPBUSD.BCST 48(BX), Z17, Z12
+	VPDPBUSD.BCST 52(BX), Z17, Z13
+	VPDPBUSD.BCST 56(BX), Z17, Z14
+	VPDPBUSD.BCST 60(BX), Z17, Z15
+	VPDPBUSD.BCST 64(BX), Z18, Z0
+	VPDPBUSD.BCST 68(BX), Z18, Z1
+	VPDPBUSD.BCST 72(BX), Z18, Z2
+	VPDPBUSD.BCST 76(BX), Z18, Z3
+	VPDPBUSD.BCST 80(BX), Z18, Z4
+	VPDPBUSD.BCST 84(BX), Z18, Z5
+	VPDPBUSD.BCST 88(BX), Z18, Z6
+	VPDPBUSD.BCST 92(BX), Z18, Z7
+	VPDPBUSD.BCST 96(BX), Z18, Z8
+	VPDPBUSD.BCST 100(BX), Z18, Z9
+	VPDPBUSD.BCST 104(BX), Z18, Z10
+	VPDPBUSD.BCST 108(BX), Z18, Z11
+	VPDPBUSD.BCST 112(BX), Z18, Z12
+	VPDPBUSD.BCST 116(BX), Z18, Z13
+	VPDPBUSD.BCST 120(BX), Z18, Z14
+	VPDPBUSD.BCST 124(BX), Z18, Z15
+	VPDPBUSD.BCST 128(BX), Z19, Z0
+	VPDPBUSD.BCST 132(BX), Z19, Z1
+	VPDPBUSD.BCST 136(BX), Z19, Z2
+	VPDPBUSD.BCST 140(BX), Z19, Z3
+	VPDPBUSD.BCST 144(BX), Z19, Z4
+	VPDPBUSD.BCST 148(BX), Z19, Z5
+	VPDPBUSD.BCST 152(BX), Z19, Z6
+	VPDPBUSD.BCST 156(BX), Z19, Z7
+	VPDPBUSD.BCST 160(BX), Z19, Z8
+	VPDPBUSD.BCST 164(BX), Z19, Z9
+	VPDPBUSD.BCST 168(BX), Z19, Z10
+	VPDPBUSD.BCST 172(BX), Z19, Z11
+	VPDPBUSD.BCST 176(BX), Z19, Z12
+	VPDPBUSD.BCST 180(BX), Z19, Z13
+	VPDPBUSD.BCST 184(BX), Z19, Z14
+	VPDPBUSD.BCST 188(BX), Z19, Z15
+	VPDPBUSD.BCST 192(BX), Z20, Z0
+	VPDPBUSD.BCST 196(BX), Z20, Z1
+	VPDPBUSD.BCST 200(BX), Z20, Z2
+	VPDPBUSD.BCST 204(BX), Z20, Z3
+	VPDPBUSD.BCST 208(BX), Z20, Z4
+	VPDPBUSD.BCST 212(BX), Z20, Z5
+	VPDPBUSD.BCST 216(BX), Z20, Z6
+	VPDPBUSD.BCST 220(BX), Z20, Z7
+	VPDPBUSD.BCST 224(BX), Z20, Z8
+	VPDPBUSD.BCST 228(BX), Z20, Z9
+	VPDPBUSD.BCST 232(BX), Z20, Z10
+	VPDPBUSD.BCST 236(BX), Z20, Z11
+	VPDPBUSD.BCST 240(BX), Z20, Z12
+	VPDPBUSD.BCST 244(BX), Z20, Z13
+	VPDPBUSD.BCST 248(BX), Z20, Z14
+	VPDPBUSD.BCST 252(BX), Z20, Z15
+	ADDQ          $0x00000100, BX
+	ADDQ          $0x00000100, DX
+	DECQ          R9
+	JNZ           loop380
 	VCVTPH2PS     (SI), Z17
 	PREFETCHT0    64(SI)
 	VPERMPS       Z17, Z16, Z17
@@ -30780,7 +33335,7 @@ loop348:
 	VMOVUPS       Z12, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group347
+	JNZ           group379
 	VZEROUPPER
 	RET
 
@@ -30798,7 +33353,7 @@ TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z20
 	MOVQ      $0x00000008, R10
 
-group349:
+group381:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30824,7 +33379,7 @@ group349:
 	VPXORD  Z18, Z18, Z18
 	VPXORD  Z19, Z19, Z19
 
-loop350:
+loop382:
 	VMOVDQU64     (DX), Z21
 	VMOVDQU64     64(DX), Z22
 	VMOVDQU64     128(DX), Z23
@@ -30912,7 +33467,7 @@ loop350:
 	ADDQ          $0x00000140, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop350
+	JNZ           loop382
 	VCVTPH2PS     (SI), Z21
 	PREFETCHT0    64(SI)
 	VPERMPS       Z21, Z20, Z21
@@ -31003,7 +33558,7 @@ loop350:
 	VMOVUPS       Z16, 256(AX)
 	ADDQ          $0x0000003c, CX
 	TESTQ         R8, R8
-	JNZ           group349
+	JNZ           group381
 	VZEROUPPER
 	RET
 
@@ -31021,7 +33576,7 @@ TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z24
 	MOVQ      $0x00000008, R10
 
-group351:
+group383:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -31051,7 +33606,7 @@ group351:
 	VPXORD  Z22, Z22, Z22
 	VPXORD  Z23, Z23, Z23
 
-loop352:
+loop384:
 	VMOVDQU64     (DX), Z25
 	VMOVDQU64     64(DX), Z26
 	VMOVDQU64     128(DX), Z27
@@ -31155,7 +33710,7 @@ loop352:
 	ADDQ          $0x00000180, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop352
+	JNZ           loop384
 	VCVTPH2PS     (SI), Z25
 	PREFETCHT0    64(SI)
 	VPERMPS       Z25, Z24, Z25
@@ -31262,7 +33817,7 @@ loop352:
 	VMOVUPS       Z20, 320(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group351
+	JNZ           group383
 	VZEROUPPER
 	RET
 
@@ -31290,13 +33845,13 @@ TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	VPBROADCASTD DI, Z1
 	MOVQ         $0x00000008, R11
 
-group353:
+group385:
 	MOVQ          R9, DI
 	CMPQ          DI, R11
 	CMOVQGT       R11, DI
 	SUBQ          DI, R9
 	CMPQ          DI, $0x08
-	JNE           few354
+	JNE           few386
 	MOVL          $0x7fffffff, DI
 	VPBROADCASTD  DI, Z2
 	VPXORD        Z3, Z3, Z3
@@ -31344,24 +33899,26 @@ group353:
 	VPMAXUD       X2, X18, X18
 	VMOVD         X18, DI
 	VMOVD         DI, X18
+	MOVL          $0x437e0000, R12
+	VMOVD         R12, X2
+	VDIVSS        X2, X18, X2
 	MOVL          $0x42fe0000, R12
 	VMOVD         R12, X19
-	VDIVSS        X19, X18, X2
 	VDIVSS        X18, X19, X18
 	CMPL          DI, $0x03800000
-	JB            small357
+	JB            small389
 	CMPL          DI, $0x7f800000
-	JB            scaled356
+	JB            scaled388
 	MOVL          $0x7fc00000, R12
 	VMOVD         R12, X2
 	VXORPS        X18, X18, X18
-	JMP           scaled356
+	JMP           scaled388
 
-small357:
+small389:
 	VXORPS X2, X2, X2
 	VXORPS X18, X18, X18
 
-scaled356:
+scaled388:
 	VMOVSS        X2, (CX)
 	VBROADCASTSS  X18, Z2
 	VPXORD        Z7, Z7, Z7
@@ -31456,18 +34013,13 @@ scaled356:
 	VMOVD         X5, DI
 	IMULL         R8, DI
 	NEGL          DI
-	MOVL          DI, R12
-	SHRL          $0x01, R12
-	ANDL          $0x01, R12
-	ADDL          R12, DI
-	SARL          $0x01, DI
 	MOVL          DI, (CX)(SI*4)
 	LEAQ          (CX)(SI*8), CX
 	ADDQ          $0x00000200, DX
 	ADDQ          $0x00000100, BX
-	JMP           done355
+	JMP           done387
 
-few354:
+few386:
 	MOVQ         DX, R12
 	MOVQ         BX, R13
 	MOVQ         DI, R14
@@ -31475,7 +34027,7 @@ few354:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
-loop358:
+loop390:
 	VCVTPH2PS     (R13), Z5
 	VMULPS        (R12), Z5, Z5
 	VPANDD        Z2, Z5, Z5
@@ -31483,7 +34035,7 @@ loop358:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop358
+	JNZ           loop390
 	VEXTRACTI64X4 $0x01, Z8, Y2
 	VPMAXUD       Y8, Y2, Y2
 	VEXTRACTI32X4 $0x01, Y2, X5
@@ -31494,30 +34046,32 @@ loop358:
 	VPMAXUD       X2, X5, X5
 	VMOVD         X5, R12
 	VMOVD         R12, X5
+	MOVL          $0x437e0000, R13
+	VMOVD         R13, X2
+	VDIVSS        X2, X5, X2
 	MOVL          $0x42fe0000, R13
 	VMOVD         R13, X6
-	VDIVSS        X6, X5, X2
 	VDIVSS        X5, X6, X5
 	CMPL          R12, $0x03800000
-	JB            small360
+	JB            small392
 	CMPL          R12, $0x7f800000
-	JB            scaled359
+	JB            scaled391
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
 	VXORPS        X5, X5, X5
-	JMP           scaled359
+	JMP           scaled391
 
-small360:
+small392:
 	VXORPS X2, X2, X2
 	VXORPS X5, X5, X5
 
-scaled359:
+scaled391:
 	VMOVSS       X2, (CX)
 	VBROADCASTSS X5, Z2
 	VPXORD       Z9, Z9, Z9
 	VPXORD       Z10, Z10, Z10
 
-loop361:
+loop393:
 	VCVTPH2PS     (BX), Z5
 	VMULPS        (DX), Z5, Z5
 	VPXORD        Z11, Z11, Z11
@@ -31537,7 +34091,7 @@ loop361:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          DI
-	JNZ           loop361
+	JNZ           loop393
 	VEXTRACTI64X4 $0x01, Z9, Y2
 	VPADDD        Y9, Y2, Y2
 	VEXTRACTI32X4 $0x01, Y2, X5
@@ -31549,17 +34103,12 @@ loop361:
 	VMOVD         X5, DI
 	IMULL         R8, DI
 	NEGL          DI
-	MOVL          DI, R12
-	SHRL          $0x01, R12
-	ANDL          $0x01, R12
-	ADDL          R12, DI
-	SARL          $0x01, DI
 	MOVL          DI, (CX)(SI*4)
 	LEAQ          (CX)(SI*8), CX
 
-done355:
+done387:
 	TESTQ R9, R9
-	JNZ   group353
+	JNZ   group385
 	VZEROUPPER
 	RET
 
@@ -31584,13 +34133,15 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	XORQ         R9, R9
 	BTSQ         SI, R9
 	DECQ         R9
-	MOVL         $0x80808080, SI
-	VPBROADCASTD SI, Z1
+	MOVL         $0x80808080, R10
+	VPBROADCASTD R10, Z1
+	SHRQ         $0x03, SI
+	VMOVD        SI, X2
 	MOVQ         DI, SI
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group362:
+group394:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -31598,28 +34149,28 @@ group362:
 	MOVQ         DX, R12
 	MOVQ         BX, R13
 	MOVQ         R10, R14
-	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
 	MOVL         $0x7fffffff, R15
-	VPBROADCASTD R15, Z3
+	VPBROADCASTD R15, Z4
 
-loop363:
-	VCVTPH2PS     (R13), Z4
-	VMULPS        (R12), Z4, Z4
-	VPANDD        Z3, Z4, Z4
-	VPMAXUD       Z4, Z2, Z2
+loop395:
+	VCVTPH2PS     (R13), Z5
+	VMULPS        (R12), Z5, Z5
+	VPANDD        Z4, Z5, Z5
+	VPMAXUD       Z5, Z3, Z3
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop363
-	VEXTRACTI64X4 $0x01, Z2, Y3
-	VPMAXUD       Y2, Y3, Y3
-	VEXTRACTI32X4 $0x01, Y3, X4
-	VPMAXUD       X3, X4, X4
-	VPSHUFD       $0x4e, X4, X3
-	VPMAXUD       X3, X4, X4
-	VPSHUFD       $0xb1, X4, X3
-	VPMAXUD       X3, X4, X4
-	VMOVD         X4, R12
+	JNZ           loop395
+	VEXTRACTI64X4 $0x01, Z3, Y4
+	VPMAXUD       Y3, Y4, Y4
+	VEXTRACTI32X4 $0x01, Y4, X5
+	VPMAXUD       X4, X5, X5
+	VPSHUFD       $0x4e, X5, X4
+	VPMAXUD       X4, X5, X5
+	VPSHUFD       $0xb1, X5, X4
+	VPMAXUD       X4, X5, X5
+	VMOVD         X5, R12
 	MOVL          R12, R13
 	SHRL          $0x17, R13
 	MOVL          $0x0000001e, R14
@@ -31634,43 +34185,43 @@ loop363:
 	CMPL          R12, $0x7f800000
 	CMOVLCC       R15, R13
 	MOVL          R13, (CX)
-	VPXORD        Z5, Z5, Z5
-	VPBROADCASTD  R14, Z3
+	VPXORD        Z6, Z6, Z6
+	VPBROADCASTD  R14, Z4
 
-loop364:
-	VCVTPH2PS     (BX), Z4
-	VMULPS        (DX), Z4, Z4
-	VMULPS        Z3, Z4, Z4
-	VCVTPS2DQ     Z4, Z4
-	VEXTRACTI64X4 $0x00, Z4, Y6
-	VPMOVSXDQ     Y6, Z6
-	VPADDQ        Z6, Z5, Z5
-	VEXTRACTI64X4 $0x01, Z4, Y6
-	VPMOVSXDQ     Y6, Z6
-	VPADDQ        Z6, Z5, Z5
-	VPADDD        Z4, Z4, Z4
-	VPADDD        Z1, Z4, Z4
-	VPXORD        Z1, Z4, Z4
-	VPERMB        Z4, Z0, Z4
-	VEXTRACTI32X4 $0x00, Z4, (AX)
+loop396:
+	VCVTPH2PS     (BX), Z5
+	VMULPS        (DX), Z5, Z5
+	VMULPS        Z4, Z5, Z5
+	VCVTPS2DQ     Z5, Z5
+	VEXTRACTI64X4 $0x00, Z5, Y7
+	VPMOVSXDQ     Y7, Z7
+	VPADDQ        Z7, Z6, Z6
+	VEXTRACTI64X4 $0x01, Z5, Y7
+	VPMOVSXDQ     Y7, Z7
+	VPADDQ        Z7, Z6, Z6
+	VPSLLD        X2, Z5, Z5
+	VPADDD        Z1, Z5, Z5
+	VPXORD        Z1, Z5, Z5
+	VPERMB        Z5, Z0, Z5
+	VEXTRACTI32X4 $0x00, Z5, (AX)
 	ADDQ          SI, AX
-	VEXTRACTI32X4 $0x01, Z4, (AX)
+	VEXTRACTI32X4 $0x01, Z5, (AX)
 	ADDQ          SI, AX
-	VEXTRACTI32X4 $0x02, Z4, (AX)
+	VEXTRACTI32X4 $0x02, Z5, (AX)
 	ADDQ          SI, AX
-	VEXTRACTI32X4 $0x03, Z4, (AX)
+	VEXTRACTI32X4 $0x03, Z5, (AX)
 	ADDQ          SI, AX
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop364
-	VEXTRACTI64X4 $0x01, Z5, Y3
-	VPADDQ        Y5, Y3, Y3
-	VEXTRACTI128  $0x01, Y3, X4
-	VPADDQ        X4, X3, X4
-	VPSHUFD       $0x4e, X4, X3
-	VPADDQ        X3, X4, X4
-	VMOVQ         X4, R10
+	JNZ           loop396
+	VEXTRACTI64X4 $0x01, Z6, Y4
+	VPADDQ        Y6, Y4, Y4
+	VEXTRACTI128  $0x01, Y4, X5
+	VPADDQ        X5, X4, X5
+	VPSHUFD       $0x4e, X5, X4
+	VPADDQ        X4, X5, X5
+	VMOVQ         X5, R10
 	IMULQ         R9, R10
 	LEAQ          32768(R10), R12
 	SARQ          $0x10, R12
@@ -31681,7 +34232,7 @@ loop364:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group362
+	JNZ           group394
 	VZEROUPPER
 	RET
 
@@ -31734,7 +34285,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z17
 
-loop365:
+loop397:
 	VPERMPS (DX), Z0, Z18
 	VPERMPS (BX), Z1, Z19
 	VMULPS  Z2, Z18, Z18
@@ -31774,7 +34325,7 @@ loop365:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	DECQ    SI
-	JNZ     loop365
+	JNZ     loop397
 	VZEROUPPER
 	RET
 
@@ -31793,7 +34344,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-56
 	MOVQ      sv+24(FP), DI
 	VCVTPH2PS (DI), Z1
 
-loop366:
+loop398:
 	VPERMPS     (DX), Z0, Z2
 	VMULPS      Z1, Z2, Z2
 	VMULPS.BCST (BX), Z2, Z2
@@ -31802,7 +34353,7 @@ loop366:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop366
+	JNZ         loop398
 	VZEROUPPER
 	RET
 
@@ -31814,13 +34365,13 @@ TEXT ·avx512Add(SB), NOSPLIT, $0-24
 	MOVQ n+16(FP), DX
 	SHRQ $0x04, DX
 
-loop367:
+loop399:
 	VMOVUPS (AX), Z0
 	VADDPS  (CX), Z0, Z0
 	VMOVUPS Z0, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	DECQ    DX
-	JNZ     loop367
+	JNZ     loop399
 	VZEROUPPER
 	RET

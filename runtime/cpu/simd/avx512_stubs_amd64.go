@@ -470,49 +470,97 @@ func avx512SpreadExact8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *
 func avx512Multiply1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide5(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide6(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512Multiply15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512MultiplyWide15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512Multiply16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512MultiplyWide16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512MultiplyExact1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)

@@ -144,12 +144,12 @@ func (w *weights) load(panel [][256]uint8) {
 	}
 }
 
-// A sum is the sum of (index − M/2)·activation of a group, from that of
+// A sum is the sum of (2·index − M)·activation of a group, from that of
 // index·activation and what is at meta for one of several rows.
 type sum = func(products int64, meta *float32, rows int) float32
 
 func sumFast(products int64, meta *float32, rows int) float32 {
-	return float32(int32(products) + bitsAt(meta, rows))
+	return float32(2*int32(products) + bitsAt(meta, rows))
 }
 
 func sumExact(products int64, meta *float32, rows int) float32 {
@@ -309,7 +309,7 @@ func portableQuantize(acts *int8, meta, x *float32, su *byte, bits, row, rows, t
 	for t := 0; t < tiles; t += Group {
 		n := min(Group, tiles-t)
 		v, most := scaled(add(x, 16*t), add(su, 32*t), n)
-		scale, inverse := math.Float32frombits(most)/127, 127/math.Float32frombits(most)
+		scale, inverse := math.Float32frombits(most)/254, 127/math.Float32frombits(most)
 		switch {
 		case most < tiny:
 			scale, inverse = 0, 0
@@ -327,8 +327,7 @@ func portableQuantize(acts *int8, meta, x *float32, su *byte, bits, row, rows, t
 			}
 		}
 		meta := unsafe.Slice(add(meta, t/Group*2*rows+row), rows+1)
-		middle := math.RoundToEven(-float64(sum*int32(1<<bits-1)) / 2)
-		meta[0], meta[rows] = scale, math.Float32frombits(uint32(int32(middle)))
+		meta[0], meta[rows] = scale, math.Float32frombits(uint32(-sum*int32(1<<bits-1)))
 	}
 }
 

@@ -47,6 +47,17 @@ func avx2Set() *Set {
 }
 
 func avx512Set() *Set {
+	products := everyWidth([]Multiplier{
+		1: avx512Multiply1, 2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
+		7: avx512Multiply7, 8: avx512Multiply8, 9: avx512Multiply9, 10: avx512Multiply10, 11: avx512Multiply11,
+		12: avx512Multiply12, 13: avx512Multiply13, 14: avx512Multiply14, 15: avx512Multiply15, 16: avx512Multiply16,
+	})
+	products[8] = []Multiplier{
+		1: avx512MultiplyWide1, 2: avx512MultiplyWide2, 3: avx512MultiplyWide3, 4: avx512MultiplyWide4, 5: avx512MultiplyWide5,
+		6: avx512MultiplyWide6, 7: avx512MultiplyWide7, 8: avx512MultiplyWide8, 9: avx512MultiplyWide9, 10: avx512MultiplyWide10,
+		11: avx512MultiplyWide11, 12: avx512MultiplyWide12, 13: avx512MultiplyWide13, 14: avx512MultiplyWide14,
+		15: avx512MultiplyWide15, 16: avx512MultiplyWide16,
+	}
 	return &Set{
 		Name:           "avx512",
 		Quantize:       avx512Quantize,
@@ -64,11 +75,7 @@ func avx512Set() *Set {
 			6: avx512SpreadExact6, 7: avx512SpreadExact7, 8: avx512SpreadExact8,
 		},
 		SpreadRowsExact: 4,
-		Multiply: everyWidth([]Multiplier{
-			1: avx512Multiply1, 2: avx512Multiply2, 3: avx512Multiply3, 4: avx512Multiply4, 5: avx512Multiply5, 6: avx512Multiply6,
-			7: avx512Multiply7, 8: avx512Multiply8, 9: avx512Multiply9, 10: avx512Multiply10, 11: avx512Multiply11,
-			12: avx512Multiply12, 13: avx512Multiply13, 14: avx512Multiply14, 15: avx512Multiply15, 16: avx512Multiply16,
-		}),
+		Multiply:        products,
 		MultiplyExact: everyWidth([]Multiplier{
 			1: avx512MultiplyExact1, 2: avx512MultiplyExact2, 3: avx512MultiplyExact3,
 			4: avx512MultiplyExact4, 5: avx512MultiplyExact5, 6: avx512MultiplyExact6,

@@ -1,7 +1,6 @@
 package simd
 
 import (
-	"math"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -60,8 +59,8 @@ func neonSums(sums *[16]int32, panel *byte, acts *int8, stride, tiles int)
 //go:noescape
 func neonDigitSums(sums *[16]int64, panel *byte, acts *int8, stride, tiles int)
 
-// neonFinish adds to y the sums of a group and a number for each, times scale
-// and steps.
+// neonFinish adds to y twice the sums of a group and a number for each, times
+// scale and steps.
 //
 //go:noescape
 func neonFinish(y *[16]float32, sums *[16]int32, steps *byte, scale float32, plus int32)
@@ -116,9 +115,8 @@ func neonMultiply(bits, rows int, y *[16]float32, panel *byte, acts *int8, meta 
 		for r := range rows {
 			neonSums(&sums, add(panel, 256*t), add(acts, 16*(t*rows+r)), 16*rows, min(Group, tiles-t))
 			middle := bitsAt(&metas[r], rows)
-			// The sum of the activations: middle is rounded.
-			total := int32(math.Round(-2 * float64(middle) / float64(int(1)<<bits-1)))
-			neonFinish(&ys[r], &sums, add(steps, t/Group*stride), metas[r], 128*total+middle)
+			total := -middle / (1<<bits - 1) // of the activations
+			neonFinish(&ys[r], &sums, add(steps, t/Group*stride), metas[r], 256*total+middle)
 		}
 	}
 }

@@ -5,13 +5,12 @@
 // each 16 outputs by 16 inputs, in the layout of codec trellis. A group is 8
 // tiles, the last one of a strip perhaps fewer. An output is
 //
-//	Σ over groups of float(Σ (index − M/2)·activation) · (step · scale)
+//	Σ over groups of float(Σ (2·index − M)·activation) · (step · scale)
 //
 // with M = 2^bits − 1, a step of the group and output, and a scale of the group
-// and row. The inner sum is exact, but that M/2 times the sum of 8-bit activations
-// is rounded to an integer, halves to even ones. The outer one is in the order of
-// groups, and each addition to it is fused with its multiplication. So every Set
-// gives the same bits.
+// and row, which is half the step of its activations. The inner sum is exact, and
+// the outer one in the order of groups, each addition to it fused with its
+// multiplication, so that every Set gives the same bits.
 //
 // Activations have 8 bits, or 32 bits in four digits of 8: a Set multiplies
 // digits as if they were rows. A row's 8-bit activations are multiples of

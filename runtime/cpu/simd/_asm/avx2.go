@@ -166,10 +166,11 @@ func (k *y) broadcast(m Mem) reg.VecVirtual {
 	return v
 }
 
-// finish does sum += (acc + middle)·(step·scale).
+// finish does sum += (2·acc + middle)·(step·scale).
 func (k *y) finish(acc, step reg.VecVirtual, middle, scale Mem, sum reg.VecVirtual) {
 	v := k.YMM()
 	k.VPBROADCASTD(middle, v)
+	k.VPADDD(acc, acc, acc)
 	k.VPADDD(v, acc, acc)
 	k.VCVTDQ2PS(acc, acc)
 	k.VBROADCASTSS(scale, v)

@@ -62,7 +62,8 @@ func avx512(c *asm) {
 		k.spreadExact(bits)
 	}
 	for n := 1; n <= multiplyRows; n++ {
-		k.multiply(n)
+		k.multiply(n, false)
+		k.multiply(n, true)
 	}
 	for n := 1; n <= multiplyExactRows; n++ {
 		k.multiplyExact(n)
@@ -94,6 +95,14 @@ func (k *z) zero() reg.VecVirtual {
 	return v
 }
 
+// Indices are doubled when they are decoded, which takes nothing but other
+// constants, and spares groups to double their sums. Only those of 8 bits have no
+// room for it: their kernels are wide.
+func wide(bits int) bool { return bits == 8 }
+
+// doubled returns a mask of doubled indices, as far as they are.
+func doubled(bits int) uint32 { return 0x01010101 * (1<<bits - 1) << 1 }
+
 // An unpacker makes bytes of 64 indices: of 4 outputs by 16 inputs.
 type unpacker struct {
 	*z
@@ -111,7 +120,7 @@ func (k *z) unpacker(bits int) *unpacker {
 	var shift []byte
 	for range 8 {
 		for i := range 8 {
-			shift = append(shift, byte(i*bits))
+			shift = append(shift, byte(i*bits-1))
 		}
 	}
 	of := map[int]reg.VecVirtual{}
@@ -129,7 +138,7 @@ func (k *z) unpacker(bits int) *unpacker {
 		u.permute[j] = of[skip]
 	}
 	u.shift = k.constant(k.once("Shift", bits, shift))
-	u.and = k.dwordsOf(0x01010101 * (1<<bits - 1))
+	u.and = k.dwordsOf(doubled(bits))
 	return u
 }
 
@@ -188,7 +197,7 @@ func (k *z) dot(bits int) {
 	acc := [4]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM(), k.ZMM()}
 
 	var tile func()
-	var reduce func() // leaves the sums in acc[0], in the order of the width
+	var reduce func() // leaves the doubled sums in acc[0], in the order of the width
 	switch bits {
 	case 2:
 		var and [4]reg.VecVirtual
@@ -211,6 +220,7 @@ func (k *z) dot(bits int) {
 			k.VPADDD(acc[1], acc[0], acc[0])
 			k.VPADDD(acc[3], acc[2], acc[2])
 			k.VPADDD(acc[2], acc[0], acc[0])
+			k.VPADDD(acc[0], acc[0], acc[0])
 		}
 	case 4:
 		low, high := k.dwordsOf(0x0f0f0f0f), k.dwordsOf(0xf0f0f0f0)
@@ -236,6 +246,7 @@ func (k *z) dot(bits int) {
 			k.VPERMT2D(acc[1], evens, acc[0])
 			k.VPERMT2D(acc[1], odds, odd)
 			k.VPADDD(odd, acc[0], acc[0])
+			k.VPADDD(acc[0], acc[0], acc[0])
 		}
 	default:
 		u := k.unpacker(bits)
@@ -260,6 +271,9 @@ func (k *z) dot(bits int) {
 			k.VPUNPCKLQDQ(t[2], t[0], acc[0])
 			k.VPUNPCKHQDQ(t[2], t[0], acc[1])
 			k.VPADDD(acc[1], acc[0], acc[0])
+			if wide(bits) {
+				k.VPADDD(acc[0], acc[0], acc[0])
+			}
 			if bits == 6 || bits == 3 {
 				from := k.constant(k.once("Transposed", bits, dwords(16, func(i int) uint32 { return uint32(transposed(outputAt(bits, i))) })))
 				k.VPERMD(acc[0], from, acc[0])
@@ -440,12 +454,12 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 	return steps
 }
 
-// field returns the matrix with which VGF2P8AFFINEQB shifts bits of each byte,
-// from one on, to the bottom, and clears the others.
+// field returns the matrix with which VGF2P8AFFINEQB makes a doubled index of the
+// bits of each byte from one on.
 func (k *z) field(from, bits int) reg.VecVirtual {
 	return k.constant(k.once(fmt.Sprintf("Field%dFrom", bits), from, bytesOf(func(i int) int {
-		if bit := 7 - i%8; bit < bits { // of the result, whose highest comes first
-			return 1 << (from + bit)
+		if bit := 7 - i%8; 0 < bit && bit <= bits { // of the result, whose highest comes first
+			return 1 << (from + bit - 1)
 		}
 		return 0
 	})))
@@ -469,9 +483,9 @@ func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 			}
 			return from
 		})))
-		shifts[half] = k.constant(k.once("Shift3Half", half, bytesOf(func(i int) int { return 32*(i/4%2) + 12*half + 3*(i%4) })))
+		shifts[half] = k.constant(k.once("Shift3Half", half, bytesOf(func(i int) int { return 32*(i/4%2) + 12*half + 3*(i%4) - 1 })))
 	}
-	and := k.dwordsOf(0x07070707)
+	and := k.dwordsOf(doubled(3))
 	var halves, v [4]reg.VecVirtual
 	for half := range 2 {
 		halves[half] = k.ZMM()
@@ -505,9 +519,9 @@ func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 		k.MOVL(U32(lanes), g)
 		k.KMOVW(g, every[i])
 	}
-	shift := k.constant(k.once("Shift6From", 0, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) })))
-	lastShift := k.constant(k.once("Shift6From", 8, bytesOf(func(i int) int { return 32*(i/4%2) + 8 + 6*(i%4) })))
-	and := k.dwordsOf(0x3f3f3f3f)
+	shift := k.constant(k.once("Shift6From", 0, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) - 1 })))
+	lastShift := k.constant(k.once("Shift6From", 8, bytesOf(func(i int) int { return 32*(i/4%2) + 8 + 6*(i%4) - 1 })))
+	and := k.dwordsOf(doubled(6))
 	var r, d [3]reg.VecVirtual // registers of the tile, dwords of outputs
 	for i := range r {
 		r[i], d[i] = k.ZMM(), k.ZMM()
@@ -639,7 +653,7 @@ func (p *panel) next() { p.ADDQ(U32(256), p.w) }
 func (k *z) dotRows(bits, rows int) {
 	k.function(dotName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.strip(bits), &wholes{k, y, meta, rows})
+	k.products(rows, k.strip(bits), &wholes{k, y, meta, rows, wide(bits)})
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
@@ -657,7 +671,7 @@ func (k *z) spread(bits int) {
 	k.function(fmt.Sprint("Spread", bits), spreadArgs)
 	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
 	strip.panel = k.load("panel")
-	k.products(dotRows, strip, &wholes{k, y, meta, dotRows})
+	k.products(dotRows, strip, &wholes{k, y, meta, dotRows, wide(bits)})
 }
 
 // spreadExact is spread for activations in four digits.
@@ -670,10 +684,10 @@ func (k *z) spreadExact(bits int) {
 
 // multiply writes the kernel that adds to y the products of a panel with rows
 // of 8-bit activations.
-func (k *z) multiply(rows int) {
-	k.function(fmt.Sprint("Multiply", rows), multiplyArgs)
+func (k *z) multiply(rows int, wide bool) {
+	k.function(fmt.Sprint("Multiply", suffix(wide), rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.panel(), &wholes{k, y, meta, rows})
+	k.products(rows, k.panel(), &wholes{k, y, meta, rows, wide})
 }
 
 // multiplyExact writes the kernel that adds to y the products of a panel with
@@ -689,16 +703,25 @@ type wholes struct {
 	*z
 	y, meta reg.GPVirtual
 	rows    int
+	wide    bool
 }
 
 func (w *wholes) start(acc []reg.VecVirtual) {
 	for r := range w.rows {
+		if w.wide {
+			w.VPXORD(acc[r], acc[r], acc[r])
+			continue
+		}
 		w.VPBROADCASTD(at(w.meta, 4*(w.rows+r)), acc[r])
 	}
 }
 
 func (w *wholes) end(acc []reg.VecVirtual, step reg.VecVirtual) {
 	for r := range w.rows {
+		if w.wide {
+			w.VPADDD(acc[r], acc[r], acc[r])
+			w.VPADDD_BCST(at(w.meta, 4*(w.rows+r)), acc[r], acc[r])
+		}
 		w.add(acc[r], step, at(w.meta, 4*r), at(w.y, 64*r))
 		w.VMOVUPS(acc[r], at(w.y, 64*r))
 	}
@@ -789,16 +812,18 @@ func (k *z) across(v reg.VecVirtual, combine func(...Op)) reg.GPVirtual {
 
 const infinity = 0x7f800000
 
-// scaleOf computes the step of 8-bit activations from the bits of the largest,
-// and what to multiply with to get there.
+// scaleOf computes half the step of 8-bit activations from the bits of the
+// largest, and what to multiply with to get there.
 func (c *asm) scaleOf(most reg.GPVirtual) (step, inverse reg.VecVirtual) {
 	step, inverse = c.XMM(), c.XMM()
-	x, most127 := c.XMM(), c.XMM()
+	x, half, most127 := c.XMM(), c.XMM(), c.XMM()
 	g := c.GP32()
 	c.VMOVD(most, x)
+	c.MOVL(U32(math.Float32bits(254)), g)
+	c.VMOVD(g, half)
+	c.VDIVSS(half, x, step)
 	c.MOVL(U32(math.Float32bits(127)), g)
 	c.VMOVD(g, most127)
-	c.VDIVSS(most127, x, step)
 	c.VDIVSS(x, most127, inverse)
 	done, toDone := c.label("scaled")
 	small, toSmall := c.label("small")
@@ -947,17 +972,10 @@ func (c *asm) levels(bits reg.GPVirtual) reg.GPVirtual {
 	return m
 }
 
-// middle stores half the product of the sum of activations and the levels,
-// negated and rounded, halves to even numbers.
+// middle stores the product of the sum of activations and the levels, negated.
 func (c *asm) middle(s, levels reg.GPVirtual, to Mem) {
-	odd := c.GP32()
 	c.IMULL(levels.As32(), s)
 	c.NEGL(s)
-	c.MOVL(s, odd)
-	c.SHRL(U8(1), odd)
-	c.ANDL(U8(1), odd)
-	c.ADDL(odd, s)
-	c.SARL(U8(1), s)
 	c.MOVL(s, to)
 }
 
@@ -999,7 +1017,9 @@ func (k *z) quantizeExact() {
 	place := k.constant(indexed(places, bits, 1, 0))
 	k.SHRQ(U8(6), bits)
 	levels := k.levels(bits)
-	balance := k.dwordsOf(0x80808080)
+	balance, double := k.dwordsOf(0x80808080), k.XMM()
+	k.SHRQ(U8(3), bits) // is 1 where indices are not doubled
+	k.VMOVD(bits.As32(), double)
 	wide := k.GP64() // the bytes of four inputs of all rows
 	k.MOVQ(rows, wide)
 	k.SHLQ(U8(4), wide)
@@ -1018,7 +1038,7 @@ func (k *z) quantizeExact() {
 				k.VPMOVSXDQ(y, q)
 				k.VPADDQ(q, sum, sum)
 			}
-			k.VPADDD(v, v, v)
+			k.VPSLLD(double, v, v)
 			k.VPADDD(balance, v, v)
 			k.VPXORD(balance, v, v)
 			k.VPERMB(v, place, v)
