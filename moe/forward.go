@@ -14,14 +14,14 @@ import (
 // one of as many tokens before it has.
 type forward struct {
 	*Layer
-	routing    Routing
-	candidates candidates
-	chosen     []int     // with the shared expert
-	prob       []float32 // with the shared expert
-	rows       Assignments
-	draft      draft
-	decoder    *decoder // nil if there is none
-	decoding   bool     // it is known whether there is one
+	routing  Routing
+	decision decision
+	chosen   []int     // with the shared expert
+	prob     []float32 // with the shared expert
+	rows     Assignments
+	draft    draft
+	decoder  *decoder // nil if there is none
+	decoding bool     // it is known whether there is one
 
 	// Of one call.
 	planner planner      // its availability loses the kernels whose launches fail

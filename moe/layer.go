@@ -90,7 +90,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts,
 		memory: newMemory(o.Table),
 	}
-	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, candidates: candidates{workers: l.workers}}
+	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, decision: decision{workers: l.workers}}
 	if err := l.check(); err != nil {
 		return nil, err
 	}
