@@ -77,10 +77,13 @@ type candidates struct {
 func (c *candidates) choose(r *Router, routing *Routing, t int) error {
 	experts := len(r.Bias)
 	c.scores, c.choice = sized(c.scores, experts), sized(c.choice, experts)
-	for e, logit := range routing.Logits[t*experts:][:experts] {
-		c.scores[e] = float32(1 / (1 + math.Exp(-float64(logit))))
-		c.choice[e] = c.scores[e] + r.Bias[e]
-		if v := float64(c.choice[e]); math.IsNaN(v) || math.IsInf(v, 0) {
+	row, scores, choice := routing.Logits[t*experts:][:experts], c.scores, c.choice
+	for e, bias := range r.Bias {
+		scores[e] = float32(1 / (1 + math.Exp(-float64(row[e]))))
+		choice[e] = scores[e] + bias
+	}
+	for e, v := range choice {
+		if v-v != 0 { // not finite
 			return fmt.Errorf("router: the score of token %d for expert %d is %v", t, e, v)
 		}
 	}
