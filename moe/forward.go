@@ -14,19 +14,20 @@ import (
 // one of as many tokens before it has.
 type forward struct {
 	*Layer
-	routing    Routing
-	candidates candidates
-	chosen     []int     // with the shared expert
-	prob       []float32 // with the shared expert
-	rows       Assignments
-	draft      draft
-	decoder    *decoder // nil if there is none
-	decoding   bool     // it is known whether there is one
+	routing  Routing
+	decision decision
+	chosen   []int     // with the shared expert
+	prob     []float32 // with the shared expert
+	rows     Assignments
+	draft    draft
+	decoder  *decoder // nil if there is none
+	decoding bool     // it is known whether there is one
 
 	// Of one call.
 	planner planner      // its availability loses the kernels whose launches fail
 	a       *Assignments // rows
 	x       []float32    // [tokens, hidden]
+	inPlace bool         // views show x and the output
 	shape   runtime.Shape
 	args    map[string]runtime.Arg // by binding
 
@@ -49,7 +50,7 @@ func (f *forward) run(ctx context.Context, out, x []float32) error {
 			return err
 		}
 	}
-	if err := f.begin(ctx, x); err != nil {
+	if err := f.begin(ctx, out, x); err != nil {
 		return err
 	}
 	for {
@@ -70,9 +71,15 @@ func (f *forward) run(ctx context.Context, out, x []float32) error {
 	}
 }
 
+// end lets go of what the caller gave.
+func (f *forward) end() {
+	f.x = nil
+	f.views.show(nil, nil)
+}
+
 // begin routes the tokens of x, plans, and fills the buffers that launches
 // read.
-func (f *forward) begin(ctx context.Context, x []float32) error {
+func (f *forward) begin(ctx context.Context, out, x []float32) error {
 	tokens := len(x) / f.weights.Hidden
 	f.shape = runtime.Shape{
 		Tokens:       uint32(tokens),
@@ -83,7 +90,9 @@ func (f *forward) begin(ctx context.Context, x []float32) error {
 		Rows:         uint32(tokens * f.slots()),
 	}
 	f.x, f.a = x, &f.rows
-	if err := f.fill("x", bytesOf(x)); err != nil {
+	if f.inPlace = f.views.show(out, x); f.inPlace {
+		f.args["x"], f.args["out"] = runtime.Arg{Buffer: f.views.x}, runtime.Arg{Buffer: f.views.out}
+	} else if err := f.copies(x); err != nil {
 		return err
 	}
 	if err := f.route(ctx, x); err != nil {
@@ -101,7 +110,7 @@ func (f *forward) begin(ctx context.Context, x []float32) error {
 		name string
 		size int
 	}{
-		{"h", rows * f.weights.Intermediate}, {"y", rows * f.weights.Hidden}, {"out", len(x)},
+		{"h", rows * f.weights.Intermediate}, {"y", rows * f.weights.Hidden},
 	} {
 		b, err := f.buffer(result.name, 4*result.size)
 		if err != nil {
@@ -112,14 +121,17 @@ func (f *forward) begin(ctx context.Context, x []float32) error {
 	return nil
 }
 
-// fill makes content the argument called name.
-func (f *forward) fill(name string, content []byte) error {
-	b, err := f.buffer(name, len(content))
-	if err != nil {
-		return err
+// copies makes buffers of the device the arguments for x, which it copies, and
+// for the output.
+func (f *forward) copies(x []float32) error {
+	for _, name := range [...]string{"x", "out"} {
+		b, err := f.buffer(name, 4*len(x))
+		if err != nil {
+			return err
+		}
+		f.args[name] = runtime.Arg{Buffer: b}
 	}
-	f.args[name] = runtime.Arg{Buffer: b}
-	_, err = b.WriteAt(content, 0)
+	_, err := f.args["x"].Buffer.WriteAt(bytesOf(x), 0)
 	return err
 }
 
@@ -341,6 +353,9 @@ func (f *forward) output(ctx context.Context, out []float32, summed bool) error 
 		choice, err = f.planner.combine()
 	}
 	if err == nil {
+		if f.inPlace {
+			return nil
+		}
 		return f.read("out", out)
 	}
 	var none *runtime.NoKernelError

@@ -56,6 +56,7 @@ type Layer struct {
 	data    runtime.Buffer            // the weights
 	shared  bool                      // data is somebody else's
 	router  *deviceRouter             // nil if the host routes
+	views   *views                    // nil if the device computes elsewhere
 	experts map[string]runtime.Buffer // their descriptors, by codec
 	scratch map[string]runtime.Buffer // by binding
 	forward forward
@@ -90,7 +91,7 @@ func NewLayer(w Weights, o Options) (*Layer, error) {
 		table: o.Table, have: o.Library.Availability(), experts: all, hosts: l.hosts,
 		memory: newMemory(o.Table),
 	}
-	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, candidates: candidates{workers: l.workers}}
+	l.forward = forward{Layer: l, args: map[string]runtime.Arg{}, decision: decision{workers: l.workers}}
 	if err := l.check(); err != nil {
 		return nil, err
 	}
@@ -130,13 +131,16 @@ func (l *Layer) Close() error {
 	if l.data != nil && !l.shared {
 		errs = append(errs, l.data.Close())
 	}
+	if l.views != nil {
+		errs = append(errs, l.views.x.Close(), l.views.out.Close())
+	}
 	for _, buffers := range []map[string]runtime.Buffer{l.experts, l.scratch} {
 		for _, b := range buffers {
 			errs = append(errs, b.Close())
 		}
 		clear(buffers)
 	}
-	l.queue, l.data = nil, nil
+	l.queue, l.data, l.views = nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -207,6 +211,9 @@ func (l *Layer) upload() (err error) {
 		if l.data, err = l.device.Wrap(l.weights.Data); err != nil {
 			return err
 		}
+	}
+	if l.views, err = newViews(l.device); err != nil {
+		return err
 	}
 	for _, c := range l.planner.table.Codecs {
 		var descriptors []byte
@@ -306,7 +313,7 @@ func (l *Layer) ForwardInto(ctx context.Context, out, x []float32) error {
 		return errors.New("the layer is closed")
 	}
 	err := l.forward.run(ctx, out, x)
-	l.forward.x = nil
+	l.forward.end()
 	if err == nil {
 		l.counters.forward()
 	}

@@ -56,7 +56,7 @@ func aligned(n int) int { return (n + runtime.Align - 1) &^ (runtime.Align - 1) 
 // the layer routes there and the kernel can be launched, or else on the host.
 func (f *forward) route(ctx context.Context, x []float32) error {
 	if f.router == nil {
-		return f.weights.Router.route(&f.routing, &f.candidates, x, f.weights.Hidden)
+		return f.decision.route(&f.weights.Router, &f.routing, x, f.weights.Hidden)
 	}
 	k := f.router.kernel
 	rows, tokens := int(f.shape.Rows), int(f.shape.Tokens)
@@ -80,7 +80,7 @@ func (f *forward) route(ctx context.Context, x []float32) error {
 	}
 	if f.failed[k] != nil {
 		f.counters.fallback(Fallback{Pass: runtime.Route, From: runtime.Helper, To: Host, Reason: runtime.ReasonLaunch})
-		return f.weights.Router.route(&f.routing, &f.candidates, x, f.weights.Hidden)
+		return f.decision.route(&f.weights.Router, &f.routing, x, f.weights.Hidden)
 	}
 	f.counters.launch(k.Symbol)
 	f.router.result = sized(f.router.result, size)

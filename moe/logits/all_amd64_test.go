@@ -6,7 +6,7 @@ import "golang.org/x/sys/cpu"
 func all() map[string]loops {
 	ls := map[string]loops{"best": best()}
 	if cpu.X86.HasAVX2 && cpu.X86.HasFMA {
-		ls["AVX2"] = loops{one: lanesAVX2}
+		ls["AVX2"] = avx2
 	}
 	return ls
 }

@@ -15,7 +15,7 @@ func TestTimes(t *testing.T) {
 	defer func(old loops) { machine = old }(machine)
 	var m Multiplier
 	for _, size := range []struct{ tokens, rows, n int }{
-		{1, 1, 1}, {2, 3, 8}, {4, 4, 7}, {5, 4, 8}, {6, 5, 9}, {8, 8, 16}, {3, 64, 80}, {7, 7, 2048}, {9, 160, 333},
+		{1, 1, 1}, {2, 3, 8}, {4, 4, 7}, {5, 4, 8}, {6, 5, 9}, {8, 8, 16}, {3, 64, 80}, {7, 7, 2048}, {9, 160, 333}, {13, 10, 1100}, {131, 9, 520},
 	} {
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
 			x, w := random(r, size.tokens*size.n), random(r, size.rows*size.n)

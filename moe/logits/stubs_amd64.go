@@ -4,20 +4,55 @@
 
 package logits
 
-// lanesAVX512 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// tokenAVX512 adds the products of a token at x and 4 rows at w, each stride elements after the one before, to sums.
 // Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
 //
 //go:noescape
-func lanesAVX512(sums *[1][4][8]float64, w *float32, x *float64, stride int, n int)
+func tokenAVX512(sums *[4][8]float64, w *float32, x *float64, stride int, n int)
 
-// lanes4AVX512 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// tokenAVX2 adds the products of a token at x and 4 rows at w, each stride elements after the one before, to sums.
 // Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
 //
 //go:noescape
-func lanes4AVX512(sums *[4][4][8]float64, w *float32, x *float64, stride int, n int)
+func tokenAVX2(sums *[4][8]float64, w *float32, x *float64, stride int, n int)
 
-// lanesAVX2 multiplies 4 rows at w and tokens at x, each row and token stride elements apart.
+// tile1AVX512 adds the products of tokens at x, 1 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
 // Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
 //
 //go:noescape
-func lanesAVX2(sums *[1][4][8]float64, w *float32, x *float64, stride int, n int)
+func tile1AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// tile2AVX512 adds the products of tokens at x, 2 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func tile2AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// tile3AVX512 adds the products of tokens at x, 3 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func tile3AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// tile4AVX512 adds the products of tokens at x, 4 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func tile4AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// tile5AVX512 adds the products of tokens at x, 5 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func tile5AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// tile6AVX512 adds the products of tokens at x, 6 of them, and 4 rows at w to sums, by token. Of both there are 8 elements of each in turn.
+// Lane i of a sum is that of elements i, i+8, … of the first n, a positive multiple of 8.
+//
+//go:noescape
+func tile6AVX512(sums *[4][8]float64, w *float64, x *float64, n int)
+
+// widenAVX512 converts n elements, a positive multiple of 8; each 8 of dst begin stride elements after those before.
+//
+//go:noescape
+func widenAVX512(dst *float64, src *float32, stride int, n int)

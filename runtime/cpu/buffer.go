@@ -39,6 +39,13 @@ func (b *buffer) WriteAt(p []byte, off int64) (int, error) {
 	return runtime.WriteMemory(b.data, p, off)
 }
 
+// Show makes b, a view, be host.
+func (b *buffer) Show(host []byte) {
+	if !b.closed {
+		b.data = host[:len(host):len(host)]
+	}
+}
+
 func (b *buffer) Close() error {
 	b.closed, b.data = true, nil
 	return nil

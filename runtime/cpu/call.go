@@ -21,8 +21,11 @@ import (
 // differently. An error other than ctx's means that nothing was written.
 func Run(ctx context.Context, k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
 	c := calls.get()
-	defer calls.put(c)
-	return c.do(ctx, newEngine(Options{}), k, s, args)
+	defer c.put()
+	if err := c.prepare(k, s, args); err != nil {
+		return err
+	}
+	return c.do(ctx, newEngine(Options{}))
 }
 
 // A pass is how this device implements the kernels of one pass and codec.
@@ -43,18 +46,24 @@ type param struct {
 	size func(runtime.Shape, *routing) uint64
 }
 
-// A call is one launch whose arguments fit. It is used again for others, with
-// the memory that they needed.
+// A call is one launch whose arguments fit.
 type call struct {
 	*pass
-	ctx     context.Context
-	engine  engine
-	kernel  *runtime.Kernel
-	shape   runtime.Shape
-	routing *routing // for pass route
-	args    [maxArgs][]byte
-
+	kernel    *runtime.Kernel
+	shape     runtime.Shape
+	routing   *routing // for pass route
+	args      [maxArgs][]byte
 	arguments [maxArgs][]byte // of a launch, before it is known what they are
+
+	// While it runs.
+	ctx    context.Context
+	engine engine
+	*workspace
+}
+
+// A workspace is what a call runs with, and the memory that calls before it
+// needed.
+type workspace struct {
 	loop      loop
 	experts   expertJob
 	scratches []*scratch
@@ -63,45 +72,54 @@ type call struct {
 // maxArgs is the most arguments that a pass has.
 const maxArgs = 8
 
-// calls holds calls that are not in use. It is not a sync.Pool because these
-// forget, and what a call has allocated is worth keeping.
-var calls callList
+// What is not in use.
+var (
+	calls      freeList[call]
+	workspaces freeList[workspace]
+)
 
-type callList struct {
+// A freeList keeps values to use again. It is not a sync.Pool because these
+// forget, and what a call has allocated is worth keeping.
+type freeList[T any] struct {
 	mu   sync.Mutex
-	free []*call
+	free []*T
 }
 
-func (l *callList) get() *call {
+func (l *freeList[T]) get() *T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.free)
 	if n == 0 {
-		return new(call)
+		return new(T)
 	}
-	c := l.free[n-1]
+	v := l.free[n-1]
 	l.free = l.free[:n-1]
-	return c
+	return v
 }
 
-// put takes c back, which lets go of its arguments.
-func (l *callList) put(c *call) {
-	clear(c.args[:])
-	clear(c.arguments[:])
-	c.experts.forget()
-	c.pass, c.ctx, c.kernel = nil, nil, nil
+func (l *freeList[T]) put(v *T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.free = append(l.free, c)
+	l.free = append(l.free, v)
 }
 
-// do checks and runs a launch.
-func (c *call) do(ctx context.Context, e engine, k *runtime.Kernel, s runtime.Shape, args [][]byte) error {
-	if err := c.prepare(k, s, args); err != nil {
-		return err
-	}
-	c.ctx, c.engine = ctx, e
-	return c.pass.run(c)
+// put ends the use of c, which lets go of its arguments.
+func (c *call) put() {
+	clear(c.args[:])
+	clear(c.arguments[:])
+	c.pass, c.kernel, c.routing = nil, nil, nil
+	calls.put(c)
+}
+
+// do runs a call that was prepared.
+func (c *call) do(ctx context.Context, e engine) error {
+	c.ctx, c.engine, c.workspace = ctx, e, workspaces.get()
+	err := c.pass.run(c)
+	c.loop.call = nil
+	c.experts.forget()
+	workspaces.put(c.workspace)
+	c.ctx, c.workspace = nil, nil
+	return err
 }
 
 // prepare finds the pass of k and checks all that can be checked without

@@ -79,6 +79,7 @@ type Device struct {
 var (
 	_ runtime.Device  = (*Device)(nil)
 	_ runtime.Workers = (*Device)(nil)
+	_ runtime.Viewer  = (*Device)(nil)
 )
 
 var errClosed = errors.New("cpu: use of a closed device")
@@ -148,6 +149,14 @@ func (d *Device) Wrap(host []byte) (runtime.Buffer, error) {
 		return nil, errClosed
 	}
 	return &buffer{data: host[:len(host):len(host)], readOnly: true}, nil
+}
+
+// NewView returns a view of nothing.
+func (d *Device) NewView() (runtime.View, error) {
+	if d.closed.Load() {
+		return nil, errClosed
+	}
+	return new(buffer), nil
 }
 
 // Workers returns the number of goroutines per launch.

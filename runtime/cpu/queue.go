@@ -12,8 +12,15 @@ import (
 // A queue keeps launches until Wait runs them.
 type queue struct {
 	library *library
-	pending []runtime.Launch
+	pending []pending
 	closed  bool
+}
+
+// A pending launch is one whose arguments fit.
+type pending struct {
+	kernel  *runtime.Kernel
+	buffers []*buffer // of its arguments; nil for a constant
+	call    *call
 }
 
 var (
@@ -24,30 +31,39 @@ var (
 // Launch enqueues l. Of what can be wrong it reports what does not depend on
 // the contents of buffers; Wait reports the rest.
 func (q *queue) Launch(l runtime.Launch) error {
-	if err := q.check(l); err != nil {
+	c, err := q.prepare(l)
+	if err != nil {
 		return &runtime.LaunchError{Kernel: l.Kernel, Err: err}
 	}
 	n := len(q.pending)
 	q.pending = slices.Grow(q.pending, 1)[:n+1]
-	l.Args = append(q.pending[n].Args[:0], l.Args...) // where those of an earlier launch were
-	q.pending[n] = l
+	p := &q.pending[n]
+	p.kernel, p.call, p.buffers = l.Kernel, c, p.buffers[:0] // where those of an earlier launch were
+	for _, arg := range l.Args {
+		b, _ := arg.Buffer.(*buffer)
+		p.buffers = append(p.buffers, b)
+	}
 	return nil
 }
 
-func (q *queue) check(l runtime.Launch) error {
+// prepare returns the call of l.
+func (q *queue) prepare(l runtime.Launch) (*call, error) {
 	if q.closed || q.library.closed.Load() {
-		return errQueueClosed
+		return nil, errQueueClosed
 	}
 	if err := l.CheckOn(q.library.have, stateOf); err != nil {
-		return err
+		return nil, err
 	}
 	c := calls.get()
-	defer calls.put(c)
 	args, err := c.argumentsOf(l)
-	if err != nil {
-		return err
+	if err == nil {
+		err = c.prepare(l.Kernel, l.Shape, args)
 	}
-	return c.prepare(l.Kernel, l.Shape, args)
+	if err != nil {
+		c.put()
+		return nil, err
+	}
+	return c, nil
 }
 
 // argumentsOf returns the bytes of each argument of l, which was checked, until
@@ -76,18 +92,16 @@ func (q *queue) Wait(ctx context.Context) error {
 	if q.closed {
 		return errQueueClosed
 	}
-	pending := q.pending
 	defer q.forget()
 	var errs []error
-	for i, l := range pending {
-		if err := ctx.Err(); err != nil {
-			for _, l := range pending[i:] {
-				errs = append(errs, &runtime.LaunchError{Kernel: l.Kernel, Err: errNotRun})
-			}
-			break
+	for i := range q.pending {
+		p := &q.pending[i]
+		err := errNotRun
+		if ctx.Err() == nil {
+			err = p.run(ctx, q.library.device.engine)
 		}
-		if err := q.run(ctx, l); err != nil {
-			errs = append(errs, &runtime.LaunchError{Kernel: l.Kernel, Err: err})
+		if err != nil {
+			errs = append(errs, &runtime.LaunchError{Kernel: p.kernel, Err: err})
 		}
 	}
 	if len(errs) > 0 && ctx.Err() != nil {
@@ -96,31 +110,29 @@ func (q *queue) Wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (q *queue) run(ctx context.Context, l runtime.Launch) error {
-	if err := l.CheckOn(q.library.have, stateOf); err != nil { // again: a buffer may have been closed since
-		return err
+func (p *pending) run(ctx context.Context, e engine) error {
+	for i, b := range p.buffers {
+		if b != nil && b.closed { // since the launch
+			return fmt.Errorf("argument %d: %w", i, runtime.ErrBufferClosed)
+		}
 	}
-	c := calls.get()
-	defer calls.put(c)
-	args, err := c.argumentsOf(l)
-	if err != nil {
-		return err
-	}
-	return c.do(ctx, q.library.device.engine, l.Kernel, l.Shape, args)
+	return p.call.do(ctx, e)
 }
 
 // forget empties the queue, but keeps its memory.
 func (q *queue) forget() {
 	for i := range q.pending {
-		args := q.pending[i].Args
-		clear(args)
-		q.pending[i] = runtime.Launch{Args: args[:0]}
+		p := &q.pending[i]
+		p.call.put()
+		clear(p.buffers)
+		p.kernel, p.call = nil, nil
 	}
 	q.pending = q.pending[:0]
 }
 
 // Close ends the use of q; launches that were not waited for are dropped.
 func (q *queue) Close() error {
+	q.forget()
 	q.closed, q.pending = true, nil
 	return nil
 }

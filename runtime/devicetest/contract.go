@@ -22,6 +22,7 @@ var contract = []struct {
 	{"unknown kernels", checkUnknown},
 	{"buffers", checkBuffers},
 	{"wrapped buffers", checkWrapped},
+	{"views", checkViews},
 	{"bad launches", checkBadLaunches},
 	{"wait", checkWait},
 	{"barriers", checkBarriers},
@@ -128,6 +129,63 @@ func checkWrapped(s *session) error {
 		return errors.New("a launch wrote to a wrapped buffer")
 	}
 	return nil
+}
+
+// checkViews launches on memory of the host, one piece after another, if the device
+// computes there.
+func checkViews(s *session) error {
+	viewer, ok := s.dev.(runtime.Viewer)
+	if !ok {
+		return nil
+	}
+	var views [2]runtime.View
+	for i := range views {
+		v, err := viewer.NewView()
+		if err != nil {
+			return err
+		}
+		defer v.Close()
+		if v.Size() != 0 {
+			return fmt.Errorf("a view of nothing has %d bytes", v.Size())
+		}
+		views[i] = v
+	}
+	k, _, err := smallLaunch(s)
+	if err != nil {
+		return err
+	}
+	var l runtime.Launch
+	for round := range 3 {
+		c := newGroupCase(100+50*round, 5, 33, uint64(round))
+		if l, err = c.launch(s, k); err != nil {
+			return err
+		}
+		chosen, want := encode(c.chosen), encode(c.counts)
+		host := bytes.Repeat([]byte{poison}, guard+len(want)+guard)
+		counts := host[guard : guard+len(want)]
+		views[0].Show(chosen)
+		views[1].Show(counts)
+		for i, v := range views {
+			l.Args[len(l.Args)-2+i] = runtime.Arg{Buffer: v}
+		}
+		if err := errors.Join(s.queue.Launch(l), s.queue.Wait(s.ctx)); err != nil {
+			return fmt.Errorf("a launch on views: %w", err)
+		}
+		if !bytes.Equal(counts, want) {
+			return errors.New("a view does not show what a launch wrote")
+		}
+		if have, err := contents(views[1]); err != nil || !bytes.Equal(have, want) {
+			return fmt.Errorf("what a launch wrote cannot be read from a view, %w", err)
+		}
+		if _, err := views[1].WriteAt([]byte("four"), 4); err != nil || string(counts[4:8]) != "four" {
+			return fmt.Errorf("what was written to a view is not in it, %w", err)
+		}
+		if rim := append(host[:guard:guard], host[guard+len(want):]...); !bytes.Equal(rim, bytes.Repeat([]byte{poison}, 2*guard)) {
+			return errors.New("a launch wrote beside a view")
+		}
+	}
+	views[1].Show(nil)
+	return wantLaunchError(errors.Join(s.queue.Launch(l), s.queue.Wait(s.ctx)), "on a view of nothing")
 }
 
 // A small launch is the kernel that the contract is tested with: count, which

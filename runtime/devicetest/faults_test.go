@@ -360,6 +360,7 @@ type (
 	dirty struct{ faulty } // buffers that are not zero
 	small struct{ faulty } // buffers that are too small
 	deaf  struct{ faulty } // devices that wrap nothing
+	blind struct{ faulty } // devices with views of something else
 	vain  struct{ faulty } // libraries that have everything
 	mute  struct{ faulty } // devices without a name
 )
@@ -377,6 +378,22 @@ func (d small) NewBuffer(size int) (runtime.Buffer, error) {
 }
 
 func (d deaf) Wrap(host []byte) (runtime.Buffer, error) { return d.Device.NewBuffer(len(host)) }
+
+func (d blind) NewView() (runtime.View, error) {
+	b, err := d.Device.NewBuffer(0)
+	return &copied{b, d}, err
+}
+
+// A copied view copies what it is to show.
+type copied struct {
+	runtime.Buffer
+	dev blind
+}
+
+func (c *copied) Show(host []byte) {
+	c.Buffer, _ = c.dev.NewBuffer(len(host))
+	_, _ = c.WriteAt(host, 0)
+}
 
 type everything struct {
 	runtime.Library
@@ -417,6 +434,15 @@ func TestContractFaults(t *testing.T) {
 		}
 		return nil
 	}}
+	copying := faulty{good.Device, func(_ *testing.T, q runtime.Queue, l runtime.Launch) error {
+		l.Args = slices.Clone(l.Args)
+		for i, a := range l.Args {
+			if v, ok := a.Buffer.(*copied); ok {
+				l.Args[i].Buffer = v.Buffer
+			}
+		}
+		return q.Launch(l)
+	}}
 	for _, f := range []struct {
 		check string
 		dev   runtime.Device
@@ -427,6 +453,7 @@ func TestContractFaults(t *testing.T) {
 		{"buffers", dirty{good}, "not all zero"},
 		{"buffers", small{good}, "has 999"},
 		{"wrapped buffers", deaf{good}, "host's bytes"},
+		{"views", blind{copying}, "does not show"},
 		{"unknown kernels", vain{good}, "nobody wrote"},
 		{"bad launches", careless, "want a *LaunchError"},
 		{"bad launches", fussy, "queue is closed"},
