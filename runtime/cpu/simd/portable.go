@@ -165,9 +165,9 @@ func fused(a, b, c float32) float32 {
 	product := float64(a) * float64(b) // is exact
 	sum := product + float64(c)
 	// If the sum is not exact, it is made odd in the direction of what is lost, so
-	// that the second rounding is not misled.
+	// that the second rounding is not misled. Of infinities, NaN is lost.
 	rest := sum - product
-	if lost := (product - (sum - rest)) + (float64(c) - rest); lost != 0 {
+	if lost := (product - (sum - rest)) + (float64(c) - rest); lost < 0 || lost > 0 {
 		if u := math.Float64bits(sum); u&1 == 0 {
 			if (lost > 0) == (sum > 0) {
 				u++

@@ -236,6 +236,7 @@ func TestGolden(t *testing.T) {
 func FuzzSets(f *testing.F) {
 	f.Add(uint8(6), uint8(1), uint8(17), uint64(1), 0.0)
 	f.Add(uint8(2), uint8(5), uint8(8), uint64(2), 3.0)
+	f.Add(uint8(3), uint8(8), uint8(16), uint64(34), 28.9) // sums are infinite
 	f.Fuzz(func(t *testing.T, bits, rows, tiles uint8, seed uint64, spread float64) {
 		if math.IsNaN(spread) {
 			return
