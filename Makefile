@@ -27,8 +27,10 @@ build:
 test: clang
 	go test ./...
 
+# The detector doubles the time of the command's sessions, to near the ten
+# minutes that go test gives a package.
 race: clang
-	go test -race ./...
+	go test -race -timeout 30m ./...
 
 # The tests of 64-bit Arm's assembly, under emulation where the machine is another.
 arm64:
