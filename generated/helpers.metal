@@ -10,6 +10,12 @@ using namespace metal;
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 inline float silu(float x) { return x / (1.0f + exp(-x)); }
 
+// Comes before the first read of what the launch before writes, for devices that begin a launch before earlier ones
+// have ended: what is older may be read above it. On all others there is nothing to wait for. A template, so that the
+// function of this name that a library has is preferred.
+template <typename Lane>
+METAL_FUNC void earlier_launches(Lane) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -334,10 +340,22 @@ void combine(const Combine args, const Position at) {
   static_assert(Spec::threads == Spec::columns, "a thread for each column");
   const uint hidden = args.shape.hidden, slots = args.shape.slots, token = at.group.y;
   const uint i = at.group.x * Spec::columns + at.index;
+  device const uint* row = args.row + token * slots;
+
+  // The rows of the first slots are older than y. Slots that there are not are like the last one, and not added.
+  uint rows[8];
+  #pragma unroll
+  for (uint s = 0; s < 8; ++s) rows[s] = row[min(s, slots - 1)];
+  earlier_launches(at.lane);
   if (i >= hidden) return;
 
+  float y[8];
+  #pragma unroll
+  for (uint s = 0; s < 8; ++s) y[s] = args.y[ulong(rows[s]) * hidden + i];
   float sum = 0.0f;
-  for (uint s = 0; s < slots; ++s) sum += args.y[ulong(args.row[token * slots + s]) * hidden + i];
+  #pragma unroll
+  for (uint s = 0; s < 8; ++s) sum = s < slots ? sum + y[s] : sum;
+  for (uint s = 8; s < slots; ++s) sum += args.y[ulong(row[s]) * hidden + i];
   args.out[ulong(token) * hidden + i] = sum;
 }
 #line 22 "templates/library.metal.tmpl"

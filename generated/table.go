@@ -67,16 +67,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "590fcf13c902418f742d1e96daa798beafc9d35946e74c6161312bfdd2fa536d",
-	Specs:  "86effea8a950a23c263dc336be5424e592deb3557400d5043c12f6fd96516183",
+	Digest: "24b8e3d16eeeb1b2eecc79bc1b336f49419841241ba9f12472b0620d1338b7ba",
+	Specs:  "92247cb2d05bca7b06aeee6cd620b0990ebcec6a6b0a423ac9c15f4a65e47c6b",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "d14acb640ca59c716a53d1f438e5e0ecd3308426ed2139bf6a5f1a48d0e53ae0"},
-		{Name: "trellis_base.metal", SHA256: "7addefb530ae2166b14776dc98ad56d6406f1f35bdfbbd2e3415458623902edc"},
-		{Name: "trellis_cuda_base.metal", SHA256: "a9eef9074f9348fc37e11e800e34c997bc7ce3d15339f70deefa459ab32b42e0"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "beb228d804084afda710ee30035945dc7eb57a6ad7aabe67f14c8fbb12ff6663"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "1d8e8b87f3376054d941cb274e4af1e58be824c927b2753213663ecf7723f8b0"},
-		{Name: "trellis_decode.metal", SHA256: "b3c70ff53acdc2c49403b7ff6a0687708821541cd9d69f28a33ea6023d1ff11a"},
-		{Name: "trellis_large_batch.metal", SHA256: "28e2338dafc0ac0b891c2673b538eb331400c5bf6389a563615c4dd66bd3d742"},
-		{Name: "trellis_prefill4.metal", SHA256: "9b7715749d4d0631aed5ec58bfef47dcd782b789c3d66ceba50cb03d3c965c6b"},
+		{Name: "helpers.metal", SHA256: "b4973beb3ec8a1c345ac9c9dcf319562b6288cf8f3888570fbdcaa6c54499910"},
+		{Name: "trellis_base.metal", SHA256: "2904dc5da50ce884498dc222d7c0fb427c3997a12449db1d2ef69b172effd302"},
+		{Name: "trellis_cuda_base.metal", SHA256: "7c74bfcefddbee5290dddfeceb11238646db62020735b95e8acbfe9e501a337b"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "638a5f9e766f68931d430d38ec20bc60457523a3851cac98e7528d0772ad8829"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "a539a7a71de14b5e921522bde4222bc15a538ae93f26b02d3d98d952c621a7e0"},
+		{Name: "trellis_decode.metal", SHA256: "309c572629064e57412cce3aa2666c0735539753e201503d415e8f07513de93b"},
+		{Name: "trellis_large_batch.metal", SHA256: "d0681ed2a1399ad79fb6ca76a7c64e9b95ac580c4e7c610e55f76059cde6305d"},
+		{Name: "trellis_prefill4.metal", SHA256: "de90471cbcade1f88fd6ade807c3f5b9aee366ee10d4f545efd03fae6884422f"},
 	},
 }

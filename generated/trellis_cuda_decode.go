@@ -39,12 +39,12 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
-		{Dim: runtime.Intermediate, Per: 16},
+		{Dim: runtime.Intermediate, Per: 48},
 		{Dim: runtime.One, Per: 1},
 	},
-	Threads:          256,
-	ThreadgroupBytes: 8832,
-	Residents:        3,
+	Threads:          384,
+	ThreadgroupBytes: 17664,
+	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},
@@ -71,12 +71,12 @@ var trellisCudaDecodeDown = &runtime.Body{
 	Tile:      1,
 	Grid: [3]runtime.Axis{
 		{Dim: runtime.Items, Per: 1},
-		{Dim: runtime.Hidden, Per: 32},
+		{Dim: runtime.Hidden, Per: 64},
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          384,
 	ThreadgroupBytes: 6624,
-	Residents:        2,
+	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
 		{Name: "shape", Type: "Shape", Access: runtime.Constant},

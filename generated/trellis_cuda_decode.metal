@@ -10,6 +10,12 @@ using namespace metal;
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 inline float silu(float x) { return x / (1.0f + exp(-x)); }
 
+// Comes before the first read of what the launch before writes, for devices that begin a launch before earlier ones
+// have ended: what is older may be read above it. On all others there is nothing to wait for. A template, so that the
+// function of this name that a library has is preferred.
+template <typename Lane>
+METAL_FUNC void earlier_launches(Lane) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -103,13 +109,13 @@ struct Down {
 
 struct trellis_decode_gate_up {
   static constant constexpr uint tile = 1;
-  static constant constexpr uint threads = 256;
-  static constant constexpr uint threadgroup_bytes = 8832;
+  static constant constexpr uint threads = 384;
+  static constant constexpr uint threadgroup_bytes = 17664;
   static constant constexpr uint buffers = 1;
-  static constant constexpr uint outputs = 16;
+  static constant constexpr uint outputs = 48;
   static constant constexpr uint sets = 2;
-  static constant constexpr uint splits = 8;
-  static constant constexpr uint steps = 1;
+  static constant constexpr uint splits = 4;
+  static constant constexpr uint steps = 4;
 };
 
 struct trellis_decode_down {
@@ -117,10 +123,10 @@ struct trellis_decode_down {
   static constant constexpr uint threads = 384;
   static constant constexpr uint threadgroup_bytes = 6624;
   static constant constexpr uint buffers = 1;
-  static constant constexpr uint outputs = 32;
-  static constant constexpr uint sets = 1;
-  static constant constexpr uint splits = 12;
-  static constant constexpr uint steps = 1;
+  static constant constexpr uint outputs = 64;
+  static constant constexpr uint sets = 2;
+  static constant constexpr uint splits = 6;
+  static constant constexpr uint steps = 2;
 };
 
 #line 1 "templates/codecs/trellis.metal"
@@ -334,11 +340,6 @@ METAL_FUNC void multiply_add_16x8x16(thread float4& sum, uint4 w, uint2 x, Lane 
 template <typename T>
 METAL_FUNC uint halves(T low, T high) { return as_type<uint>(half2(half(low), half(high))); }
 
-// Comes before the first read of what earlier launches write, for devices that begin a launch before those have
-// ended. On all others there is nothing to wait for.
-template <typename Lane>
-METAL_FUNC void earlier_launches(Lane) {}
-
 template <typename Spec, uint N>
 struct Plan {
   static constant constexpr uint Across = Spec::threads / 32 / Spec::splits;         // simdgroups of a line
@@ -365,23 +366,31 @@ union alignas(16) Scratch {
 template <typename Spec> using GateUpScratch = Scratch<Spec, 2>;
 template <typename Spec> using DownScratch = Scratch<Spec, 1>;
 
-// Four inputs of a row, two pairs, and their su.
+// A lane's inputs of a row and 128: four of them, two pairs, and their su. What there is not is like what there is, so
+// that loads wait for nothing.
 struct Inputs {
   float2 first, second;
   half2 first_su, second_su;
-};
 
-// Fetches a lane's inputs of 128. What there is not is like what there is, so that loads wait for nothing.
-template <typename Weights>
-METAL_FUNC Inputs fetch_inputs(const Weights w, device const float* x, uint first, uint lane) {
-  const uint at = min(first + lane / 4 * 16, w.inputs - 16) + Weights::pair_first(lane % 4 * 2);
-  Inputs in;
-  in.first = *(device const float2*)(x + at);
-  in.second = *(device const float2*)(x + at + Weights::Distance);
-  in.first_su = half2(w.su[at], w.su[at + 1]);
-  in.second_su = half2(w.su[at + Weights::Distance], w.su[at + Weights::Distance + 1]);
-  return in;
-}
+  template <typename Weights>
+  void fetch_su(const Weights w, uint from, uint lane) {
+    const uint i = at(w, from, lane);
+    first_su = half2(w.su[i], w.su[i + 1]);
+    second_su = half2(w.su[i + Weights::Distance], w.su[i + Weights::Distance + 1]);
+  }
+
+  template <typename Weights>
+  void fetch_x(const Weights w, device const float* x, uint from, uint lane) {
+    const uint i = at(w, from, lane);
+    first = *(device const float2*)(x + i);
+    second = *(device const float2*)(x + i + Weights::Distance);
+  }
+
+  template <typename Weights>
+  static uint at(const Weights w, uint from, uint lane) {
+    return min(from + lane / 4 * 16, w.inputs - 16) + Weights::pair_first(lane % 4 * 2);
+  }
+};
 
 // 2^-n.
 METAL_FUNC float reduction(uint n) { return as_type<float>((127 - n) << 23); }
@@ -547,6 +556,11 @@ METAL_FUNC void add_lines(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<S
   }
 }
 
+// Reports whether there is anything to do. It asks for all of the entry, so that its parts are fetched at once.
+METAL_FUNC bool valid(const Work work, const Shape shape) {
+  return work.rows > 0 && work.expert < shape.experts && work.first < shape.rows;
+}
+
 METAL_FUNC device const float* input(const GateUp args, uint row) {
   return args.x + ulong(args.token[row]) * args.shape.hidden;
 }
@@ -559,18 +573,65 @@ template <typename Spec, uint N, typename First, typename Second, typename Args>
 struct Steps {
   static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles;
 
+  // With a single row there is little to do meanwhile, so that all that is older than the inputs is asked for before them.
+  static constant constexpr bool Single = Spec::tile == 1;
+
+  // How many of the first steps a simdgroup stages for a projection, of a single row.
+  static constant constexpr uint Turns = Single ? (Spec::steps + Across - 1) / Across : 1;
+
   First first;
   Second second;
   Work work;
   uint line, place, lane, output, steps;
   Fetched<First, Tiles> firsts;
   Fetched<Second, Tiles> seconds;
+  After<First, Tiles> first_after;
+  After<Second, Tiles> second_after;
+  Inputs first_turns[Turns], second_turns[Turns];
 
   Steps(const First f, const Second s, const Work w, const Position at)
       : first(f), second(s), work(w), line(at.simd / Across), place(at.simd % Across), lane(at.lane),
         output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16),
         steps((f.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits)) {
+    if (Single) fetch_su();
     fetch(0);
+    if (Single) fetch_after();
+  }
+
+  // Returns the step of a turn. The projections begin at either end, so that no simdgroup has more of both.
+  uint turn(uint n, uint i) const { return i * Across + (n == 0 ? place : Across - 1 - place); }
+
+  void fetch_su() {
+    #pragma unroll
+    for (uint i = 0; i < Turns; ++i) {
+      first_turns[i].fetch_su(first, group(turn(0, i)) * First::Group, lane);
+      if (N == 2) second_turns[i].fetch_su(second, group(turn(1, i)) * Second::Group, lane);
+    }
+  }
+
+  // Fetches what put_turns stages.
+  void fetch_turns(const Args args) {
+    device const float* x = input(args, work.first);
+    #pragma unroll
+    for (uint i = 0; i < Turns; ++i) {
+      first_turns[i].fetch_x(first, x, group(turn(0, i)) * First::Group, lane);
+      if (N == 2) second_turns[i].fetch_x(second, x, group(turn(1, i)) * Second::Group, lane);
+    }
+  }
+
+  // Stages the inputs of the first steps, of a single row.
+  void put_turns(threadgroup Stage<Spec, N>& to) const {
+    #pragma unroll
+    for (uint i = 0; i < Turns; ++i) {
+      const uint s = turn(0, i), t = turn(1, i);
+      if (s < Spec::steps) put(to.x[s][line][0], to.sum[s][line][0], first, first_turns[i], 0, true, group(s));
+      if (N == 2 && t < Spec::steps) put(to.x[t][line][N - 1], to.sum[t][line][N - 1], second, second_turns[i], 0, true, group(t));
+    }
+  }
+
+  void fetch_after() {
+    first_after.fetch(first, output, lane);
+    if (N == 2) second_after.fetch(second, output, lane);
   }
 
   // Fetches the weights of a step.
@@ -590,8 +651,13 @@ struct Steps {
   Task fetch_task(const Args args, uint task, uint step) const {
     const uint r = task / Spec::steps, g = group(step + task % Spec::steps);
     device const float* x = input(args, work.first + (Spec::tile == 1 ? 0 : min(r, work.rows - 1)));
-    Task t = {fetch_inputs(first, x, g * First::Group, lane), {}};
-    if (N == 2) t.second = fetch_inputs(second, x, g * Second::Group, lane);
+    Task t;
+    t.first.fetch_su(first, g * First::Group, lane);
+    t.first.fetch_x(first, x, g * First::Group, lane);
+    if (N == 2) {
+      t.second.fetch_su(second, g * Second::Group, lane);
+      t.second.fetch_x(second, x, g * Second::Group, lane);
+    }
     return t;
   }
 
@@ -626,19 +692,19 @@ struct Steps {
     }
   }
 
-  // Runs the steps; the last one fetches what comes after.
-  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Args args,
-           thread After<First, Tiles>& first_after, thread After<Second, Tiles>& second_after) {
-    put(scratch.stage[0], args, 0);
+  // Runs the steps, of a single row once its first inputs have been fetched.
+  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Args args) {
+    if (Single) {
+      put_turns(scratch.stage[0]);
+    } else {
+      put(scratch.stage[0], args, 0);
+    }
     for (uint from = 0; from < steps; from += Spec::steps) {
       threadgroup Stage<Spec, N>& staged = scratch.stage[from / Spec::steps % Spec::buffers];
       barrier();
       #pragma unroll 1
       for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
-        if (from + s + 1 == steps) {
-          first_after.fetch(first, output, lane);
-          if (N == 2) second_after.fetch(second, output, lane);
-        }
+        if (!Single && from + s + 1 == steps) fetch_after();
         one(sums, staged, s, from + s);
       }
       if (from + Spec::steps < steps) {
@@ -666,17 +732,16 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   constexpr uint Tiles = Plan<Spec, 2>::Tiles;
   const Work work = args.work[at.group.x];
-  if (work.rows == 0 || work.expert >= args.shape.experts) return;  // the second, so that both are fetched at once
+  if (!valid(work, args.shape)) return;
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
   const Gate gate(args.weights, expert.gate, hidden, intermediate);
   const Up up(args.weights, expert.up, hidden, intermediate);
 
   Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, at);
-  After<Gate, Tiles> gate_after = {};
-  After<Up, Tiles> up_after = {};
+  if (steps.Single) steps.fetch_turns(args);
   Sums<Spec, 2> sums[2] = {};
-  steps.run(sums, scratch, args, gate_after, up_after);
+  steps.run(sums, scratch, args);
 
   add_lines<Spec, 2>(sums, scratch, at);
   if (steps.line > 0) return;
@@ -687,7 +752,7 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
     #pragma unroll
     for (uint j = 0; j < Plan<Spec, 2>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
-      const float2 g = sums[0].of[i][j] * gate_after.of(i), u = sums[1].of[i][j] * up_after.of(i);
+      const float2 g = sums[0].of[i][j] * steps.first_after.of(i), u = sums[1].of[i][j] * steps.second_after.of(i);
       if (r < work.rows) {
         *(device float2*)(args.h + ulong(work.first + r) * intermediate + o) = float2(silu(g.x) * u.x, silu(g.y) * u.y);
       }
@@ -700,7 +765,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   constexpr uint Tiles = Plan<Spec, 1>::Tiles;
   const Work work = args.work[at.group.x];
-  if (work.rows == 0 || work.expert >= args.shape.experts) return earlier_launches(at.lane);
+  if (!valid(work, args.shape)) return earlier_launches(at.lane);
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
   const Weights w(args.weights, expert.down, intermediate, hidden);
@@ -710,9 +775,9 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   #pragma unroll
   for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) prob[j] = args.prob[work.first + min(4 * j + at.lane % 4, work.rows - 1)];
   earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
-  After<Weights, Tiles> after = {}, nothing;
+  if (steps.Single) steps.fetch_turns(args);
   Sums<Spec, 1> sums[1] = {};
-  steps.run(sums, scratch, args, after, nothing);
+  steps.run(sums, scratch, args);
 
   add_lines<Spec, 1>(sums, scratch, at);
   if (steps.line > 0) return;
@@ -724,7 +789,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
     for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
       if (r < work.rows) {
-        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * after.of(i));
+        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * steps.first_after.of(i));
       }
     }
   }

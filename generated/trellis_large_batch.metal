@@ -10,6 +10,12 @@ using namespace metal;
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp(-x)); }
 inline float silu(float x) { return x / (1.0f + exp(-x)); }
 
+// Comes before the first read of what the launch before writes, for devices that begin a launch before earlier ones
+// have ended: what is older may be read above it. On all others there is nothing to wait for. A template, so that the
+// function of this name that a library has is preferred.
+template <typename Lane>
+METAL_FUNC void earlier_launches(Lane) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>

@@ -103,15 +103,20 @@ func (q *queue) launch(l runtime.Launch) error {
 	return q.enqueue(put, l.Kernel)
 }
 
+// afterWait names what kernels of a pass read only after they have waited for
+// earlier launches; all else they may read before. Those of other passes begin with
+// the wait.
+var afterWait = map[runtime.Pass]string{runtime.Down: "h", runtime.Combine: "y"}
+
 // dependsEarly reports whether the last launch has written what l may read before
-// it waits: kernels that wait fetch weights before, and what leads to them, which
-// no kernel of a layer writes.
+// it waits.
 func (q *queue) dependsEarly(l runtime.Launch) bool {
+	after, ok := afterWait[l.Kernel.Pass]
+	if !ok {
+		return false
+	}
 	for i, b := range l.Kernel.Bindings {
-		if b.Access != runtime.Read || b.Type == "float" || b.Type == "uint" {
-			continue
-		}
-		if slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
+		if b.Access == runtime.Read && b.Name != after && slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
 			return true
 		}
 	}

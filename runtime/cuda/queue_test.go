@@ -164,18 +164,23 @@ func TestEarly(t *testing.T) {
 	count := countLaunch(t, dev, 16)
 	closeArgs(t, count)
 	count.Args[1].Buffer = buffer(64)
-	shape := runtime.Shape{Tokens: 1, Slots: 1, Experts: 1, Hidden: 16, Intermediate: 16, Rows: 1, Items: 1} // an item of no rows
-	l := runtime.Launch{Kernel: down, Shape: shape}
-	for _, b := range down.Bindings {
-		arg := runtime.Arg{Buffer: buffer(256)}
-		if b.Type == "Shape" {
-			arg = runtime.Arg{Bytes: runtime.AppendShape(nil, shape)}
+	shape := runtime.Shape{Tokens: 17, Slots: 1, Experts: 1, Hidden: 16, Intermediate: 16, Rows: 17, Items: 1} // an item of no rows; count writes 16
+	launch := func(k *runtime.Kernel, counted string) runtime.Launch {
+		l := runtime.Launch{Kernel: k, Shape: shape}
+		for _, b := range k.Bindings {
+			switch {
+			case b.Type == "Shape":
+				l.Args = append(l.Args, runtime.Arg{Bytes: runtime.AppendShape(nil, shape)})
+			case b.Name == counted:
+				l.Args = append(l.Args, count.Args[2]) // which count writes
+			default:
+				l.Args = append(l.Args, runtime.Arg{Buffer: buffer(2048)})
+			}
 		}
-		if b.Name == "work" {
-			count.Args[2] = arg // which count writes
-		}
-		l.Args = append(l.Args, arg)
+		return l
 	}
+	count.Args[2] = runtime.Arg{Buffer: buffer(2048)}
+	l, combine := launch(down, "work"), launch(table.Kernel(generated.MoeCombine), "row")
 	early := func(launches ...runtime.Launch) int {
 		before := d.Early()
 		for _, l := range launches {
@@ -186,7 +191,9 @@ func TestEarly(t *testing.T) {
 	require.Equal(t, 1, early(count, count), "the first follows none")
 	require.Equal(t, 1, early(count, l), "the work list of the second is written by the first")
 	require.Equal(t, 2, early(l, l))
-	_, err := count.Args[2].Buffer.WriteAt(make([]byte, 256), 0)
+	require.Equal(t, 1, early(count, combine), "the rows of the second are written by the first")
+	require.Equal(t, 2, early(combine, combine))
+	_, err := count.Args[2].Buffer.WriteAt(make([]byte, 2048), 0)
 	require.NoError(t, err)
 
 	dev, d = open(t)

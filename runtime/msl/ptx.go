@@ -71,7 +71,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		if err := f.binds(wanted[f.symbol]); err != nil {
 			return nil, &PTXError{name, err.Error()}
 		}
-		f.ptxEntry(&b, entryName(i), wanted[f.symbol].Pass == runtime.Down && strings.Contains(text, waits))
+		f.ptxEntry(&b, entryName(i), waitsItself(wanted[f.symbol].Pass, text))
 		delete(wanted, f.symbol)
 	}
 	for symbol := range wanted {
@@ -107,9 +107,13 @@ func (f *function) binds(k *runtime.Kernel) error {
 }
 
 // waits is the call by which a kernel itself waits for what earlier launches
-// write. Of expert passes only down can do something before: its work list and
-// its weights are older than the launch before it, gate_up, which has waited.
-const waits = "earlier_launches("
+// write. Only two passes can do something before: the work list and the weights of
+// down are older than gate_up, and the rows that combine adds older than down.
+const waits = "earlier_launches(at."
+
+func waitsItself(pass runtime.Pass, text string) bool {
+	return (pass == runtime.Down || pass == runtime.Combine) && strings.Contains(text, waits)
+}
 
 // ptxEntry writes the entry point of f. It begins with the wait for earlier
 // launches, unless the kernel itself does that.
