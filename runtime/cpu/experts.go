@@ -293,7 +293,7 @@ func (e *expertJob) load(b blockRef, scratch *scratch) {
 	}
 	inputs := sized(&scratch.inputs, blocks[b.i].rows)
 	for r := range inputs {
-		inputs[r] = e.kind.input(c, first+r)
+		inputs[r] = &e.kind.input(c, first+r)[0]
 	}
 	for p := range s.matrices {
 		c.engine.load(s.matmuls[p].blocks[b.i], &s.matrices[p], inputs)

@@ -55,9 +55,9 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 	of := matmul{matrix: m, plan: e.plan(m.bits, rows)}
 	for left := rows; left > 0; left = rest.rows {
 		b := rest.take(e.block(rows, left))
-		var inputs [][]float32
+		var inputs []*float32
 		for r := range b.rows {
-			inputs = append(inputs, x[(rows-left+r)*m.in:][:m.in])
+			inputs = append(inputs, &x[(rows-left+r)*m.in:][:m.in][0])
 		}
 		e.load(b, m, inputs)
 		of.blocks = append(of.blocks, b)

@@ -74,20 +74,13 @@ func (b *rowBlock) take(n int) rowBlock {
 	return first
 }
 
-// load makes the activations of b for m, from the inputs of its rows. It goes
-// through the rows of one group after another, which share cache lines.
-func (e engine) load(b rowBlock, m *matrix, inputs [][]float32) {
+// load makes the activations of b for m, from the inputs of its rows.
+func (e engine) load(b rowBlock, m *matrix, inputs []*float32) {
 	quantize := e.set.Quantize
 	if e.exact {
 		quantize = e.set.QuantizeExact
 	}
-	for g := range groups(m.in) {
-		i := g * group
-		acts, meta, su := &b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &m.parts[su][2*i]
-		for r, x := range inputs {
-			quantize(acts, meta, &x[i], su, int(m.bits), r, b.rows, min(group, m.in-i)/16)
-		}
-	}
+	quantize(&b.acts[0], &b.meta[0], &inputs[0], &m.parts[su][0], int(m.bits), b.rows, m.in/16)
 }
 
 // A matmul is rows of activations times a matrix.

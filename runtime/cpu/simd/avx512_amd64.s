@@ -33826,289 +33826,727 @@ loop384:
 TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	MOVQ         acts+0(FP), AX
 	MOVQ         meta+8(FP), CX
-	MOVQ         x+16(FP), DX
-	MOVQ         su+24(FP), BX
-	MOVQ         rows+48(FP), SI
-	MOVQ         bits+32(FP), DI
-	MOVQ         row+40(FP), R8
+	MOVQ         su+24(FP), DX
+	MOVQ         rows+48(FP), BX
+	MOVQ         bits+32(FP), SI
+	XORQ         DI, DI
+	BTSQ         SI, DI
+	DECQ         DI
+	LEAQ         (BX)(BX*2), R8
+	LEAQ         avx512Packed<>+0(SB), R9
+	SHLQ         $0x06, SI
+	VMOVDQU64    (R9)(SI*1), Z0
+	MOVL         $0x01010101, SI
+	VPBROADCASTD SI, Z1
+	MOVQ         row+40(FP), SI
 	MOVQ         tiles+56(FP), R9
-	LEAQ         (AX)(R8*4), AX
-	LEAQ         (CX)(R8*4), CX
-	XORQ         R8, R8
-	BTSQ         DI, R8
-	DECQ         R8
-	LEAQ         (SI)(SI*2), R10
-	LEAQ         avx512Packed<>+0(SB), R11
-	SHLQ         $0x06, DI
-	VMOVDQU64    (R11)(DI*1), Z0
-	MOVL         $0x01010101, DI
-	VPBROADCASTD DI, Z1
+	MOVQ         x+16(FP), R10
+	LEAQ         (AX)(SI*4), AX
+	LEAQ         (CX)(SI*4), CX
 	MOVQ         $0x00000008, R11
 
 group385:
-	MOVQ          R9, DI
-	CMPQ          DI, R11
-	CMOVQGT       R11, DI
-	SUBQ          DI, R9
-	CMPQ          DI, $0x08
+	MOVQ          R9, SI
+	CMPQ          SI, R11
+	CMOVQGT       R11, SI
+	SUBQ          SI, R9
+	CMPQ          SI, $0x08
 	JNE           few386
-	MOVL          $0x7fffffff, DI
-	VPBROADCASTD  DI, Z2
-	VPXORD        Z3, Z3, Z3
-	VPXORD        Z4, Z4, Z4
-	VCVTPH2PS     (BX), Z5
-	VMULPS        (DX), Z5, Z5
-	VPANDD        Z2, Z5, Z6
-	VPMAXUD       Z6, Z3, Z3
-	VCVTPH2PS     32(BX), Z6
-	VMULPS        64(DX), Z6, Z6
-	VPANDD        Z2, Z6, Z12
-	VPMAXUD       Z12, Z4, Z4
-	VCVTPH2PS     64(BX), Z12
-	VMULPS        128(DX), Z12, Z12
-	VPANDD        Z2, Z12, Z13
-	VPMAXUD       Z13, Z3, Z3
-	VCVTPH2PS     96(BX), Z13
-	VMULPS        192(DX), Z13, Z13
-	VPANDD        Z2, Z13, Z14
-	VPMAXUD       Z14, Z4, Z4
-	VCVTPH2PS     128(BX), Z14
-	VMULPS        256(DX), Z14, Z14
-	VPANDD        Z2, Z14, Z15
-	VPMAXUD       Z15, Z3, Z3
-	VCVTPH2PS     160(BX), Z15
-	VMULPS        320(DX), Z15, Z15
-	VPANDD        Z2, Z15, Z16
-	VPMAXUD       Z16, Z4, Z4
-	VCVTPH2PS     192(BX), Z16
-	VMULPS        384(DX), Z16, Z16
-	VPANDD        Z2, Z16, Z17
-	VPMAXUD       Z17, Z3, Z3
-	VCVTPH2PS     224(BX), Z17
-	VMULPS        448(DX), Z17, Z17
-	VPANDD        Z2, Z17, Z2
-	VPMAXUD       Z2, Z4, Z4
-	VPMAXUD       Z4, Z3, Z3
-	VEXTRACTI64X4 $0x01, Z3, Y2
-	VPMAXUD       Y3, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X18
-	VPMAXUD       X2, X18, X18
-	VPSHUFD       $0x4e, X18, X2
-	VPMAXUD       X2, X18, X18
-	VPSHUFD       $0xb1, X18, X2
-	VPMAXUD       X2, X18, X18
-	VMOVD         X18, DI
-	VMOVD         DI, X18
+	VCVTPH2PS     (DX), Z2
+	VCVTPH2PS     32(DX), Z3
+	VCVTPH2PS     64(DX), Z4
+	VCVTPH2PS     96(DX), Z5
+	VCVTPH2PS     128(DX), Z6
+	VCVTPH2PS     160(DX), Z7
+	VCVTPH2PS     192(DX), Z8
+	VCVTPH2PS     224(DX), Z9
+	VPXORD        Z10, Z10, Z10
+	MOVL          $0x7fffffff, SI
+	VPBROADCASTD  SI, Z11
+	VMULPS        (R10), Z2, Z2
+	VPANDD        Z11, Z2, Z16
+	VMULPS        64(R10), Z3, Z3
+	VPANDD        Z11, Z3, Z17
+	VMULPS        128(R10), Z4, Z4
+	VPANDD        Z11, Z4, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        192(R10), Z5, Z5
+	VPANDD        Z11, Z5, Z18
+	VPMAXUD       Z18, Z17, Z17
+	VMULPS        256(R10), Z6, Z6
+	VPANDD        Z11, Z6, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        320(R10), Z7, Z7
+	VPANDD        Z11, Z7, Z18
+	VPMAXUD       Z18, Z17, Z17
+	VMULPS        384(R10), Z8, Z8
+	VPANDD        Z11, Z8, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        448(R10), Z9, Z9
+	VPANDD        Z11, Z9, Z11
+	VPMAXUD       Z11, Z17, Z17
+	VPMAXUD       Z17, Z16, Z16
+	VEXTRACTI64X4 $0x01, Z16, Y11
+	VPMAXUD       Y16, Y11, Y11
+	VEXTRACTI32X4 $0x01, Y11, X16
+	VPMAXUD       X11, X16, X16
+	VPSHUFD       $0x4e, X16, X11
+	VPMAXUD       X11, X16, X16
+	VPSHUFD       $0xb1, X16, X11
+	VPMAXUD       X11, X16, X16
+	VMOVD         X16, SI
+	VMOVD         SI, X16
 	MOVL          $0x437e0000, R12
-	VMOVD         R12, X2
-	VDIVSS        X2, X18, X2
+	VMOVD         R12, X11
+	VDIVSS        X11, X16, X11
 	MOVL          $0x42fe0000, R12
-	VMOVD         R12, X19
-	VDIVSS        X18, X19, X18
-	CMPL          DI, $0x03800000
+	VMOVD         R12, X17
+	VDIVSS        X16, X17, X16
+	CMPL          SI, $0x03800000
 	JB            small389
-	CMPL          DI, $0x7f800000
+	CMPL          SI, $0x7f800000
 	JB            scaled388
 	MOVL          $0x7fc00000, R12
-	VMOVD         R12, X2
-	VXORPS        X18, X18, X18
+	VMOVD         R12, X11
+	VXORPS        X16, X16, X16
 	JMP           scaled388
 
 small389:
-	VXORPS X2, X2, X2
-	VXORPS X18, X18, X18
+	VXORPS X11, X11, X11
+	VXORPS X16, X16, X16
 
 scaled388:
-	VMOVSS        X2, (CX)
-	VBROADCASTSS  X18, Z2
-	VPXORD        Z7, Z7, Z7
-	VMULPS        Z2, Z5, Z5
+	VMOVSS        X11, (CX)
+	VBROADCASTSS  X16, Z11
+	VMULPS        Z11, Z2, Z2
+	VCVTPS2DQ     Z2, Z2
+	VMULPS        Z11, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VMULPS        Z11, Z4, Z4
+	VCVTPS2DQ     Z4, Z4
+	VMULPS        Z11, Z5, Z5
 	VCVTPS2DQ     Z5, Z5
-	VMULPS        Z2, Z6, Z6
+	VMULPS        Z11, Z6, Z6
 	VCVTPS2DQ     Z6, Z6
-	VMULPS        Z2, Z12, Z12
-	VCVTPS2DQ     Z12, Z12
-	VMULPS        Z2, Z13, Z13
-	VCVTPS2DQ     Z13, Z13
-	VMULPS        Z2, Z14, Z14
-	VCVTPS2DQ     Z14, Z14
-	VMULPS        Z2, Z15, Z15
-	VCVTPS2DQ     Z15, Z15
-	VMULPS        Z2, Z16, Z16
-	VCVTPS2DQ     Z16, Z16
-	VMULPS        Z2, Z17, Z17
-	VCVTPS2DQ     Z17, Z17
-	VPACKSSDW     Z6, Z5, Z5
-	VPACKSSDW     Z13, Z12, Z12
-	VPACKSSWB     Z12, Z5, Z5
-	VPDPBUSD      Z5, Z1, Z7
-	VPERMB        Z5, Z0, Z5
-	VMOVD         X5, (AX)
-	VPEXTRD       $0x01, X5, (AX)(SI*4)
-	VPEXTRD       $0x02, X5, (AX)(SI*8)
-	VPEXTRD       $0x03, X5, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x01, Z5, X2
+	VMULPS        Z11, Z7, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        Z11, Z8, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        Z11, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VPACKSSDW     Z3, Z2, Z2
+	VPACKSSDW     Z5, Z4, Z4
+	VPACKSSWB     Z4, Z2, Z2
+	VPERMB        Z2, Z0, Z2
+	VPACKSSDW     Z7, Z6, Z6
+	VPACKSSDW     Z9, Z8, Z8
+	VPACKSSWB     Z8, Z6, Z6
+	VPERMB        Z6, Z0, Z6
+	VPDPBUSD      Z2, Z1, Z10
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x02, Z5, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z2, X3
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z2, X3
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z2, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x03, Z5, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VPDPBUSD      Z6, Z1, Z10
+	VMOVD         X6, (AX)
+	VPEXTRD       $0x01, X6, (AX)(BX*4)
+	VPEXTRD       $0x02, X6, (AX)(BX*8)
+	VPEXTRD       $0x03, X6, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VPACKSSDW     Z15, Z14, Z14
-	VPACKSSDW     Z17, Z16, Z16
-	VPACKSSWB     Z16, Z14, Z14
-	VPDPBUSD      Z14, Z1, Z7
-	VPERMB        Z14, Z0, Z14
-	VMOVD         X14, (AX)
-	VPEXTRD       $0x01, X14, (AX)(SI*4)
-	VPEXTRD       $0x02, X14, (AX)(SI*8)
-	VPEXTRD       $0x03, X14, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x01, Z14, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x02, Z14, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x03, Z14, X2
-	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI64X4 $0x01, Z7, Y2
-	VPADDD        Y7, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPADDD        X2, X5, X5
-	VMOVD         X5, DI
-	IMULL         R8, DI
-	NEGL          DI
-	MOVL          DI, (CX)(SI*4)
-	LEAQ          (CX)(SI*8), CX
-	ADDQ          $0x00000200, DX
-	ADDQ          $0x00000100, BX
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI64X4 $0x01, Z10, Y2
+	VPADDD        Y10, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPADDD        X2, X3, X3
+	VMOVD         X3, SI
+	IMULL         DI, SI
+	NEGL          SI
+	MOVL          SI, (CX)(BX*4)
+	LEAQ          (CX)(BX*8), CX
+	ADDQ          $0x00000200, R10
+	ADDQ          $0x00000100, DX
 	JMP           done387
 
 few386:
-	MOVQ         DX, R12
-	MOVQ         BX, R13
-	MOVQ         DI, R14
-	VPXORD       Z8, Z8, Z8
+	MOVQ         R10, R12
+	MOVQ         DX, R13
+	MOVQ         SI, R14
+	VPXORD       Z12, Z12, Z12
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
 loop390:
-	VCVTPH2PS     (R13), Z5
-	VMULPS        (R12), Z5, Z5
-	VPANDD        Z2, Z5, Z5
-	VPMAXUD       Z5, Z8, Z8
+	VCVTPH2PS     (R13), Z3
+	VMULPS        (R12), Z3, Z3
+	VPANDD        Z2, Z3, Z3
+	VPMAXUD       Z3, Z12, Z12
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
 	JNZ           loop390
-	VEXTRACTI64X4 $0x01, Z8, Y2
-	VPMAXUD       Y8, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPMAXUD       X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPMAXUD       X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPMAXUD       X2, X5, X5
-	VMOVD         X5, R12
-	VMOVD         R12, X5
+	VEXTRACTI64X4 $0x01, Z12, Y2
+	VPMAXUD       Y12, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPMAXUD       X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPMAXUD       X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPMAXUD       X2, X3, X3
+	VMOVD         X3, R12
+	VMOVD         R12, X3
 	MOVL          $0x437e0000, R13
 	VMOVD         R13, X2
-	VDIVSS        X2, X5, X2
+	VDIVSS        X2, X3, X2
 	MOVL          $0x42fe0000, R13
-	VMOVD         R13, X6
-	VDIVSS        X5, X6, X5
+	VMOVD         R13, X4
+	VDIVSS        X3, X4, X3
 	CMPL          R12, $0x03800000
 	JB            small392
 	CMPL          R12, $0x7f800000
 	JB            scaled391
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
-	VXORPS        X5, X5, X5
+	VXORPS        X3, X3, X3
 	JMP           scaled391
 
 small392:
 	VXORPS X2, X2, X2
-	VXORPS X5, X5, X5
+	VXORPS X3, X3, X3
 
 scaled391:
 	VMOVSS       X2, (CX)
-	VBROADCASTSS X5, Z2
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
+	VBROADCASTSS X3, Z2
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
 
 loop393:
-	VCVTPH2PS     (BX), Z5
-	VMULPS        (DX), Z5, Z5
-	VPXORD        Z11, Z11, Z11
-	VMULPS        Z2, Z5, Z5
-	VCVTPS2DQ     Z5, Z5
-	VPACKSSDW     Z10, Z5, Z5
-	VPACKSSDW     Z10, Z11, Z11
-	VPACKSSWB     Z11, Z5, Z5
-	VPDPBUSD      Z5, Z1, Z9
-	VPERMB        Z5, Z0, Z5
-	VMOVD         X5, (AX)
-	VPEXTRD       $0x01, X5, (AX)(SI*4)
-	VPEXTRD       $0x02, X5, (AX)(SI*8)
-	VPEXTRD       $0x03, X5, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	ADDQ          $0x00000040, DX
-	ADDQ          $0x00000020, BX
-	DECQ          DI
+	VCVTPH2PS     (DX), Z3
+	VMULPS        (R10), Z3, Z3
+	VPXORD        Z15, Z15, Z15
+	VMULPS        Z2, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VPACKSSDW     Z14, Z3, Z3
+	VPACKSSDW     Z14, Z15, Z15
+	VPACKSSWB     Z15, Z3, Z3
+	VPERMB        Z3, Z0, Z3
+	VPDPBUSD      Z3, Z1, Z13
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000020, DX
+	DECQ          SI
 	JNZ           loop393
-	VEXTRACTI64X4 $0x01, Z9, Y2
-	VPADDD        Y9, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPADDD        X2, X5, X5
-	VMOVD         X5, DI
-	IMULL         R8, DI
-	NEGL          DI
-	MOVL          DI, (CX)(SI*4)
-	LEAQ          (CX)(SI*8), CX
+	VEXTRACTI64X4 $0x01, Z13, Y2
+	VPADDD        Y13, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPADDD        X2, X3, X3
+	VMOVD         X3, SI
+	IMULL         DI, SI
+	NEGL          SI
+	MOVL          SI, (CX)(BX*4)
+	LEAQ          (CX)(BX*8), CX
 
 done387:
 	TESTQ R9, R9
 	JNZ   group385
+	VZEROUPPER
+	RET
+
+// func avx512QuantizeFour(acts *int8, meta *float32, x **float32, at int, su *byte, bits int, rows int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI
+TEXT ·avx512QuantizeFour(SB), NOSPLIT, $0-56
+	MOVQ          acts+0(FP), AX
+	MOVQ          meta+8(FP), CX
+	MOVQ          su+32(FP), DX
+	MOVQ          rows+48(FP), BX
+	MOVQ          bits+40(FP), SI
+	XORQ          DI, DI
+	BTSQ          SI, DI
+	DECQ          DI
+	LEAQ          (BX)(BX*2), R8
+	LEAQ          avx512Packed<>+0(SB), R9
+	SHLQ          $0x06, SI
+	VMOVDQU64     (R9)(SI*1), Z0
+	MOVL          $0x01010101, SI
+	VPBROADCASTD  SI, Z1
+	MOVQ          x+16(FP), SI
+	MOVQ          at+24(FP), R9
+	MOVL          $0x7fffffff, R10
+	VPBROADCASTD  R10, Z2
+	VCVTPH2PS     (DX), Z3
+	VCVTPH2PS     32(DX), Z4
+	VCVTPH2PS     64(DX), Z5
+	VCVTPH2PS     96(DX), Z6
+	VCVTPH2PS     128(DX), Z7
+	VCVTPH2PS     160(DX), Z8
+	VCVTPH2PS     192(DX), Z9
+	VCVTPH2PS     224(DX), Z10
+	MOVQ          (SI), DX
+	ADDQ          R9, DX
+	LEAQ          (CX), R10
+	VMULPS        (DX), Z3, Z11
+	VPANDD        Z2, Z11, Z12
+	VMULPS        64(DX), Z4, Z13
+	VPANDD        Z2, Z13, Z14
+	VMULPS        128(DX), Z5, Z15
+	VPANDD        Z2, Z15, Z16
+	VPMAXUD       Z16, Z12, Z12
+	VMULPS        192(DX), Z6, Z16
+	VPANDD        Z2, Z16, Z18
+	VPMAXUD       Z18, Z14, Z14
+	VMULPS        256(DX), Z7, Z18
+	VPANDD        Z2, Z18, Z19
+	VPMAXUD       Z19, Z12, Z12
+	VMULPS        320(DX), Z8, Z19
+	VPANDD        Z2, Z19, Z20
+	VPMAXUD       Z20, Z14, Z14
+	VMULPS        384(DX), Z9, Z20
+	VPANDD        Z2, Z20, Z21
+	VPMAXUD       Z21, Z12, Z12
+	VMULPS        448(DX), Z10, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z14, Z14
+	VPMAXUD       Z14, Z12, Z12
+	VEXTRACTI64X4 $0x01, Z12, Y14
+	VPMAXUD       Y12, Y14, Y14
+	VEXTRACTI32X4 $0x01, Y14, X12
+	VPMAXUD       X14, X12, X12
+	VPSHUFD       $0x4e, X12, X14
+	VPMAXUD       X14, X12, X12
+	VPSHUFD       $0xb1, X12, X14
+	VPMAXUD       X14, X12, X12
+	VMOVD         X12, DX
+	VMOVD         DX, X14
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X12
+	VDIVSS        X12, X14, X12
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X22
+	VDIVSS        X14, X22, X14
+	CMPL          DX, $0x03800000
+	JB            small395
+	CMPL          DX, $0x7f800000
+	JB            scaled394
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X12
+	VXORPS        X14, X14, X14
+	JMP           scaled394
+
+small395:
+	VXORPS X12, X12, X12
+	VXORPS X14, X14, X14
+
+scaled394:
+	VMOVSS        X12, (R10)
+	VBROADCASTSS  X14, Z12
+	VMULPS        Z12, Z11, Z11
+	VCVTPS2DQ     Z11, Z11
+	VMULPS        Z12, Z13, Z13
+	VCVTPS2DQ     Z13, Z13
+	VMULPS        Z12, Z15, Z15
+	VCVTPS2DQ     Z15, Z15
+	VMULPS        Z12, Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VMULPS        Z12, Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VMULPS        Z12, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z12, Z20, Z20
+	VCVTPS2DQ     Z20, Z20
+	VMULPS        Z12, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VPACKSSDW     Z13, Z11, Z11
+	VPACKSSDW     Z16, Z15, Z15
+	VPACKSSWB     Z15, Z11, Z11
+	VPERMB        Z11, Z0, Z11
+	VPACKSSDW     Z19, Z18, Z18
+	VPACKSSDW     Z21, Z20, Z20
+	VPACKSSWB     Z20, Z18, Z18
+	VPERMB        Z18, Z0, Z18
+	MOVQ          8(SI), DX
+	ADDQ          R9, DX
+	LEAQ          4(CX), R10
+	VMULPS        (DX), Z3, Z12
+	VPANDD        Z2, Z12, Z13
+	VMULPS        64(DX), Z4, Z14
+	VPANDD        Z2, Z14, Z15
+	VMULPS        128(DX), Z5, Z16
+	VPANDD        Z2, Z16, Z19
+	VPMAXUD       Z19, Z13, Z13
+	VMULPS        192(DX), Z6, Z19
+	VPANDD        Z2, Z19, Z20
+	VPMAXUD       Z20, Z15, Z15
+	VMULPS        256(DX), Z7, Z20
+	VPANDD        Z2, Z20, Z21
+	VPMAXUD       Z21, Z13, Z13
+	VMULPS        320(DX), Z8, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z15, Z15
+	VMULPS        384(DX), Z9, Z22
+	VPANDD        Z2, Z22, Z23
+	VPMAXUD       Z23, Z13, Z13
+	VMULPS        448(DX), Z10, Z23
+	VPANDD        Z2, Z23, Z24
+	VPMAXUD       Z24, Z15, Z15
+	VPMAXUD       Z15, Z13, Z13
+	VEXTRACTI64X4 $0x01, Z13, Y15
+	VPMAXUD       Y13, Y15, Y15
+	VEXTRACTI32X4 $0x01, Y15, X13
+	VPMAXUD       X15, X13, X13
+	VPSHUFD       $0x4e, X13, X15
+	VPMAXUD       X15, X13, X13
+	VPSHUFD       $0xb1, X13, X15
+	VPMAXUD       X15, X13, X13
+	VMOVD         X13, DX
+	VMOVD         DX, X15
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X13
+	VDIVSS        X13, X15, X13
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X24
+	VDIVSS        X15, X24, X15
+	CMPL          DX, $0x03800000
+	JB            small397
+	CMPL          DX, $0x7f800000
+	JB            scaled396
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X13
+	VXORPS        X15, X15, X15
+	JMP           scaled396
+
+small397:
+	VXORPS X13, X13, X13
+	VXORPS X15, X15, X15
+
+scaled396:
+	VMOVSS        X13, (R10)
+	VBROADCASTSS  X15, Z13
+	VMULPS        Z13, Z12, Z12
+	VCVTPS2DQ     Z12, Z12
+	VMULPS        Z13, Z14, Z14
+	VCVTPS2DQ     Z14, Z14
+	VMULPS        Z13, Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VMULPS        Z13, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z13, Z20, Z20
+	VCVTPS2DQ     Z20, Z20
+	VMULPS        Z13, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VMULPS        Z13, Z22, Z22
+	VCVTPS2DQ     Z22, Z22
+	VMULPS        Z13, Z23, Z23
+	VCVTPS2DQ     Z23, Z23
+	VPACKSSDW     Z14, Z12, Z12
+	VPACKSSDW     Z19, Z16, Z16
+	VPACKSSWB     Z16, Z12, Z12
+	VPERMB        Z12, Z0, Z12
+	VPACKSSDW     Z21, Z20, Z20
+	VPACKSSDW     Z23, Z22, Z22
+	VPACKSSWB     Z22, Z20, Z20
+	VPERMB        Z20, Z0, Z20
+	MOVQ          16(SI), DX
+	ADDQ          R9, DX
+	LEAQ          8(CX), R10
+	VMULPS        (DX), Z3, Z13
+	VPANDD        Z2, Z13, Z14
+	VMULPS        64(DX), Z4, Z15
+	VPANDD        Z2, Z15, Z16
+	VMULPS        128(DX), Z5, Z19
+	VPANDD        Z2, Z19, Z21
+	VPMAXUD       Z21, Z14, Z14
+	VMULPS        192(DX), Z6, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z16, Z16
+	VMULPS        256(DX), Z7, Z22
+	VPANDD        Z2, Z22, Z23
+	VPMAXUD       Z23, Z14, Z14
+	VMULPS        320(DX), Z8, Z23
+	VPANDD        Z2, Z23, Z24
+	VPMAXUD       Z24, Z16, Z16
+	VMULPS        384(DX), Z9, Z24
+	VPANDD        Z2, Z24, Z25
+	VPMAXUD       Z25, Z14, Z14
+	VMULPS        448(DX), Z10, Z25
+	VPANDD        Z2, Z25, Z26
+	VPMAXUD       Z26, Z16, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VEXTRACTI64X4 $0x01, Z14, Y16
+	VPMAXUD       Y14, Y16, Y16
+	VEXTRACTI32X4 $0x01, Y16, X14
+	VPMAXUD       X16, X14, X14
+	VPSHUFD       $0x4e, X14, X16
+	VPMAXUD       X16, X14, X14
+	VPSHUFD       $0xb1, X14, X16
+	VPMAXUD       X16, X14, X14
+	VMOVD         X14, DX
+	VMOVD         DX, X16
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X14
+	VDIVSS        X14, X16, X14
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X26
+	VDIVSS        X16, X26, X16
+	CMPL          DX, $0x03800000
+	JB            small399
+	CMPL          DX, $0x7f800000
+	JB            scaled398
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X14
+	VXORPS        X16, X16, X16
+	JMP           scaled398
+
+small399:
+	VXORPS X14, X14, X14
+	VXORPS X16, X16, X16
+
+scaled398:
+	VMOVSS        X14, (R10)
+	VBROADCASTSS  X16, Z14
+	VMULPS        Z14, Z13, Z13
+	VCVTPS2DQ     Z13, Z13
+	VMULPS        Z14, Z15, Z15
+	VCVTPS2DQ     Z15, Z15
+	VMULPS        Z14, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z14, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VMULPS        Z14, Z22, Z22
+	VCVTPS2DQ     Z22, Z22
+	VMULPS        Z14, Z23, Z23
+	VCVTPS2DQ     Z23, Z23
+	VMULPS        Z14, Z24, Z24
+	VCVTPS2DQ     Z24, Z24
+	VMULPS        Z14, Z25, Z25
+	VCVTPS2DQ     Z25, Z25
+	VPACKSSDW     Z15, Z13, Z13
+	VPACKSSDW     Z21, Z19, Z19
+	VPACKSSWB     Z19, Z13, Z13
+	VPERMB        Z13, Z0, Z13
+	VPACKSSDW     Z23, Z22, Z22
+	VPACKSSDW     Z25, Z24, Z24
+	VPACKSSWB     Z24, Z22, Z22
+	VPERMB        Z22, Z0, Z22
+	MOVQ          24(SI), DX
+	ADDQ          R9, DX
+	LEAQ          12(CX), SI
+	VMULPS        (DX), Z3, Z3
+	VPANDD        Z2, Z3, Z14
+	VMULPS        64(DX), Z4, Z4
+	VPANDD        Z2, Z4, Z15
+	VMULPS        128(DX), Z5, Z5
+	VPANDD        Z2, Z5, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        192(DX), Z6, Z6
+	VPANDD        Z2, Z6, Z16
+	VPMAXUD       Z16, Z15, Z15
+	VMULPS        256(DX), Z7, Z7
+	VPANDD        Z2, Z7, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        320(DX), Z8, Z8
+	VPANDD        Z2, Z8, Z16
+	VPMAXUD       Z16, Z15, Z15
+	VMULPS        384(DX), Z9, Z9
+	VPANDD        Z2, Z9, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        448(DX), Z10, Z10
+	VPANDD        Z2, Z10, Z2
+	VPMAXUD       Z2, Z15, Z15
+	VPMAXUD       Z15, Z14, Z14
+	VEXTRACTI64X4 $0x01, Z14, Y2
+	VPMAXUD       Y14, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X14
+	VPMAXUD       X2, X14, X14
+	VPSHUFD       $0x4e, X14, X2
+	VPMAXUD       X2, X14, X14
+	VPSHUFD       $0xb1, X14, X2
+	VPMAXUD       X2, X14, X14
+	VMOVD         X14, DX
+	VMOVD         DX, X14
+	MOVL          $0x437e0000, R9
+	VMOVD         R9, X2
+	VDIVSS        X2, X14, X2
+	MOVL          $0x42fe0000, R9
+	VMOVD         R9, X15
+	VDIVSS        X14, X15, X14
+	CMPL          DX, $0x03800000
+	JB            small401
+	CMPL          DX, $0x7f800000
+	JB            scaled400
+	MOVL          $0x7fc00000, R9
+	VMOVD         R9, X2
+	VXORPS        X14, X14, X14
+	JMP           scaled400
+
+small401:
+	VXORPS X2, X2, X2
+	VXORPS X14, X14, X14
+
+scaled400:
+	VMOVSS        X2, (SI)
+	VBROADCASTSS  X14, Z2
+	VMULPS        Z2, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VMULPS        Z2, Z4, Z4
+	VCVTPS2DQ     Z4, Z4
+	VMULPS        Z2, Z5, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        Z2, Z6, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        Z2, Z7, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        Z2, Z8, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        Z2, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VMULPS        Z2, Z10, Z10
+	VCVTPS2DQ     Z10, Z10
+	VPACKSSDW     Z4, Z3, Z3
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSWB     Z5, Z3, Z3
+	VPERMB        Z3, Z0, Z3
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSDW     Z10, Z9, Z9
+	VPACKSSWB     Z9, Z7, Z7
+	VPERMB        Z7, Z0, Z7
+	VPXORD        Z17, Z17, Z17
+	VPUNPCKLDQ    Z12, Z11, Z0
+	VPUNPCKHDQ    Z12, Z11, Z2
+	VPUNPCKLDQ    Z3, Z13, Z4
+	VPUNPCKHDQ    Z3, Z13, Z3
+	VPUNPCKLQDQ   Z4, Z0, Z5
+	VPUNPCKHQDQ   Z4, Z0, Z0
+	VPUNPCKLQDQ   Z3, Z2, Z4
+	VPUNPCKHQDQ   Z3, Z2, Z2
+	VPDPBUSD      Z5, Z1, Z17
+	VPDPBUSD      Z0, Z1, Z17
+	VPDPBUSD      Z4, Z1, Z17
+	VPDPBUSD      Z2, Z1, Z17
+	VEXTRACTI32X4 $0x00, Z5, (AX)
+	VEXTRACTI32X4 $0x00, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x00, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x00, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z5, (AX)
+	VEXTRACTI32X4 $0x01, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x01, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x01, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z5, (AX)
+	VEXTRACTI32X4 $0x02, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x02, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x02, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z5, (AX)
+	VEXTRACTI32X4 $0x03, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x03, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x03, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VPUNPCKLDQ    Z20, Z18, Z0
+	VPUNPCKHDQ    Z20, Z18, Z2
+	VPUNPCKLDQ    Z7, Z22, Z3
+	VPUNPCKHDQ    Z7, Z22, Z4
+	VPUNPCKLQDQ   Z3, Z0, Z5
+	VPUNPCKHQDQ   Z3, Z0, Z0
+	VPUNPCKLQDQ   Z4, Z2, Z3
+	VPUNPCKHQDQ   Z4, Z2, Z2
+	VPDPBUSD      Z5, Z1, Z17
+	VPDPBUSD      Z0, Z1, Z17
+	VPDPBUSD      Z3, Z1, Z17
+	VPDPBUSD      Z2, Z1, Z17
+	VEXTRACTI32X4 $0x00, Z5, (AX)
+	VEXTRACTI32X4 $0x00, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x00, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x00, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z5, (AX)
+	VEXTRACTI32X4 $0x01, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x01, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x01, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z5, (AX)
+	VEXTRACTI32X4 $0x02, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x02, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x02, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z5, (AX)
+	VEXTRACTI32X4 $0x03, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x03, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x03, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI64X4 $0x01, Z17, Y0
+	VPADDD        Y17, Y0, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X0, X1, X1
+	VPBROADCASTD  DI, X0
+	VPMULLD       X0, X1, X1
+	VPXOR         X0, X0, X0
+	VPSUBD        X1, X0, X1
+	VMOVDQU       X1, (CX)(BX*4)
 	VZEROUPPER
 	RET
 
@@ -34141,7 +34579,7 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group394:
+group402:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -34153,7 +34591,7 @@ group394:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z4
 
-loop395:
+loop403:
 	VCVTPH2PS     (R13), Z5
 	VMULPS        (R12), Z5, Z5
 	VPANDD        Z4, Z5, Z5
@@ -34161,7 +34599,7 @@ loop395:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop395
+	JNZ           loop403
 	VEXTRACTI64X4 $0x01, Z3, Y4
 	VPMAXUD       Y3, Y4, Y4
 	VEXTRACTI32X4 $0x01, Y4, X5
@@ -34188,7 +34626,7 @@ loop395:
 	VPXORD        Z6, Z6, Z6
 	VPBROADCASTD  R14, Z4
 
-loop396:
+loop404:
 	VCVTPH2PS     (BX), Z5
 	VMULPS        (DX), Z5, Z5
 	VMULPS        Z4, Z5, Z5
@@ -34214,7 +34652,7 @@ loop396:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop396
+	JNZ           loop404
 	VEXTRACTI64X4 $0x01, Z6, Y4
 	VPADDQ        Y6, Y4, Y4
 	VEXTRACTI128  $0x01, Y4, X5
@@ -34232,7 +34670,7 @@ loop396:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group394
+	JNZ           group402
 	VZEROUPPER
 	RET
 
@@ -34285,7 +34723,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z17
 
-loop397:
+loop405:
 	VPERMPS (DX), Z0, Z18
 	VPERMPS (BX), Z1, Z19
 	VMULPS  Z2, Z18, Z18
@@ -34325,7 +34763,7 @@ loop397:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	DECQ    SI
-	JNZ     loop397
+	JNZ     loop405
 	VZEROUPPER
 	RET
 
@@ -34344,7 +34782,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-56
 	MOVQ      sv+24(FP), DI
 	VCVTPH2PS (DI), Z1
 
-loop398:
+loop406:
 	VPERMPS     (DX), Z0, Z2
 	VMULPS      Z1, Z2, Z2
 	VMULPS.BCST (BX), Z2, Z2
@@ -34353,7 +34791,7 @@ loop398:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop398
+	JNZ         loop406
 	VZEROUPPER
 	RET
 
@@ -34365,13 +34803,13 @@ TEXT ·avx512Add(SB), NOSPLIT, $0-24
 	MOVQ n+16(FP), DX
 	SHRQ $0x04, DX
 
-loop399:
+loop407:
 	VMOVUPS (AX), Z0
 	VADDPS  (CX), Z0, Z0
 	VMOVUPS Z0, (AX)
 	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
 	DECQ    DX
-	JNZ     loop399
+	JNZ     loop407
 	VZEROUPPER
 	RET

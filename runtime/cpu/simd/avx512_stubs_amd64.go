@@ -584,6 +584,9 @@ func avx512MultiplyExact6(y *[16]float32, w *byte, acts *int8, meta *float32, st
 func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape
+func avx512QuantizeFour(acts *int8, meta *float32, x **float32, at int, su *byte, bits int, rows int)
+
+//go:noescape
 func avx512QuantizeExact(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape

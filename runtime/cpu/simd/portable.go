@@ -13,7 +13,7 @@ import (
 const portableRows = 16
 
 func portable() *Set {
-	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
+	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: quantizer(portableQuantize, nil, 1, 2), QuantizeExact: quantizer(portableQuantizeExact, nil, 4, 3), Silu: portableSilu, Scale: portableScale, Add: portableAdd}
 	for bits := 2; bits <= 8; bits++ {
 		spreader := newSpreader(bits)
 		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) {

@@ -31,8 +31,8 @@ func avx2Set() *Set {
 	}
 	return &Set{
 		Name:           "avx2",
-		Quantize:       avx2Quantize,
-		QuantizeExact:  avx2QuantizeExact,
+		Quantize:       quantizer(avx2Quantize, nil, 1, 2),
+		QuantizeExact:  quantizer(avx2QuantizeExact, nil, 4, 3),
 		Dot:            avx2Dots,
 		PanelRows:      2,
 		PanelRowsExact: 1,
@@ -60,8 +60,8 @@ func avx512Set() *Set {
 	}
 	return &Set{
 		Name:           "avx512",
-		Quantize:       avx512Quantize,
-		QuantizeExact:  avx512QuantizeExact,
+		Quantize:       quantizer(avx512Quantize, avx512QuantizeFour, 1, 2),
+		QuantizeExact:  quantizer(avx512QuantizeExact, nil, 4, 3),
 		Dot:            avx512Dots,
 		DotExact:       avx512ExactDots,
 		PanelRows:      17,

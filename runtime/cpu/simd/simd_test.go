@@ -116,8 +116,12 @@ func (p problem) run(t testing.TB, set *Set, s strip, how way, blocks []int) (y,
 	first := 0
 	for i, rows := range blocks {
 		acts, meta := fresh(rows*p.tiles*16*digits), fresh(4*metas*rows*p.groups())
-		for r := range rows {
-			quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*(first+r):]), ptr[byte](s.su), p.bits, r, rows, p.tiles)
+		if rows > 0 {
+			x := make([]*float32, rows)
+			for r := range x {
+				x[r] = ptr[float32](s.x[64*p.tiles*(first+r):])
+			}
+			quantize(ptr[int8](acts), ptr[float32](meta), &x[0], ptr[byte](s.su), p.bits, rows, p.tiles)
 		}
 		to := ptr[[16]float32](sums[64*first:])
 		first += rows

@@ -68,6 +68,7 @@ func avx512(c *asm) {
 		k.multiplyExact(n)
 	}
 	k.quantize()
+	k.quantizeFour()
 	k.quantizeExact()
 	k.silu()
 	k.scale()
