@@ -34795,21 +34795,33 @@ loop406:
 	VZEROUPPER
 	RET
 
-// func avx512Add(sum *float32, y *float32, n int)
+// func avx512Sum(sum *float32, y *float32, rows *uint32, count int, stride int, n int)
 // Requires: AVX, AVX512F
-TEXT ·avx512Add(SB), NOSPLIT, $0-24
+TEXT ·avx512Sum(SB), NOSPLIT, $0-48
 	MOVQ sum+0(FP), AX
 	MOVQ y+8(FP), CX
-	MOVQ n+16(FP), DX
-	SHRQ $0x04, DX
+	MOVQ rows+16(FP), DX
+	MOVQ stride+32(FP), BX
+	MOVQ n+40(FP), SI
+	SHLQ $0x02, SI
+	LEAQ (AX)(SI*1), SI
 
-loop407:
-	VMOVUPS (AX), Z0
-	VADDPS  (CX), Z0, Z0
+columns407:
+	VPXORD Z0, Z0, Z0
+	MOVQ   count+24(FP), DI
+	MOVQ   DX, R8
+
+loop408:
+	MOVL    (R8), R9
+	IMULQ   BX, R9
+	VADDPS  (CX)(R9*1), Z0, Z0
+	ADDQ    $0x00000004, R8
+	DECQ    DI
+	JNZ     loop408
 	VMOVUPS Z0, (AX)
-	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
-	DECQ    DX
-	JNZ     loop407
+	ADDQ    $0x00000040, AX
+	CMPQ    AX, SI
+	JNE     columns407
 	VZEROUPPER
 	RET

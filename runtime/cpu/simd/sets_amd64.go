@@ -42,7 +42,7 @@ func avx2Set() *Set {
 		MultiplyExact:  exact,
 		Silu:           avx2Silu,
 		Scale:          avx2Scale,
-		Add:            avx2Add,
+		Sum:            avx2Sum,
 	}
 }
 
@@ -82,7 +82,7 @@ func avx512Set() *Set {
 		}),
 		Silu:  avx512Silu,
 		Scale: avx512Scale,
-		Add:   avx512Add,
+		Sum:   avx512Sum,
 	}
 }
 

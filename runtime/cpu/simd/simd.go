@@ -65,8 +65,10 @@ type Set struct {
 	// weights of gateBits and upBits.
 	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, gateBits, upBits, rows int)
 
-	// Add adds the n floats at y to those at sum. N is a multiple of 16.
-	Add func(sum, y *float32, n int)
+	// Sum sets the n floats at sum to the sums of rows of y, added to 0 in the
+	// order in which the numbers of the rows, count of them, stand at rows. Rows
+	// begin stride bytes apart. N is a multiple of 16; neither it nor count is 0.
+	Sum func(sum, y *float32, rows *uint32, count, stride, n int)
 
 	// Scale sets 16 elements of each row of y, stride bytes apart, to
 	// sums·sv·prob. Prob has an element for each row; the sums are of weights of

@@ -72,7 +72,7 @@ func avx512(c *asm) {
 	k.quantizeExact()
 	k.silu()
 	k.scale()
-	k.addFloats()
+	k.sum()
 }
 
 func (k *z) constant(m Mem) reg.VecVirtual {
