@@ -63,7 +63,7 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 		of.blocks = append(of.blocks, b)
 	}
 	var next lookahead
-	next.strip(1, []matrix{*m})
+	next.strip(1, []matrix{*m}, rows)
 	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
 	for i := range ones {
 		ones[i] = 1

@@ -35,6 +35,11 @@ const PanelHead = 64
 // Ahead is the number of bytes that a Multiplier may fetch for each tile.
 const Ahead = 128
 
+// Own returns how many of the bytes that follow tiles of indices a Multiplier of
+// several rows may fetch by itself: all but the last 64 for each tile, of indices
+// of more than 2 bits.
+func Own(bits, tiles int) int { return 64 * tiles * max(1, (bits-1)/2) }
+
 // A Set holds the functions for one instruction set. The order of activations,
 // panels and sums in memory is its own, and another for each width.
 type Set struct {
