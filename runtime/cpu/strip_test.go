@@ -3,9 +3,12 @@ package cpu
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/marlingen/marlingen/runtime/cpu/simd"
 )
 
 // TestStrips holds every set, at rows that share panels and rows that do not, to
@@ -44,6 +47,37 @@ func TestStrips(t *testing.T) {
 						require.Equal(t, want, got, name)
 					}
 				})
+			}
+		}
+	}
+}
+
+// TestLookahead shows that multipliers of two projections fetch all of the next
+// strips of both, whichever fetches what.
+func TestLookahead(t *testing.T) {
+	const in, out = 2048, 32
+	for gate := uint8(2); gate <= 8; gate++ {
+		for up := uint8(2); up <= 8; up++ {
+			for _, rows := range []int{2, evenRows} {
+				ms := []matrix{{bits: gate, out: out, in: in}, {bits: up, out: out, in: in}}
+				for p := range ms {
+					ms[p].parts[indices] = make([]byte, out*in*int(ms[p].bits)/8)
+				}
+				var next lookahead
+				next.strip(0, ms, rows)
+				type stretch struct{ from, end uintptr }
+				var fetched []stretch
+				for p, m := range ms {
+					own := uintptr(simd.Own(int(m.bits), in/16))
+					fetched = append(fetched, stretch{next.at[p], next.at[p] + own}, stretch{next.rest[p], next.rest[p] + in/16*64})
+				}
+				for _, m := range ms {
+					size := uintptr(len(m.parts[indices])) / 2
+					for at := address(m.parts[indices]) + size; at < address(m.parts[indices])+2*size; at += 64 {
+						require.True(t, slices.ContainsFunc(fetched, func(s stretch) bool { return s.from <= at && at < s.end }),
+							"%d and %d bits, %d rows", gate, up, rows)
+					}
+				}
 			}
 		}
 	}
