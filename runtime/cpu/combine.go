@@ -18,16 +18,17 @@ var combine = &pass{
 
 func combineToken(c *call, _ *scratch, t int) {
 	columns, slots := int(c.shape.Hidden), int(c.shape.Slots)
-	y, out := c.floats("y"), c.floats("out")[t*columns:(t+1)*columns]
-	clear(out)
-	for _, r := range c.uints("row")[t*slots : (t+1)*slots] {
-		y := y[int(r)*columns:][:len(out)]
-		whole := len(out) / 16 * 16
-		if whole > 0 {
-			c.engine.set.Add(&out[0], &y[0], whole)
-		}
-		for i := whole; i < len(out); i++ {
-			out[i] += y[i]
+	y, out, rows := c.floats("y"), c.floats("out")[t*columns:(t+1)*columns], c.uints("row")[t*slots:(t+1)*slots]
+	whole := columns / 16 * 16
+	if whole > 0 && slots > 0 {
+		c.engine.set.Sum(&out[0], &y[0], &rows[0], slots, 4*columns, whole)
+	} else {
+		whole = 0
+	}
+	for i := whole; i < columns; i++ {
+		out[i] = 0
+		for _, r := range rows {
+			out[i] += y[int(r)*columns+i]
 		}
 	}
 }

@@ -225,7 +225,7 @@ func (e *expertJob) run(rows, acts, meta int) error {
 				left -= n
 			}
 			m := &s.matrices[p]
-			s.matmuls[p] = matmul{m, e.blocks[from:], c.engine.plan(m.bits, s.rows)}
+			s.matmuls[p] = matmul{p, m, e.blocks[from:], c.engine.plan(m.bits, s.rows)}
 		}
 		for b := range s.matmuls[0].blocks {
 			e.loads = append(e.loads, blockRef{i, b})
@@ -293,7 +293,7 @@ func (e *expertJob) load(b blockRef, scratch *scratch) {
 	}
 	inputs := sized(&scratch.inputs, blocks[b.i].rows)
 	for r := range inputs {
-		inputs[r] = e.kind.input(c, first+r)
+		inputs[r] = &e.kind.input(c, first+r)[0]
 	}
 	for p := range s.matrices {
 		c.engine.load(s.matmuls[p].blocks[b.i], &s.matrices[p], inputs)
@@ -310,7 +310,7 @@ func (e *expertJob) compute(k chunk, scratch *scratch) {
 	}
 	var next lookahead
 	for n := k.first; n < k.end; n++ {
-		next.strip(n, s.matrices)
+		next.strip(n, s.matrices, s.rows)
 		for p := range s.matrices {
 			c.engine.strip(y[p], &s.matmuls[p], n, &next, &scratch.panel)
 		}

@@ -105,7 +105,7 @@ type scratch struct {
 	panel panel
 	y     [2][][strip]float32 // by projection: rows of a segment
 
-	inputs [][]float32 // of the rows of a block
+	inputs []*float32 // of the rows of a block
 	next   []uint32
 	scores []float32
 	out    []bool

@@ -3,9 +3,12 @@ package cpu
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/marlingen/marlingen/runtime/cpu/simd"
 )
 
 // TestStrips holds every set, at rows that share panels and rows that do not, to
@@ -49,21 +52,52 @@ func TestStrips(t *testing.T) {
 	}
 }
 
+// TestLookahead shows that multipliers of two projections fetch all of the next
+// strips of both, whichever fetches what.
+func TestLookahead(t *testing.T) {
+	const in, out = 2048, 32
+	for gate := uint8(2); gate <= 8; gate++ {
+		for up := uint8(2); up <= 8; up++ {
+			for _, rows := range []int{2, evenRows} {
+				ms := []matrix{{bits: gate, out: out, in: in}, {bits: up, out: out, in: in}}
+				for p := range ms {
+					ms[p].parts[indices] = make([]byte, out*in*int(ms[p].bits)/8)
+				}
+				var next lookahead
+				next.strip(0, ms, rows)
+				type stretch struct{ from, end uintptr }
+				var fetched []stretch
+				for p, m := range ms {
+					own := uintptr(simd.Own(int(m.bits), in/16))
+					fetched = append(fetched, stretch{next.at[p], next.at[p] + own}, stretch{next.rest[p], next.rest[p] + in/16*64})
+				}
+				for _, m := range ms {
+					size := uintptr(len(m.parts[indices])) / 2
+					for at := address(m.parts[indices]) + size; at < address(m.parts[indices])+2*size; at += 64 {
+						require.True(t, slices.ContainsFunc(fetched, func(s stretch) bool { return s.from <= at && at < s.end }),
+							"%d and %d bits, %d rows", gate, up, rows)
+					}
+				}
+			}
+		}
+	}
+}
+
 // stripOf returns the second strip of m times rows of x, times sv.
 func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 	rest := rowBlock{rows, make([]int8, rows*m.in*e.digits()), make([]float32, rows*groups(m.in)*e.metas())}
 	of := matmul{matrix: m, plan: e.plan(m.bits, rows)}
 	for left := rows; left > 0; left = rest.rows {
 		b := rest.take(e.block(rows, left))
-		var inputs [][]float32
+		var inputs []*float32
 		for r := range b.rows {
-			inputs = append(inputs, x[(rows-left+r)*m.in:][:m.in])
+			inputs = append(inputs, &x[(rows-left+r)*m.in:][:m.in][0])
 		}
 		e.load(b, m, inputs)
 		of.blocks = append(of.blocks, b)
 	}
 	var next lookahead
-	next.strip(1, []matrix{*m})
+	next.strip(1, []matrix{*m}, rows)
 	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
 	for i := range ones {
 		ones[i] = 1

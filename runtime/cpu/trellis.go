@@ -74,27 +74,21 @@ func (b *rowBlock) take(n int) rowBlock {
 	return first
 }
 
-// load makes the activations of b for m, from the inputs of its rows. It goes
-// through the rows of one group after another, which share cache lines.
-func (e engine) load(b rowBlock, m *matrix, inputs [][]float32) {
+// load makes the activations of b for m, from the inputs of its rows.
+func (e engine) load(b rowBlock, m *matrix, inputs []*float32) {
 	quantize := e.set.Quantize
 	if e.exact {
 		quantize = e.set.QuantizeExact
 	}
-	for g := range groups(m.in) {
-		i := g * group
-		acts, meta, su := &b.acts[i*b.rows*e.digits()], &b.meta[g*b.rows*e.metas()], &m.parts[su][2*i]
-		for r, x := range inputs {
-			quantize(acts, meta, &x[i], su, int(m.bits), r, b.rows, min(group, m.in-i)/16)
-		}
-	}
+	quantize(&b.acts[0], &b.meta[0], &inputs[0], &m.parts[su][0], int(m.bits), b.rows, m.in/16)
 }
 
 // A matmul is rows of activations times a matrix.
 type matmul struct {
-	matrix *matrix
-	blocks []rowBlock
-	plan   plan
+	projection int // of the pass
+	matrix     *matrix
+	blocks     []rowBlock
+	plan       plan
 }
 
 // A plan is how to multiply so many rows with the strips of a matrix.
@@ -161,33 +155,56 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 					continue
 				}
 			}
-			p.multiply[b.rows](&y[first], from, acts, meta, steps, stride, n, next.take(n*simd.Ahead))
+			ahead := next.rest[of.projection]
+			if p.spread != nil {
+				ahead = next.take(n * simd.Ahead)
+			}
+			p.multiply[b.rows](&y[first], from, acts, meta, steps, stride, n, ahead)
 			first += b.rows
 		}
 	}
 }
 
 // A lookahead is the indices of the next strip of all projections, which are
-// fetched while a panel is multiplied: decoding waits for memory, and
-// multiplying does not need it.
+// fetched while this one is multiplied. While a panel is, they are fetched one
+// after another: decoding waits for memory, and multiplying does not need it.
 type lookahead struct {
 	at   [2]uintptr
 	size [2]int
 	off  int
+	rest [2]uintptr // without panels: what a projection's multiplier fetches besides simd.Own
 }
 
-// strip looks ahead from strip n of the matrices on.
-func (l *lookahead) strip(n int, ms []matrix) {
+// evenRows is the number of rows from which on multiplying takes longer than
+// reading, unless indices are wide.
+const evenRows = 8
+
+// strip looks ahead from strip n of the matrices on, for so many rows.
+func (l *lookahead) strip(n int, ms []matrix, rows int) {
 	l.off = 0
 	for p := range ms {
 		m := &ms[p]
 		l.size[p] = m.in * 2 * int(m.bits)
 		l.at[p] = address(m.parts[indices]) + uintptr((n+1)*l.size[p])
+		l.rest[p] = l.at[p] + uintptr(simd.Own(int(m.bits), m.in/16))
+		if m.bits == 2 {
+			l.rest[p] = l.none(p)
+		}
 	}
 	if len(ms) == 1 {
 		l.at[1], l.size[1] = l.at[0]+uintptr(l.size[0]), l.size[0]
+		return
+	}
+	// A multiplier of 2 bits has nothing besides, and leaves memory idle.
+	for p := range ms {
+		if other := 1 - p; ms[p].bits == 2 && ms[other].bits > 2 && rows >= evenRows {
+			l.rest[p], l.rest[other] = l.rest[other], l.none(other)
+		}
 	}
 }
+
+// none returns what is there to fetch where nothing need be: a strip that was.
+func (l *lookahead) none(p int) uintptr { return l.at[p] - uintptr(l.size[p]) }
 
 // take returns where the next n bytes are.
 func (l *lookahead) take(n int) uintptr {

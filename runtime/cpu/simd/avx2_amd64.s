@@ -4683,24 +4683,33 @@ loop47:
 	VZEROUPPER
 	RET
 
-// func avx2Add(sum *float32, y *float32, n int)
-// Requires: AVX
-TEXT ·avx2Add(SB), NOSPLIT, $0-24
+// func avx2Sum(sum *float32, y *float32, rows *uint32, count int, stride int, n int)
+// Requires: AVX, AVX2
+TEXT ·avx2Sum(SB), NOSPLIT, $0-48
 	MOVQ sum+0(FP), AX
 	MOVQ y+8(FP), CX
-	MOVQ n+16(FP), DX
-	SHRQ $0x04, DX
+	MOVQ rows+16(FP), DX
+	MOVQ stride+32(FP), BX
+	MOVQ n+40(FP), SI
+	SHLQ $0x02, SI
+	LEAQ (AX)(SI*1), SI
 
-loop48:
-	VMOVUPS (AX), Y0
-	VADDPS  (CX), Y0, Y0
+columns48:
+	VPXOR Y0, Y0, Y0
+	MOVQ  count+24(FP), DI
+	MOVQ  DX, R8
+
+loop49:
+	MOVL    (R8), R9
+	IMULQ   BX, R9
+	VADDPS  (CX)(R9*1), Y0, Y0
+	ADDQ    $0x00000004, R8
+	DECQ    DI
+	JNZ     loop49
 	VMOVUPS Y0, (AX)
-	VMOVUPS 32(AX), Y0
-	VADDPS  32(CX), Y0, Y0
-	VMOVUPS Y0, 32(AX)
-	ADDQ    $0x00000040, AX
-	ADDQ    $0x00000040, CX
-	DECQ    DX
-	JNZ     loop48
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, AX
+	CMPQ    AX, SI
+	JNE     columns48
 	VZEROUPPER
 	RET

@@ -83,4 +83,4 @@ func avx2Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV
 func avx2Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
 
 //go:noescape
-func avx2Add(sum *float32, y *float32, n int)
+func avx2Sum(sum *float32, y *float32, rows *uint32, count int, stride int, n int)

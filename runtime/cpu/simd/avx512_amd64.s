@@ -408,24 +408,32 @@ TEXT ·avx512Dot2x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z17
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group3:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 8(CX), Z9
 	VPBROADCASTD 12(CX), Z10
 	VPXORD       Z11, Z11, Z11
@@ -436,8 +444,11 @@ group3:
 	VPXORD       Z16, Z16, Z16
 
 loop4:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VMOVDQU64      (DX), Z4
@@ -452,10 +463,10 @@ loop4:
 	VPDPBUSD.BCST  28(SI), Z3, Z16
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop4
 	VPADDD         Z13, Z9, Z9
 	VPADDD         Z14, Z10, Z10
@@ -538,24 +549,32 @@ TEXT ·avx512Dot2x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group5:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 12(CX), Z9
 	VPBROADCASTD 16(CX), Z10
 	VPBROADCASTD 20(CX), Z11
@@ -570,8 +589,11 @@ group5:
 	VPXORD       Z20, Z20, Z20
 
 loop6:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -590,10 +612,10 @@ loop6:
 	VPDPBUSD.BCST  44(SI), Z3, Z20
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop6
 	VPADDD         Z15, Z9, Z9
 	VPADDD         Z16, Z10, Z10
@@ -643,24 +665,32 @@ TEXT ·avx512Dot2x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group7:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 16(CX), Z9
 	VPBROADCASTD 20(CX), Z10
 	VPBROADCASTD 24(CX), Z11
@@ -679,8 +709,11 @@ group7:
 	VPXORD       Z24, Z24, Z24
 
 loop8:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -703,10 +736,10 @@ loop8:
 	VPDPBUSD.BCST  60(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop8
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
@@ -763,24 +796,32 @@ TEXT ·avx512Dot2x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z19
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group9:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 20(CX), Z9
 	VPBROADCASTD 24(CX), Z10
 	VPBROADCASTD 28(CX), Z11
@@ -793,8 +834,11 @@ group9:
 	VPXORD       Z18, Z18, Z18
 
 loop10:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -821,10 +865,10 @@ loop10:
 	VPDPBUSD.BCST  76(SI), Z3, Z18
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop10
 	VPADDD         Z14, Z9, Z9
 	VPADDD         Z15, Z10, Z10
@@ -878,24 +922,32 @@ TEXT ·avx512Dot2x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group11:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 24(CX), Z9
 	VPBROADCASTD 28(CX), Z10
 	VPBROADCASTD 32(CX), Z11
@@ -910,8 +962,11 @@ group11:
 	VPXORD       Z20, Z20, Z20
 
 loop12:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -942,10 +997,10 @@ loop12:
 	VPDPBUSD.BCST  92(SI), Z3, Z20
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop12
 	VPADDD         Z15, Z9, Z9
 	VPADDD         Z16, Z10, Z10
@@ -1004,24 +1059,32 @@ TEXT ·avx512Dot2x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group13:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 28(CX), Z9
 	VPBROADCASTD 32(CX), Z10
 	VPBROADCASTD 36(CX), Z11
@@ -1038,8 +1101,11 @@ group13:
 	VPXORD       Z22, Z22, Z22
 
 loop14:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1074,10 +1140,10 @@ loop14:
 	VPDPBUSD.BCST  108(SI), Z3, Z22
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop14
 	VPADDD         Z16, Z9, Z9
 	VPADDD         Z17, Z10, Z10
@@ -1141,24 +1207,32 @@ TEXT ·avx512Dot2x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group15:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 32(CX), Z9
 	VPBROADCASTD 36(CX), Z10
 	VPBROADCASTD 40(CX), Z11
@@ -1177,8 +1251,11 @@ group15:
 	VPXORD       Z24, Z24, Z24
 
 loop16:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1217,10 +1294,10 @@ loop16:
 	VPDPBUSD.BCST  124(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop16
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
@@ -1289,24 +1366,32 @@ TEXT ·avx512Dot2x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group17:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 36(CX), Z9
 	VPBROADCASTD 40(CX), Z10
 	VPBROADCASTD 44(CX), Z11
@@ -1327,8 +1412,11 @@ group17:
 	VPXORD       Z26, Z26, Z26
 
 loop18:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1371,10 +1459,10 @@ loop18:
 	VPDPBUSD.BCST  140(SI), Z3, Z26
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop18
 	VPADDD         Z18, Z9, Z9
 	VPADDD         Z19, Z10, Z10
@@ -1448,24 +1536,32 @@ TEXT ·avx512Dot2x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z19
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group19:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 40(CX), Z9
 	VPBROADCASTD 44(CX), Z10
 	VPBROADCASTD 48(CX), Z11
@@ -1478,8 +1574,11 @@ group19:
 	VPBROADCASTD 76(CX), Z18
 
 loop20:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1526,10 +1625,10 @@ loop20:
 	VPDPBUSD.BCST  156(SI), Z3, Z18
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop20
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -1598,24 +1697,32 @@ TEXT ·avx512Dot2x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group21:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 44(CX), Z9
 	VPBROADCASTD 48(CX), Z10
 	VPBROADCASTD 52(CX), Z11
@@ -1629,8 +1736,11 @@ group21:
 	VPBROADCASTD 84(CX), Z19
 
 loop22:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1681,10 +1791,10 @@ loop22:
 	VPDPBUSD.BCST  172(SI), Z3, Z19
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop22
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -1757,24 +1867,32 @@ TEXT ·avx512Dot2x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group23:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 48(CX), Z9
 	VPBROADCASTD 52(CX), Z10
 	VPBROADCASTD 56(CX), Z11
@@ -1789,8 +1907,11 @@ group23:
 	VPBROADCASTD 92(CX), Z20
 
 loop24:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -1845,10 +1966,10 @@ loop24:
 	VPDPBUSD.BCST  188(SI), Z3, Z20
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop24
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -1925,24 +2046,32 @@ TEXT ·avx512Dot2x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group25:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 52(CX), Z9
 	VPBROADCASTD 56(CX), Z10
 	VPBROADCASTD 60(CX), Z11
@@ -1958,8 +2087,11 @@ group25:
 	VPBROADCASTD 100(CX), Z21
 
 loop26:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2018,10 +2150,10 @@ loop26:
 	VPDPBUSD.BCST  204(SI), Z3, Z21
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop26
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -2102,24 +2234,32 @@ TEXT ·avx512Dot2x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group27:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 56(CX), Z9
 	VPBROADCASTD 60(CX), Z10
 	VPBROADCASTD 64(CX), Z11
@@ -2136,8 +2276,11 @@ group27:
 	VPBROADCASTD 108(CX), Z22
 
 loop28:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2200,10 +2343,10 @@ loop28:
 	VPDPBUSD.BCST  220(SI), Z3, Z22
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop28
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -2288,24 +2431,32 @@ TEXT ·avx512Dot2x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group29:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 60(CX), Z9
 	VPBROADCASTD 64(CX), Z10
 	VPBROADCASTD 68(CX), Z11
@@ -2323,8 +2474,11 @@ group29:
 	VPBROADCASTD 116(CX), Z23
 
 loop30:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2391,10 +2545,10 @@ loop30:
 	VPDPBUSD.BCST  236(SI), Z3, Z23
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop30
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -2483,24 +2637,32 @@ TEXT ·avx512Dot2x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group31:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 64(CX), Z9
 	VPBROADCASTD 68(CX), Z10
 	VPBROADCASTD 72(CX), Z11
@@ -2519,8 +2681,11 @@ group31:
 	VPBROADCASTD 124(CX), Z24
 
 loop32:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2591,10 +2756,10 @@ loop32:
 	VPDPBUSD.BCST  252(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop32
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
@@ -2687,24 +2852,32 @@ TEXT ·avx512DotExact2x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group33:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
@@ -2723,8 +2896,11 @@ group33:
 	VPXORD  Z24, Z24, Z24
 
 loop34:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2747,10 +2923,10 @@ loop34:
 	VPDPBUSD.BCST  60(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop34
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
@@ -2768,10 +2944,10 @@ loop34:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z25, Z4
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z26
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z26
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z10, Z10
 	VPADDD         Z10, Z9, Z9
 	VPSUBD.BCST    8(CX), Z9, Z9
@@ -2811,24 +2987,32 @@ TEXT ·avx512DotExact2x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group35:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
@@ -2847,8 +3031,11 @@ group35:
 	VPXORD  Z24, Z24, Z24
 
 loop36:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -2887,10 +3074,10 @@ loop36:
 	VPDPBUSD.BCST  124(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop36
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
@@ -2904,10 +3091,10 @@ loop36:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z25, Z4
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z26
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z26
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z10, Z10
 	VPADDD         Z10, Z9, Z9
 	VPSUBD.BCST    16(CX), Z9, Z9
@@ -2963,24 +3150,32 @@ TEXT ·avx512DotExact2x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group37:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
@@ -2995,8 +3190,11 @@ group37:
 	VPXORD  Z20, Z20, Z20
 
 loop38:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -3051,19 +3249,19 @@ loop38:
 	VPDPBUSD.BCST  188(SI), Z3, Z20
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop38
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z21, Z4
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z22
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z23
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z22
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z23
 	VPSLLD         $0x08, Z10, Z10
 	VPADDD         Z10, Z9, Z9
 	VPSUBD.BCST    24(CX), Z9, Z9
@@ -3135,24 +3333,32 @@ TEXT ·avx512DotExact2x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R10
+	LEAQ           64(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group39:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
@@ -3171,8 +3377,11 @@ group39:
 	VPXORD  Z24, Z24, Z24
 
 loop40:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
@@ -3243,19 +3452,19 @@ loop40:
 	VPDPBUSD.BCST  252(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           64(DX), R12
+	LEAQ           64(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop40
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z25, Z4
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z26
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z26
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z10, Z10
 	VPADDD         Z10, Z9, Z9
 	VPSUBD.BCST    32(CX), Z9, Z9
@@ -3788,8 +3997,8 @@ group45:
 
 loop46:
 	PREFETCHT1      8192(CX)
-	PREFETCHT0      2048(CX)
 	PREFETCHT1      8256(CX)
+	PREFETCHT0      2048(CX)
 	PREFETCHT0      2112(CX)
 	VBROADCASTI32X4 (DX), Z11
 	VPERMB          (CX), Z6, Z12
@@ -3910,10 +4119,17 @@ TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -3926,17 +4142,17 @@ TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z19, Z2
 	VPANDD         Z8, Z20, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z18
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group47:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 8(CX), Z10
 	VPBROADCASTD 12(CX), Z11
 	VPXORD       Z12, Z12, Z12
@@ -3947,10 +4163,12 @@ group47:
 	VPXORD       Z17, Z17, Z17
 
 loop48:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -3972,10 +4190,10 @@ loop48:
 	VPANDD         Z8, Z19, Z2
 	VPANDD         Z8, Z20, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop48
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
@@ -4062,10 +4280,17 @@ TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4078,17 +4303,17 @@ TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z24, Z2
 	VPANDD         Z8, Z23, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group49:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 12(CX), Z10
 	VPBROADCASTD 16(CX), Z11
 	VPBROADCASTD 20(CX), Z12
@@ -4103,10 +4328,12 @@ group49:
 	VPXORD       Z21, Z21, Z21
 
 loop50:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z9
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -4132,10 +4359,10 @@ loop50:
 	VPDPBUSD.BCST  44(SI), Z3, Z21
 	VPANDD         Z8, Z23, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop50
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -4189,10 +4416,17 @@ TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4205,17 +4439,17 @@ TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group51:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 16(CX), Z10
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
@@ -4234,10 +4468,12 @@ group51:
 	VPXORD       Z25, Z25, Z25
 
 loop52:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPERMB         (DX), Z4, Z9
@@ -4267,10 +4503,10 @@ loop52:
 	VPDPBUSD.BCST  60(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop52
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -4331,10 +4567,17 @@ TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4347,17 +4590,17 @@ TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z22, Z2
 	VPANDD         Z8, Z21, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group53:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 20(CX), Z10
 	VPBROADCASTD 24(CX), Z11
 	VPBROADCASTD 28(CX), Z12
@@ -4370,10 +4613,12 @@ group53:
 	VPXORD       Z19, Z19, Z19
 
 loop54:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPERMB         (DX), Z4, Z9
@@ -4407,10 +4652,10 @@ loop54:
 	VPDPBUSD.BCST  76(SI), Z3, Z19
 	VPANDD         Z8, Z21, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop54
 	VPADDD         Z15, Z10, Z10
 	VPADDD         Z16, Z11, Z11
@@ -4468,10 +4713,17 @@ TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4484,17 +4736,17 @@ TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z24, Z2
 	VPANDD         Z8, Z23, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group55:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 24(CX), Z10
 	VPBROADCASTD 28(CX), Z11
 	VPBROADCASTD 32(CX), Z12
@@ -4509,10 +4761,12 @@ group55:
 	VPXORD       Z21, Z21, Z21
 
 loop56:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPERMB         (DX), Z4, Z9
@@ -4550,10 +4804,10 @@ loop56:
 	VPDPBUSD.BCST  92(SI), Z3, Z21
 	VPANDD         Z8, Z23, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop56
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -4616,10 +4870,17 @@ TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4632,17 +4893,17 @@ TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z26, Z2
 	VPANDD         Z8, Z25, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group57:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 28(CX), Z10
 	VPBROADCASTD 32(CX), Z11
 	VPBROADCASTD 36(CX), Z12
@@ -4659,10 +4920,12 @@ group57:
 	VPXORD       Z23, Z23, Z23
 
 loop58:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -4704,10 +4967,10 @@ loop58:
 	VPDPBUSD.BCST  108(SI), Z3, Z23
 	VPANDD         Z8, Z25, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop58
 	VPADDD         Z17, Z10, Z10
 	VPADDD         Z18, Z11, Z11
@@ -4775,10 +5038,17 @@ TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4791,17 +5061,17 @@ TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group59:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 32(CX), Z10
 	VPBROADCASTD 36(CX), Z11
 	VPBROADCASTD 40(CX), Z12
@@ -4820,10 +5090,12 @@ group59:
 	VPXORD       Z25, Z25, Z25
 
 loop60:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -4869,10 +5141,10 @@ loop60:
 	VPDPBUSD.BCST  124(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop60
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -4945,10 +5217,17 @@ TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -4961,17 +5240,17 @@ TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z30, Z2
 	VPANDD         Z8, Z29, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z28
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group61:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 36(CX), Z10
 	VPBROADCASTD 40(CX), Z11
 	VPBROADCASTD 44(CX), Z12
@@ -4992,10 +5271,12 @@ group61:
 	VPXORD       Z27, Z27, Z27
 
 loop62:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5045,10 +5326,10 @@ loop62:
 	VPDPBUSD.BCST  140(SI), Z3, Z27
 	VPANDD         Z8, Z29, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop62
 	VPADDD         Z19, Z10, Z10
 	VPADDD         Z20, Z11, Z11
@@ -5126,10 +5407,17 @@ TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -5142,17 +5430,17 @@ TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z22, Z2
 	VPANDD         Z8, Z21, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group63:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 40(CX), Z10
 	VPBROADCASTD 44(CX), Z11
 	VPBROADCASTD 48(CX), Z12
@@ -5165,10 +5453,12 @@ group63:
 	VPBROADCASTD 76(CX), Z19
 
 loop64:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5222,10 +5512,10 @@ loop64:
 	VPDPBUSD.BCST  156(SI), Z3, Z19
 	VPANDD         Z8, Z21, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop64
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -5298,10 +5588,17 @@ TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -5314,17 +5611,17 @@ TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z23, Z2
 	VPANDD         Z8, Z22, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group65:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 44(CX), Z10
 	VPBROADCASTD 48(CX), Z11
 	VPBROADCASTD 52(CX), Z12
@@ -5338,10 +5635,12 @@ group65:
 	VPBROADCASTD 84(CX), Z20
 
 loop66:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5399,10 +5698,10 @@ loop66:
 	VPDPBUSD.BCST  172(SI), Z3, Z20
 	VPANDD         Z8, Z22, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop66
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -5479,10 +5778,17 @@ TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -5495,17 +5801,17 @@ TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z24, Z2
 	VPANDD         Z8, Z23, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group67:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 48(CX), Z10
 	VPBROADCASTD 52(CX), Z11
 	VPBROADCASTD 56(CX), Z12
@@ -5520,10 +5826,12 @@ group67:
 	VPBROADCASTD 92(CX), Z21
 
 loop68:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5585,10 +5893,10 @@ loop68:
 	VPDPBUSD.BCST  188(SI), Z3, Z21
 	VPANDD         Z8, Z23, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop68
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -5669,10 +5977,17 @@ TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -5685,17 +6000,17 @@ TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z25, Z2
 	VPANDD         Z8, Z24, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group69:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 52(CX), Z10
 	VPBROADCASTD 56(CX), Z11
 	VPBROADCASTD 60(CX), Z12
@@ -5711,10 +6026,12 @@ group69:
 	VPBROADCASTD 100(CX), Z22
 
 loop70:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5780,10 +6097,10 @@ loop70:
 	VPDPBUSD.BCST  204(SI), Z3, Z22
 	VPANDD         Z8, Z24, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop70
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -5868,10 +6185,17 @@ TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -5884,17 +6208,17 @@ TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z26, Z2
 	VPANDD         Z8, Z25, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group71:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 56(CX), Z10
 	VPBROADCASTD 60(CX), Z11
 	VPBROADCASTD 64(CX), Z12
@@ -5911,10 +6235,12 @@ group71:
 	VPBROADCASTD 108(CX), Z23
 
 loop72:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -5984,10 +6310,10 @@ loop72:
 	VPDPBUSD.BCST  220(SI), Z3, Z23
 	VPANDD         Z8, Z25, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop72
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -6076,10 +6402,17 @@ TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -6092,17 +6425,17 @@ TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z27, Z2
 	VPANDD         Z8, Z26, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group73:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 60(CX), Z10
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
@@ -6120,10 +6453,12 @@ group73:
 	VPBROADCASTD 116(CX), Z24
 
 loop74:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -6197,10 +6532,10 @@ loop74:
 	VPDPBUSD.BCST  236(SI), Z3, Z24
 	VPANDD         Z8, Z26, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop74
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -6293,10 +6628,17 @@ TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -6309,17 +6651,17 @@ TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group75:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 64(CX), Z10
 	VPBROADCASTD 68(CX), Z11
 	VPBROADCASTD 72(CX), Z12
@@ -6338,10 +6680,12 @@ group75:
 	VPBROADCASTD 124(CX), Z25
 
 loop76:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -6419,10 +6763,10 @@ loop76:
 	VPDPBUSD.BCST  252(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop76
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
@@ -6519,10 +6863,17 @@ TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -6535,17 +6886,17 @@ TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group77:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -6564,10 +6915,12 @@ group77:
 	VPXORD  Z25, Z25, Z25
 
 loop78:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPERMB         (DX), Z4, Z9
@@ -6597,10 +6950,10 @@ loop78:
 	VPDPBUSD.BCST  60(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop78
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -6618,10 +6971,10 @@ loop78:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z26, Z9
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z27
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z28
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z27
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z28
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    8(CX), Z10, Z10
@@ -6665,10 +7018,17 @@ TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -6681,17 +7041,17 @@ TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group79:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -6710,10 +7070,12 @@ group79:
 	VPXORD  Z25, Z25, Z25
 
 loop80:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -6759,10 +7121,10 @@ loop80:
 	VPDPBUSD.BCST  124(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop80
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -6776,10 +7138,10 @@ loop80:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z26, Z9
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z27
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z28
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z27
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z28
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    16(CX), Z10, Z10
@@ -6839,10 +7201,17 @@ TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -6855,17 +7224,17 @@ TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z24, Z2
 	VPANDD         Z8, Z23, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group81:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -6880,10 +7249,12 @@ group81:
 	VPXORD  Z21, Z21, Z21
 
 loop82:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -6945,19 +7316,19 @@ loop82:
 	VPDPBUSD.BCST  188(SI), Z3, Z21
 	VPANDD         Z8, Z23, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop82
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z22, Z9
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z23
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z24
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z23
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z24
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    24(CX), Z10, Z10
@@ -7033,10 +7404,17 @@ TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -7049,17 +7427,17 @@ TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R10
+	LEAQ           96(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group83:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -7078,10 +7456,12 @@ group83:
 	VPXORD  Z25, Z25, Z25
 
 loop84:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -7159,19 +7539,19 @@ loop84:
 	VPDPBUSD.BCST  252(SI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           96(DX), R12
+	LEAQ           96(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop84
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z26, Z9
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z27
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z28
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z27
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z28
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    32(CX), Z10, Z10
@@ -7268,8 +7648,8 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
@@ -7313,8 +7693,8 @@ group85:
 
 loop86:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -7503,8 +7883,8 @@ TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
@@ -7548,8 +7928,8 @@ group87:
 
 loop88:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -7748,8 +8128,8 @@ group89:
 
 loop90:
 	PREFETCHT1   8192(CX)
-	PREFETCHT0   2048(CX)
 	PREFETCHT1   8256(CX)
+	PREFETCHT0   2048(CX)
 	PREFETCHT0   2112(CX)
 	VPBROADCASTQ (DX), Z10
 	VPANDD       (CX), Z6, Z11
@@ -7807,10 +8187,17 @@ TEXT ·avx512Dot4x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -7819,17 +8206,17 @@ TEXT ·avx512Dot4x2(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z18
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group91:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 8(CX), Z10
 	VPBROADCASTD 12(CX), Z11
 	VPXORD       Z12, Z12, Z12
@@ -7840,10 +8227,12 @@ group91:
 	VPXORD       Z17, Z17, Z17
 
 loop92:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VMOVDQU64      (DX), Z6
@@ -7861,10 +8250,10 @@ loop92:
 	VPDPBUSD.BCST  28(SI), Z3, Z17
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop92
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
@@ -7927,10 +8316,17 @@ TEXT ·avx512Dot4x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -7939,17 +8335,17 @@ TEXT ·avx512Dot4x3(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group93:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 12(CX), Z10
 	VPBROADCASTD 16(CX), Z11
 	VPBROADCASTD 20(CX), Z12
@@ -7964,10 +8360,12 @@ group93:
 	VPXORD       Z21, Z21, Z21
 
 loop94:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VMOVDQU64      (DX), Z6
@@ -7989,10 +8387,10 @@ loop94:
 	VPDPBUSD.BCST  44(SI), Z3, Z21
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop94
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -8042,10 +8440,17 @@ TEXT ·avx512Dot4x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8054,17 +8459,17 @@ TEXT ·avx512Dot4x4(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group95:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 16(CX), Z10
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
@@ -8083,10 +8488,12 @@ group95:
 	VPXORD       Z25, Z25, Z25
 
 loop96:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8112,10 +8519,10 @@ loop96:
 	VPDPBUSD.BCST  60(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop96
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -8172,10 +8579,17 @@ TEXT ·avx512Dot4x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8184,17 +8598,17 @@ TEXT ·avx512Dot4x5(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group97:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 20(CX), Z10
 	VPBROADCASTD 24(CX), Z11
 	VPBROADCASTD 28(CX), Z12
@@ -8207,10 +8621,12 @@ group97:
 	VPXORD       Z19, Z19, Z19
 
 loop98:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8240,10 +8656,10 @@ loop98:
 	VPDPBUSD.BCST  76(SI), Z3, Z19
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop98
 	VPADDD         Z15, Z10, Z10
 	VPADDD         Z16, Z11, Z11
@@ -8297,10 +8713,17 @@ TEXT ·avx512Dot4x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8309,17 +8732,17 @@ TEXT ·avx512Dot4x6(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group99:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 24(CX), Z10
 	VPBROADCASTD 28(CX), Z11
 	VPBROADCASTD 32(CX), Z12
@@ -8334,10 +8757,12 @@ group99:
 	VPXORD       Z21, Z21, Z21
 
 loop100:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8371,10 +8796,10 @@ loop100:
 	VPDPBUSD.BCST  92(SI), Z3, Z21
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop100
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -8433,10 +8858,17 @@ TEXT ·avx512Dot4x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8445,17 +8877,17 @@ TEXT ·avx512Dot4x7(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group101:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 28(CX), Z10
 	VPBROADCASTD 32(CX), Z11
 	VPBROADCASTD 36(CX), Z12
@@ -8472,10 +8904,12 @@ group101:
 	VPXORD       Z23, Z23, Z23
 
 loop102:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8513,10 +8947,10 @@ loop102:
 	VPDPBUSD.BCST  108(SI), Z3, Z23
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop102
 	VPADDD         Z17, Z10, Z10
 	VPADDD         Z18, Z11, Z11
@@ -8580,10 +9014,17 @@ TEXT ·avx512Dot4x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8592,17 +9033,17 @@ TEXT ·avx512Dot4x8(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group103:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 32(CX), Z10
 	VPBROADCASTD 36(CX), Z11
 	VPBROADCASTD 40(CX), Z12
@@ -8621,10 +9062,12 @@ group103:
 	VPXORD       Z25, Z25, Z25
 
 loop104:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8666,10 +9109,10 @@ loop104:
 	VPDPBUSD.BCST  124(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop104
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -8738,10 +9181,17 @@ TEXT ·avx512Dot4x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8750,17 +9200,17 @@ TEXT ·avx512Dot4x9(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z28
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group105:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 36(CX), Z10
 	VPBROADCASTD 40(CX), Z11
 	VPBROADCASTD 44(CX), Z12
@@ -8781,10 +9231,12 @@ group105:
 	VPXORD       Z27, Z27, Z27
 
 loop106:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8830,10 +9282,10 @@ loop106:
 	VPDPBUSD.BCST  140(SI), Z3, Z27
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop106
 	VPADDD         Z19, Z10, Z10
 	VPADDD         Z20, Z11, Z11
@@ -8907,10 +9359,17 @@ TEXT ·avx512Dot4x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -8919,17 +9378,17 @@ TEXT ·avx512Dot4x10(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group107:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 40(CX), Z10
 	VPBROADCASTD 44(CX), Z11
 	VPBROADCASTD 48(CX), Z12
@@ -8942,10 +9401,12 @@ group107:
 	VPBROADCASTD 76(CX), Z19
 
 loop108:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -8995,10 +9456,10 @@ loop108:
 	VPDPBUSD.BCST  156(SI), Z3, Z19
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop108
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -9067,10 +9528,17 @@ TEXT ·avx512Dot4x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -9079,17 +9547,17 @@ TEXT ·avx512Dot4x11(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group109:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 44(CX), Z10
 	VPBROADCASTD 48(CX), Z11
 	VPBROADCASTD 52(CX), Z12
@@ -9103,10 +9571,12 @@ group109:
 	VPBROADCASTD 84(CX), Z20
 
 loop110:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -9160,10 +9630,10 @@ loop110:
 	VPDPBUSD.BCST  172(SI), Z3, Z20
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop110
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -9236,10 +9706,17 @@ TEXT ·avx512Dot4x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -9248,17 +9725,17 @@ TEXT ·avx512Dot4x12(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group111:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 48(CX), Z10
 	VPBROADCASTD 52(CX), Z11
 	VPBROADCASTD 56(CX), Z12
@@ -9273,10 +9750,12 @@ group111:
 	VPBROADCASTD 92(CX), Z21
 
 loop112:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -9334,10 +9813,10 @@ loop112:
 	VPDPBUSD.BCST  188(SI), Z3, Z21
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop112
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -9414,10 +9893,17 @@ TEXT ·avx512Dot4x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -9426,17 +9912,17 @@ TEXT ·avx512Dot4x13(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group113:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 52(CX), Z10
 	VPBROADCASTD 56(CX), Z11
 	VPBROADCASTD 60(CX), Z12
@@ -9452,10 +9938,12 @@ group113:
 	VPBROADCASTD 100(CX), Z22
 
 loop114:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -9517,10 +10005,10 @@ loop114:
 	VPDPBUSD.BCST  204(SI), Z3, Z22
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop114
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -9601,10 +10089,17 @@ TEXT ·avx512Dot4x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -9613,17 +10108,17 @@ TEXT ·avx512Dot4x14(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group115:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 56(CX), Z10
 	VPBROADCASTD 60(CX), Z11
 	VPBROADCASTD 64(CX), Z12
@@ -9640,10 +10135,12 @@ group115:
 	VPBROADCASTD 108(CX), Z23
 
 loop116:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -9709,10 +10206,10 @@ loop116:
 	VPDPBUSD.BCST  220(SI), Z3, Z23
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop116
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -9797,10 +10294,17 @@ TEXT ·avx512Dot4x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -9809,17 +10313,17 @@ TEXT ·avx512Dot4x15(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group117:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 60(CX), Z10
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
@@ -9837,10 +10341,12 @@ group117:
 	VPBROADCASTD 116(CX), Z24
 
 loop118:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -9910,10 +10416,10 @@ loop118:
 	VPDPBUSD.BCST  236(SI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop118
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -10002,10 +10508,17 @@ TEXT ·avx512Dot4x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -10014,17 +10527,17 @@ TEXT ·avx512Dot4x16(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group119:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R11
+	CMPQ         R11, R13
+	CMOVQGT      R13, R11
+	SUBQ         R11, R9
 	VPBROADCASTD 64(CX), Z10
 	VPBROADCASTD 68(CX), Z11
 	VPBROADCASTD 72(CX), Z12
@@ -10043,10 +10556,12 @@ group119:
 	VPBROADCASTD 124(CX), Z25
 
 loop120:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -10120,10 +10635,10 @@ loop120:
 	VPDPBUSD.BCST  252(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop120
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
@@ -10216,10 +10731,17 @@ TEXT ·avx512DotExact4x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -10228,17 +10750,17 @@ TEXT ·avx512DotExact4x1(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group121:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -10257,10 +10779,12 @@ group121:
 	VPXORD  Z25, Z25, Z25
 
 loop122:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -10286,10 +10810,10 @@ loop122:
 	VPDPBUSD.BCST  60(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop122
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -10307,10 +10831,10 @@ loop122:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z26, Z6
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z7
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    8(CX), Z10, Z10
@@ -10350,10 +10874,17 @@ TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -10362,17 +10893,17 @@ TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group123:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -10391,10 +10922,12 @@ group123:
 	VPXORD  Z25, Z25, Z25
 
 loop124:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -10436,10 +10969,10 @@ loop124:
 	VPDPBUSD.BCST  124(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop124
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -10453,10 +10986,10 @@ loop124:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z26, Z6
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z7
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    16(CX), Z10, Z10
@@ -10512,10 +11045,17 @@ TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -10524,17 +11064,17 @@ TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group125:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -10549,10 +11089,12 @@ group125:
 	VPXORD  Z21, Z21, Z21
 
 loop126:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -10610,19 +11152,19 @@ loop126:
 	VPDPBUSD.BCST  188(SI), Z3, Z21
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop126
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z22, Z6
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z7
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z23
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z23
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    24(CX), Z10, Z10
@@ -10694,10 +11236,17 @@ TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -10706,17 +11255,17 @@ TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R10
+	LEAQ           128(DX), R11
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R11, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R13
 
 group127:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -10735,10 +11284,12 @@ group127:
 	VPXORD  Z25, Z25, Z25
 
 loop128:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
@@ -10812,19 +11363,19 @@ loop128:
 	VPDPBUSD.BCST  252(SI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           128(DX), R12
+	LEAQ           128(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R14, DX
+	DECQ           R11
 	JNZ            loop128
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z26, Z6
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z7
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    32(CX), Z10, Z10
@@ -10917,8 +11468,8 @@ TEXT ·avx512Spread4(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
@@ -10958,8 +11509,8 @@ group129:
 
 loop130:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -11140,8 +11691,8 @@ TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
@@ -11181,8 +11732,8 @@ group131:
 
 loop132:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
+	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -11376,10 +11927,10 @@ group133:
 
 loop134:
 	PREFETCHT1      8192(CX)
-	PREFETCHT0      2048(CX)
 	PREFETCHT1      8256(CX)
-	PREFETCHT0      2112(CX)
 	PREFETCHT1      8320(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT0      2112(CX)
 	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -11475,12 +12026,19 @@ TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -11501,17 +12059,17 @@ TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z19, Z8, Z2
 	VPUNPCKHQDQ    Z19, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z18
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group135:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 8(CX), Z10
 	VPBROADCASTD 12(CX), Z11
 	VPXORD       Z12, Z12, Z12
@@ -11522,12 +12080,14 @@ group135:
 	VPXORD       Z17, Z17, Z17
 
 loop136:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -11557,10 +12117,10 @@ loop136:
 	VPUNPCKLQDQ    Z19, Z8, Z2
 	VPUNPCKHQDQ    Z19, Z8, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop136
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
@@ -11604,12 +12164,19 @@ TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -11630,17 +12197,17 @@ TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z23, Z8, Z2
 	VPUNPCKHQDQ    Z23, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group137:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 12(CX), Z10
 	VPBROADCASTD 16(CX), Z11
 	VPBROADCASTD 20(CX), Z12
@@ -11655,12 +12222,14 @@ group137:
 	VPXORD       Z21, Z21, Z21
 
 loop138:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -11694,10 +12263,10 @@ loop138:
 	VPUNPCKLQDQ    Z23, Z8, Z2
 	VPUNPCKHQDQ    Z23, Z8, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop138
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -11748,12 +12317,19 @@ TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -11774,17 +12350,17 @@ TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group139:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 16(CX), Z10
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
@@ -11803,12 +12379,14 @@ group139:
 	VPXORD       Z25, Z25, Z25
 
 loop140:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -11846,10 +12424,10 @@ loop140:
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop140
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -11907,12 +12485,19 @@ TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -11933,17 +12518,17 @@ TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group141:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
 	VPBROADCASTD 28(CX), Z13
@@ -11956,12 +12541,14 @@ group141:
 	VPXORD       Z20, Z20, Z20
 
 loop142:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z12
@@ -12003,10 +12590,10 @@ loop142:
 	VPDPBUSD.BCST  76(SI), Z3, Z20
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop142
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
@@ -12061,12 +12648,19 @@ TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -12087,17 +12681,17 @@ TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group143:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 24(CX), Z11
 	VPBROADCASTD 28(CX), Z12
 	VPBROADCASTD 32(CX), Z13
@@ -12112,12 +12706,14 @@ group143:
 	VPXORD       Z22, Z22, Z22
 
 loop144:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -12163,10 +12759,10 @@ loop144:
 	VPDPBUSD.BCST  92(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop144
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -12226,12 +12822,19 @@ TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -12252,17 +12855,17 @@ TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group145:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 28(CX), Z11
 	VPBROADCASTD 32(CX), Z12
 	VPBROADCASTD 36(CX), Z13
@@ -12279,12 +12882,14 @@ group145:
 	VPXORD       Z24, Z24, Z24
 
 loop146:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -12334,10 +12939,10 @@ loop146:
 	VPDPBUSD.BCST  108(SI), Z3, Z24
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop146
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
@@ -12402,12 +13007,19 @@ TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -12428,17 +13040,17 @@ TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group147:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 32(CX), Z11
 	VPBROADCASTD 36(CX), Z12
 	VPBROADCASTD 40(CX), Z13
@@ -12457,12 +13069,14 @@ group147:
 	VPXORD       Z26, Z26, Z26
 
 loop148:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -12516,10 +13130,10 @@ loop148:
 	VPDPBUSD.BCST  124(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop148
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -12589,12 +13203,19 @@ TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -12615,17 +13236,17 @@ TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group149:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 36(CX), Z11
 	VPBROADCASTD 40(CX), Z12
 	VPBROADCASTD 44(CX), Z13
@@ -12646,12 +13267,14 @@ group149:
 	VPXORD       Z28, Z28, Z28
 
 loop150:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -12709,10 +13332,10 @@ loop150:
 	VPDPBUSD.BCST  140(SI), Z3, Z28
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop150
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
@@ -12787,12 +13410,19 @@ TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -12813,17 +13443,17 @@ TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group151:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 40(CX), Z11
 	VPBROADCASTD 44(CX), Z12
 	VPBROADCASTD 48(CX), Z13
@@ -12836,12 +13466,14 @@ group151:
 	VPBROADCASTD 76(CX), Z20
 
 loop152:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -12903,10 +13535,10 @@ loop152:
 	VPDPBUSD.BCST  156(SI), Z3, Z20
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop152
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -12976,12 +13608,19 @@ TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -13002,17 +13641,17 @@ TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group153:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 44(CX), Z11
 	VPBROADCASTD 48(CX), Z12
 	VPBROADCASTD 52(CX), Z13
@@ -13026,12 +13665,14 @@ group153:
 	VPBROADCASTD 84(CX), Z21
 
 loop154:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -13097,10 +13738,10 @@ loop154:
 	VPDPBUSD.BCST  172(SI), Z3, Z21
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop154
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -13174,12 +13815,19 @@ TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -13200,17 +13848,17 @@ TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group155:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 48(CX), Z11
 	VPBROADCASTD 52(CX), Z12
 	VPBROADCASTD 56(CX), Z13
@@ -13225,12 +13873,14 @@ group155:
 	VPBROADCASTD 92(CX), Z22
 
 loop156:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -13300,10 +13950,10 @@ loop156:
 	VPDPBUSD.BCST  188(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop156
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -13381,12 +14031,19 @@ TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -13407,17 +14064,17 @@ TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group157:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 52(CX), Z11
 	VPBROADCASTD 56(CX), Z12
 	VPBROADCASTD 60(CX), Z13
@@ -13433,12 +14090,14 @@ group157:
 	VPBROADCASTD 100(CX), Z23
 
 loop158:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -13512,10 +14171,10 @@ loop158:
 	VPDPBUSD.BCST  204(SI), Z3, Z23
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop158
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -13597,12 +14256,19 @@ TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -13623,17 +14289,17 @@ TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group159:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 56(CX), Z11
 	VPBROADCASTD 60(CX), Z12
 	VPBROADCASTD 64(CX), Z13
@@ -13650,12 +14316,14 @@ group159:
 	VPBROADCASTD 108(CX), Z24
 
 loop160:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -13733,10 +14401,10 @@ loop160:
 	VPDPBUSD.BCST  220(SI), Z3, Z24
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop160
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -13822,12 +14490,19 @@ TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -13848,17 +14523,17 @@ TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group161:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 60(CX), Z11
 	VPBROADCASTD 64(CX), Z12
 	VPBROADCASTD 68(CX), Z13
@@ -13876,12 +14551,14 @@ group161:
 	VPBROADCASTD 116(CX), Z25
 
 loop162:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -13963,10 +14640,10 @@ loop162:
 	VPDPBUSD.BCST  236(SI), Z3, Z25
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop162
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -14056,12 +14733,19 @@ TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -14082,17 +14766,17 @@ TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group163:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
 	VPBROADCASTD 72(CX), Z13
@@ -14111,12 +14795,14 @@ group163:
 	VPBROADCASTD 124(CX), Z26
 
 loop164:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -14202,10 +14888,10 @@ loop164:
 	VPDPBUSD.BCST  252(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop164
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -14299,12 +14985,19 @@ TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -14325,17 +15018,17 @@ TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group165:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -14354,12 +15047,14 @@ group165:
 	VPXORD  Z25, Z25, Z25
 
 loop166:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -14397,10 +15092,10 @@ loop166:
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop166
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -14418,10 +15113,10 @@ loop166:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z26, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    8(CX), Z10, Z10
@@ -14462,12 +15157,19 @@ TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -14488,17 +15190,17 @@ TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group167:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -14517,12 +15219,14 @@ group167:
 	VPXORD  Z26, Z26, Z26
 
 loop168:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -14576,10 +15280,10 @@ loop168:
 	VPDPBUSD.BCST  124(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop168
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -14593,10 +15297,10 @@ loop168:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    16(CX), Z11, Z11
@@ -14653,12 +15357,19 @@ TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -14679,17 +15390,17 @@ TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group169:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -14704,12 +15415,14 @@ group169:
 	VPXORD  Z22, Z22, Z22
 
 loop170:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -14779,19 +15492,19 @@ loop170:
 	VPDPBUSD.BCST  188(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop170
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z23, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    24(CX), Z11, Z11
@@ -14864,12 +15577,19 @@ TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -14890,17 +15610,17 @@ TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R10
+	LEAQ           160(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group171:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -14919,12 +15639,14 @@ group171:
 	VPXORD  Z26, Z26, Z26
 
 loop172:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -15010,19 +15732,19 @@ loop172:
 	VPDPBUSD.BCST  252(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           160(DX), R12
+	LEAQ           160(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop172
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    32(CX), Z11, Z11
@@ -15116,10 +15838,10 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -15171,10 +15893,10 @@ group173:
 
 loop174:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -15368,10 +16090,10 @@ TEXT ·avx512SpreadExact5(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -15423,10 +16145,10 @@ group175:
 
 loop176:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -15632,10 +16354,10 @@ group177:
 
 loop178:
 	PREFETCHT1      8192(CX)
-	PREFETCHT0      2048(CX)
 	PREFETCHT1      8256(CX)
-	PREFETCHT0      2112(CX)
 	PREFETCHT1      8320(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT0      2112(CX)
 	PREFETCHT0      2176(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -15748,12 +16470,19 @@ TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z0
@@ -15775,17 +16504,17 @@ TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z11, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z20
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group179:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 8(CX), Z12
 	VPBROADCASTD 12(CX), Z13
 	VPXORD       Z14, Z14, Z14
@@ -15796,12 +16525,14 @@ group179:
 	VPXORD       Z19, Z19, Z19
 
 loop180:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
@@ -15832,10 +16563,10 @@ loop180:
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z11, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop180
 	VPADDD         Z16, Z12, Z12
 	VPADDD         Z17, Z13, Z13
@@ -15904,12 +16635,19 @@ TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -15931,17 +16669,17 @@ TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group181:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 12(CX), Z13
 	VPBROADCASTD 16(CX), Z14
 	VPBROADCASTD 20(CX), Z15
@@ -15956,12 +16694,14 @@ group181:
 	VPXORD       Z24, Z24, Z24
 
 loop182:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VMOVDQU64      (DX), Z7
 	VPDPBUSD.BCST  4(SI), Z0, Z14
@@ -15996,10 +16736,10 @@ loop182:
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop182
 	VPADDD         Z19, Z13, Z13
 	VPADDD         Z20, Z14, Z14
@@ -16055,12 +16795,19 @@ TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16082,17 +16829,17 @@ TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group183:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 16(CX), Z13
 	VPBROADCASTD 20(CX), Z14
 	VPBROADCASTD 24(CX), Z15
@@ -16111,12 +16858,14 @@ group183:
 	VPXORD       Z28, Z28, Z28
 
 loop184:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VMOVDQU64      (DX), Z7
 	VPDPBUSD.BCST  4(SI), Z0, Z14
@@ -16155,10 +16904,10 @@ loop184:
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop184
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
@@ -16221,12 +16970,19 @@ TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16248,17 +17004,17 @@ TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group185:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 20(CX), Z13
 	VPBROADCASTD 24(CX), Z14
 	VPBROADCASTD 28(CX), Z15
@@ -16271,12 +17027,14 @@ group185:
 	VPXORD       Z22, Z22, Z22
 
 loop186:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VMOVDQU64      (DX), Z7
 	VPDPBUSD.BCST  4(SI), Z0, Z14
@@ -16319,10 +17077,10 @@ loop186:
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop186
 	VPADDD         Z18, Z13, Z13
 	VPADDD         Z19, Z14, Z14
@@ -16382,12 +17140,19 @@ TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16409,17 +17174,17 @@ TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group187:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 24(CX), Z13
 	VPBROADCASTD 28(CX), Z14
 	VPBROADCASTD 32(CX), Z15
@@ -16434,12 +17199,14 @@ group187:
 	VPXORD       Z24, Z24, Z24
 
 loop188:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -16486,10 +17253,10 @@ loop188:
 	VPDPBUSD.BCST  92(SI), Z3, Z24
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop188
 	VPADDD         Z19, Z13, Z13
 	VPADDD         Z20, Z14, Z14
@@ -16554,12 +17321,19 @@ TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16581,17 +17355,17 @@ TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group189:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 28(CX), Z13
 	VPBROADCASTD 32(CX), Z14
 	VPBROADCASTD 36(CX), Z15
@@ -16608,12 +17382,14 @@ group189:
 	VPXORD       Z26, Z26, Z26
 
 loop190:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -16664,10 +17440,10 @@ loop190:
 	VPDPBUSD.BCST  108(SI), Z3, Z26
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop190
 	VPADDD         Z20, Z13, Z13
 	VPADDD         Z21, Z14, Z14
@@ -16737,12 +17513,19 @@ TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16764,17 +17547,17 @@ TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group191:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 32(CX), Z13
 	VPBROADCASTD 36(CX), Z14
 	VPBROADCASTD 40(CX), Z15
@@ -16793,12 +17576,14 @@ group191:
 	VPXORD       Z28, Z28, Z28
 
 loop192:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -16853,10 +17638,10 @@ loop192:
 	VPDPBUSD.BCST  124(SI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop192
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
@@ -16931,12 +17716,19 @@ TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -16958,17 +17750,17 @@ TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z31
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group193:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 36(CX), Z13
 	VPBROADCASTD 40(CX), Z14
 	VPBROADCASTD 44(CX), Z15
@@ -16989,12 +17781,14 @@ group193:
 	VPXORD       Z30, Z30, Z30
 
 loop194:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -17053,10 +17847,10 @@ loop194:
 	VPDPBUSD.BCST  140(SI), Z3, Z30
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop194
 	VPADDD         Z22, Z13, Z13
 	VPADDD         Z23, Z14, Z14
@@ -17136,12 +17930,19 @@ TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -17163,17 +17964,17 @@ TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group195:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 40(CX), Z13
 	VPBROADCASTD 44(CX), Z14
 	VPBROADCASTD 48(CX), Z15
@@ -17186,12 +17987,14 @@ group195:
 	VPBROADCASTD 76(CX), Z22
 
 loop196:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -17254,10 +18057,10 @@ loop196:
 	VPDPBUSD.BCST  156(SI), Z3, Z22
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop196
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -17332,12 +18135,19 @@ TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -17359,17 +18169,17 @@ TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group197:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 44(CX), Z13
 	VPBROADCASTD 48(CX), Z14
 	VPBROADCASTD 52(CX), Z15
@@ -17383,12 +18193,14 @@ group197:
 	VPBROADCASTD 84(CX), Z23
 
 loop198:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -17455,10 +18267,10 @@ loop198:
 	VPDPBUSD.BCST  172(SI), Z3, Z23
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop198
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -17537,12 +18349,19 @@ TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -17564,17 +18383,17 @@ TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group199:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 48(CX), Z13
 	VPBROADCASTD 52(CX), Z14
 	VPBROADCASTD 56(CX), Z15
@@ -17589,12 +18408,14 @@ group199:
 	VPBROADCASTD 92(CX), Z24
 
 loop200:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -17665,10 +18486,10 @@ loop200:
 	VPDPBUSD.BCST  188(SI), Z3, Z24
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop200
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -17751,12 +18572,19 @@ TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -17778,17 +18606,17 @@ TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group201:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 52(CX), Z13
 	VPBROADCASTD 56(CX), Z14
 	VPBROADCASTD 60(CX), Z15
@@ -17804,12 +18632,14 @@ group201:
 	VPBROADCASTD 100(CX), Z25
 
 loop202:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -17884,10 +18714,10 @@ loop202:
 	VPDPBUSD.BCST  204(SI), Z3, Z25
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop202
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -17974,12 +18804,19 @@ TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -18001,17 +18838,17 @@ TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group203:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 56(CX), Z13
 	VPBROADCASTD 60(CX), Z14
 	VPBROADCASTD 64(CX), Z15
@@ -18028,12 +18865,14 @@ group203:
 	VPBROADCASTD 108(CX), Z26
 
 loop204:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -18112,10 +18951,10 @@ loop204:
 	VPDPBUSD.BCST  220(SI), Z3, Z26
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop204
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -18206,12 +19045,19 @@ TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -18233,17 +19079,17 @@ TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z28
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group205:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 60(CX), Z13
 	VPBROADCASTD 64(CX), Z14
 	VPBROADCASTD 68(CX), Z15
@@ -18261,12 +19107,14 @@ group205:
 	VPBROADCASTD 116(CX), Z27
 
 loop206:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -18349,10 +19197,10 @@ loop206:
 	VPDPBUSD.BCST  236(SI), Z3, Z27
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop206
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -18447,12 +19295,19 @@ TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -18474,17 +19329,17 @@ TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group207:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 64(CX), Z13
 	VPBROADCASTD 68(CX), Z14
 	VPBROADCASTD 72(CX), Z15
@@ -18503,12 +19358,14 @@ group207:
 	VPBROADCASTD 124(CX), Z28
 
 loop208:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -18595,10 +19452,10 @@ loop208:
 	VPDPBUSD.BCST  252(SI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop208
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
@@ -18697,12 +19554,19 @@ TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -18724,17 +19588,17 @@ TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group209:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
@@ -18753,12 +19617,14 @@ group209:
 	VPXORD  Z28, Z28, Z28
 
 loop210:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VMOVDQU64      (DX), Z7
 	VPDPBUSD.BCST  4(SI), Z0, Z14
@@ -18797,10 +19663,10 @@ loop210:
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop210
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
@@ -18818,10 +19684,10 @@ loop210:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z29, Z7
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z11
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z11
 	VPSLLD         $0x08, Z14, Z14
 	VPADDD         Z14, Z13, Z13
 	VPSUBD.BCST    8(CX), Z13, Z13
@@ -18867,12 +19733,19 @@ TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -18894,17 +19767,17 @@ TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group211:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
@@ -18923,12 +19796,14 @@ group211:
 	VPXORD  Z28, Z28, Z28
 
 loop212:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VMOVDQU64      (DX), Z7
@@ -18983,10 +19858,10 @@ loop212:
 	VPDPBUSD.BCST  124(SI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop212
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
@@ -19000,10 +19875,10 @@ loop212:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z29, Z7
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z11
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z11
 	VPSLLD         $0x08, Z14, Z14
 	VPADDD         Z14, Z13, Z13
 	VPSUBD.BCST    16(CX), Z13, Z13
@@ -19065,12 +19940,19 @@ TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -19092,17 +19974,17 @@ TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group213:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
@@ -19117,12 +19999,14 @@ group213:
 	VPXORD  Z24, Z24, Z24
 
 loop214:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -19193,19 +20077,19 @@ loop214:
 	VPDPBUSD.BCST  188(SI), Z3, Z24
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop214
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z25, Z7
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z11
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z11
 	VPSLLD         $0x08, Z14, Z14
 	VPADDD         Z14, Z13, Z13
 	VPSUBD.BCST    24(CX), Z13, Z13
@@ -19283,12 +20167,19 @@ TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000c0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -19310,17 +20201,17 @@ TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R10
+	LEAQ           192(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group215:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
@@ -19339,12 +20230,14 @@ group215:
 	VPXORD  Z28, Z28, Z28
 
 loop216:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z13
 	VPDPBUSD.BCST  4(SI), Z0, Z14
 	VPDPBUSD.BCST  8(SI), Z0, Z15
@@ -19431,19 +20324,19 @@ loop216:
 	VPDPBUSD.BCST  252(SI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           192(DX), R12
+	LEAQ           192(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop216
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z29, Z7
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z11
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z11
 	VPSLLD         $0x08, Z14, Z14
 	VPADDD         Z14, Z13, Z13
 	VPSUBD.BCST    32(CX), Z13, Z13
@@ -19542,10 +20435,10 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
@@ -19598,10 +20491,10 @@ group217:
 
 loop218:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -19801,10 +20694,10 @@ TEXT ·avx512SpreadExact6(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
@@ -19857,10 +20750,10 @@ group219:
 
 loop220:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -20067,12 +20960,12 @@ group221:
 
 loop222:
 	PREFETCHT1      8192(CX)
-	PREFETCHT0      2048(CX)
 	PREFETCHT1      8256(CX)
-	PREFETCHT0      2112(CX)
 	PREFETCHT1      8320(CX)
-	PREFETCHT0      2176(CX)
 	PREFETCHT1      8384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT0      2176(CX)
 	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z10
 	VPERMB          (CX), Z6, Z11
@@ -20168,14 +21061,21 @@ TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20196,17 +21096,17 @@ TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z19, Z8, Z2
 	VPUNPCKHQDQ    Z19, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z18
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group223:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 8(CX), Z10
 	VPBROADCASTD 12(CX), Z11
 	VPXORD       Z12, Z12, Z12
@@ -20217,14 +21117,16 @@ group223:
 	VPXORD       Z17, Z17, Z17
 
 loop224:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -20254,10 +21156,10 @@ loop224:
 	VPUNPCKLQDQ    Z19, Z8, Z2
 	VPUNPCKHQDQ    Z19, Z8, Z3
 	ADDQ           $0x00000020, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop224
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
@@ -20301,14 +21203,21 @@ TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20329,17 +21238,17 @@ TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z23, Z8, Z2
 	VPUNPCKHQDQ    Z23, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group225:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 12(CX), Z10
 	VPBROADCASTD 16(CX), Z11
 	VPBROADCASTD 20(CX), Z12
@@ -20354,14 +21263,16 @@ group225:
 	VPXORD       Z21, Z21, Z21
 
 loop226:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -20395,10 +21306,10 @@ loop226:
 	VPUNPCKLQDQ    Z23, Z8, Z2
 	VPUNPCKHQDQ    Z23, Z8, Z3
 	ADDQ           $0x00000030, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop226
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -20449,14 +21360,21 @@ TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20477,17 +21395,17 @@ TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group227:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 16(CX), Z10
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
@@ -20506,14 +21424,16 @@ group227:
 	VPXORD       Z25, Z25, Z25
 
 loop228:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -20551,10 +21471,10 @@ loop228:
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop228
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -20612,14 +21532,21 @@ TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20640,17 +21567,17 @@ TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group229:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 20(CX), Z11
 	VPBROADCASTD 24(CX), Z12
 	VPBROADCASTD 28(CX), Z13
@@ -20663,14 +21590,16 @@ group229:
 	VPXORD       Z20, Z20, Z20
 
 loop230:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z12
@@ -20712,10 +21641,10 @@ loop230:
 	VPDPBUSD.BCST  76(SI), Z3, Z20
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000050, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop230
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
@@ -20770,14 +21699,21 @@ TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20798,17 +21734,17 @@ TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group231:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 24(CX), Z11
 	VPBROADCASTD 28(CX), Z12
 	VPBROADCASTD 32(CX), Z13
@@ -20823,14 +21759,16 @@ group231:
 	VPXORD       Z22, Z22, Z22
 
 loop232:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -20876,10 +21814,10 @@ loop232:
 	VPDPBUSD.BCST  92(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000060, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop232
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -20939,14 +21877,21 @@ TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -20967,17 +21912,17 @@ TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group233:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 28(CX), Z11
 	VPBROADCASTD 32(CX), Z12
 	VPBROADCASTD 36(CX), Z13
@@ -20994,14 +21939,16 @@ group233:
 	VPXORD       Z24, Z24, Z24
 
 loop234:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -21051,10 +21998,10 @@ loop234:
 	VPDPBUSD.BCST  108(SI), Z3, Z24
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000070, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop234
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
@@ -21119,14 +22066,21 @@ TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -21147,17 +22101,17 @@ TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group235:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 32(CX), Z11
 	VPBROADCASTD 36(CX), Z12
 	VPBROADCASTD 40(CX), Z13
@@ -21176,14 +22130,16 @@ group235:
 	VPXORD       Z26, Z26, Z26
 
 loop236:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -21237,10 +22193,10 @@ loop236:
 	VPDPBUSD.BCST  124(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop236
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -21310,14 +22266,21 @@ TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -21338,17 +22301,17 @@ TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z29
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group237:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 36(CX), Z11
 	VPBROADCASTD 40(CX), Z12
 	VPBROADCASTD 44(CX), Z13
@@ -21369,14 +22332,16 @@ group237:
 	VPXORD       Z28, Z28, Z28
 
 loop238:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -21434,10 +22399,10 @@ loop238:
 	VPDPBUSD.BCST  140(SI), Z3, Z28
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000090, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop238
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
@@ -21512,14 +22477,21 @@ TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -21540,17 +22512,17 @@ TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z21
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group239:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 40(CX), Z11
 	VPBROADCASTD 44(CX), Z12
 	VPBROADCASTD 48(CX), Z13
@@ -21563,14 +22535,16 @@ group239:
 	VPBROADCASTD 76(CX), Z20
 
 loop240:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -21632,10 +22606,10 @@ loop240:
 	VPDPBUSD.BCST  156(SI), Z3, Z20
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000a0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop240
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -21705,14 +22679,21 @@ TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -21733,17 +22714,17 @@ TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z22
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group241:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 44(CX), Z11
 	VPBROADCASTD 48(CX), Z12
 	VPBROADCASTD 52(CX), Z13
@@ -21757,14 +22738,16 @@ group241:
 	VPBROADCASTD 84(CX), Z21
 
 loop242:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -21830,10 +22813,10 @@ loop242:
 	VPDPBUSD.BCST  172(SI), Z3, Z21
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000b0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop242
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -21907,14 +22890,21 @@ TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -21935,17 +22925,17 @@ TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group243:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 48(CX), Z11
 	VPBROADCASTD 52(CX), Z12
 	VPBROADCASTD 56(CX), Z13
@@ -21960,14 +22950,16 @@ group243:
 	VPBROADCASTD 92(CX), Z22
 
 loop244:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -22037,10 +23029,10 @@ loop244:
 	VPDPBUSD.BCST  188(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop244
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -22118,14 +23110,21 @@ TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -22146,17 +23145,17 @@ TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z24
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group245:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 52(CX), Z11
 	VPBROADCASTD 56(CX), Z12
 	VPBROADCASTD 60(CX), Z13
@@ -22172,14 +23171,16 @@ group245:
 	VPBROADCASTD 100(CX), Z23
 
 loop246:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -22253,10 +23254,10 @@ loop246:
 	VPDPBUSD.BCST  204(SI), Z3, Z23
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000d0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop246
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -22338,14 +23339,21 @@ TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -22366,17 +23374,17 @@ TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z25
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group247:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 56(CX), Z11
 	VPBROADCASTD 60(CX), Z12
 	VPBROADCASTD 64(CX), Z13
@@ -22393,14 +23401,16 @@ group247:
 	VPBROADCASTD 108(CX), Z24
 
 loop248:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -22478,10 +23488,10 @@ loop248:
 	VPDPBUSD.BCST  220(SI), Z3, Z24
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000e0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop248
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -22567,14 +23577,21 @@ TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -22595,17 +23612,17 @@ TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group249:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 60(CX), Z11
 	VPBROADCASTD 64(CX), Z12
 	VPBROADCASTD 68(CX), Z13
@@ -22623,14 +23640,16 @@ group249:
 	VPBROADCASTD 116(CX), Z25
 
 loop250:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -22712,10 +23731,10 @@ loop250:
 	VPDPBUSD.BCST  236(SI), Z3, Z25
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000f0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop250
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -22805,14 +23824,21 @@ TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -22833,17 +23859,17 @@ TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group251:
-	MOVQ         R9, R10
-	CMPQ         R10, R11
-	CMOVQGT      R11, R10
-	SUBQ         R10, R9
+	MOVQ         R9, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R9
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
 	VPBROADCASTD 72(CX), Z13
@@ -22862,14 +23888,16 @@ group251:
 	VPBROADCASTD 124(CX), Z26
 
 loop252:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -22955,10 +23983,10 @@ loop252:
 	VPDPBUSD.BCST  252(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop252
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
@@ -23052,14 +24080,21 @@ TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -23080,17 +24115,17 @@ TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group253:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -23109,14 +24144,16 @@ group253:
 	VPXORD  Z25, Z25, Z25
 
 loop254:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPERMB         (DX), Z4, Z8
 	VPDPBUSD.BCST  4(SI), Z0, Z11
@@ -23154,10 +24191,10 @@ loop254:
 	VPUNPCKLQDQ    Z27, Z8, Z2
 	VPUNPCKHQDQ    Z27, Z8, Z3
 	ADDQ           $0x00000040, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop254
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -23175,10 +24212,10 @@ loop254:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z26, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z27
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    8(CX), Z10, Z10
@@ -23219,14 +24256,21 @@ TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -23247,17 +24291,17 @@ TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group255:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -23276,14 +24320,16 @@ group255:
 	VPXORD  Z26, Z26, Z26
 
 loop256:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPERMB         (DX), Z4, Z8
@@ -23337,10 +24383,10 @@ loop256:
 	VPDPBUSD.BCST  124(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000080, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop256
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -23354,10 +24400,10 @@ loop256:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    16(CX), Z11, Z11
@@ -23414,14 +24460,21 @@ TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -23442,17 +24495,17 @@ TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group257:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -23467,14 +24520,16 @@ group257:
 	VPXORD  Z22, Z22, Z22
 
 loop258:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -23544,19 +24599,19 @@ loop258:
 	VPDPBUSD.BCST  188(SI), Z3, Z22
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x000000c0, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop258
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z23, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    24(CX), Z11, Z11
@@ -23629,14 +24684,21 @@ TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R9), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000e0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -23657,17 +24719,17 @@ TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R10
+	LEAQ           224(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R10, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R11
+	MOVQ           $0x00000008, R14
 
 group259:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -23686,14 +24748,16 @@ group259:
 	VPXORD  Z26, Z26, Z26
 
 loop260:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2112(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2176(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R10)(R11*2)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
 	VPDPBUSD.BCST  (SI), Z0, Z11
 	VPDPBUSD.BCST  4(SI), Z0, Z12
 	VPDPBUSD.BCST  8(SI), Z0, Z13
@@ -23779,19 +24843,19 @@ loop260:
 	VPDPBUSD.BCST  252(SI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, SI
-	LEAQ           224(DX), R12
+	LEAQ           224(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R12, DX
-	DECQ           R10
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop260
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R10
-	VPBROADCASTD   R10, Z9
-	MOVL           $0x47800000, R10
-	VPBROADCASTD   R10, Z10
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    32(CX), Z11, Z11
@@ -23885,12 +24949,12 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
-	PREFETCHT0     2176(DX)
 	PREFETCHT1     8384(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -23942,12 +25006,12 @@ group261:
 
 loop262:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
-	PREFETCHT0     2176(DX)
 	PREFETCHT1     8384(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -24141,12 +25205,12 @@ TEXT ·avx512SpreadExact7(SB), NOSPLIT, $0-64
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
-	PREFETCHT0     2176(DX)
 	PREFETCHT1     8384(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
@@ -24198,12 +25262,12 @@ group263:
 
 loop264:
 	PREFETCHT1     8192(DX)
-	PREFETCHT0     2048(DX)
 	PREFETCHT1     8256(DX)
-	PREFETCHT0     2112(DX)
 	PREFETCHT1     8320(DX)
-	PREFETCHT0     2176(DX)
 	PREFETCHT1     8384(DX)
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
@@ -24404,12 +25468,12 @@ group265:
 
 loop266:
 	PREFETCHT1      8192(CX)
-	PREFETCHT0      2048(CX)
 	PREFETCHT1      8256(CX)
-	PREFETCHT0      2112(CX)
 	PREFETCHT1      8320(CX)
-	PREFETCHT0      2176(CX)
 	PREFETCHT1      8384(CX)
+	PREFETCHT0      2048(CX)
+	PREFETCHT0      2112(CX)
+	PREFETCHT0      2176(CX)
 	PREFETCHT0      2240(CX)
 	VBROADCASTI32X4 (DX), Z6
 	VMOVDQU64       (CX), Z7
@@ -24463,14 +25527,21 @@ TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z0
 	VPUNPCKLDQ  Z0, Z4, Z5
@@ -24483,17 +25554,17 @@ TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z15, Z4, Z2
 	VPUNPCKHQDQ Z15, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z14
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group267:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
@@ -24504,14 +25575,16 @@ group267:
 	VPXORD  Z13, Z13, Z13
 
 loop268:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z6
 	VMOVDQU64     (DX), Z4
 	VPDPBUSD.BCST 4(SI), Z0, Z7
@@ -24533,10 +25606,10 @@ loop268:
 	VPUNPCKLQDQ   Z15, Z4, Z2
 	VPUNPCKHQDQ   Z15, Z4, Z3
 	ADDQ          $0x00000020, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop268
 	VPADDD        Z10, Z6, Z6
 	VPADDD        Z11, Z7, Z7
@@ -24579,14 +25652,21 @@ TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -24599,17 +25679,17 @@ TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group269:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -24624,14 +25704,16 @@ group269:
 	VPXORD  Z18, Z18, Z18
 
 loop270:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VMOVDQU64     (DX), Z4
 	VPDPBUSD.BCST 4(SI), Z0, Z8
@@ -24657,10 +25739,10 @@ loop270:
 	VPDPBUSD.BCST 44(SI), Z3, Z18
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000030, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop270
 	VPADDD        Z13, Z7, Z7
 	VPADDD        Z14, Z8, Z8
@@ -24712,14 +25794,21 @@ TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -24732,17 +25821,17 @@ TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group271:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -24761,14 +25850,16 @@ group271:
 	VPXORD  Z22, Z22, Z22
 
 loop272:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VMOVDQU64     (DX), Z4
@@ -24798,10 +25889,10 @@ loop272:
 	VPDPBUSD.BCST 60(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000040, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop272
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
@@ -24862,14 +25953,21 @@ TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -24882,17 +25980,17 @@ TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z17
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group273:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -24905,14 +26003,16 @@ group273:
 	VPXORD  Z16, Z16, Z16
 
 loop274:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VMOVDQU64     (DX), Z4
@@ -24946,10 +26046,10 @@ loop274:
 	VPDPBUSD.BCST 76(SI), Z3, Z16
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000050, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop274
 	VPADDD        Z12, Z7, Z7
 	VPADDD        Z13, Z8, Z8
@@ -25009,14 +26109,21 @@ TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25029,17 +26136,17 @@ TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group275:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25054,14 +26161,16 @@ group275:
 	VPXORD  Z18, Z18, Z18
 
 loop276:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VMOVDQU64     (DX), Z4
@@ -25099,10 +26208,10 @@ loop276:
 	VPDPBUSD.BCST 92(SI), Z3, Z18
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000060, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop276
 	VPADDD        Z13, Z7, Z7
 	VPADDD        Z14, Z8, Z8
@@ -25169,14 +26278,21 @@ TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25189,17 +26305,17 @@ TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z21
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group277:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25216,14 +26332,16 @@ group277:
 	VPXORD  Z20, Z20, Z20
 
 loop278:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -25265,10 +26383,10 @@ loop278:
 	VPDPBUSD.BCST 108(SI), Z3, Z20
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000070, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop278
 	VPADDD        Z14, Z7, Z7
 	VPADDD        Z15, Z8, Z8
@@ -25342,14 +26460,21 @@ TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25362,17 +26487,17 @@ TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group279:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25391,14 +26516,16 @@ group279:
 	VPXORD  Z22, Z22, Z22
 
 loop280:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -25444,10 +26571,10 @@ loop280:
 	VPDPBUSD.BCST 124(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000080, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop280
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
@@ -25528,14 +26655,21 @@ TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25548,17 +26682,17 @@ TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z25
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group281:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25579,14 +26713,16 @@ group281:
 	VPXORD  Z24, Z24, Z24
 
 loop282:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -25636,10 +26772,10 @@ loop282:
 	VPDPBUSD.BCST 140(SI), Z3, Z24
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000090, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop282
 	VPADDD        Z16, Z7, Z7
 	VPADDD        Z17, Z8, Z8
@@ -25727,14 +26863,21 @@ TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25747,17 +26890,17 @@ TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z17
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group283:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25770,14 +26913,16 @@ group283:
 	VPXORD  Z16, Z16, Z16
 
 loop284:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -25831,10 +26976,10 @@ loop284:
 	VPDPBUSD.BCST 156(SI), Z3, Z16
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000a0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop284
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -25919,14 +27064,21 @@ TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -25939,17 +27091,17 @@ TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z18
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group285:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -25963,14 +27115,16 @@ group285:
 	VPXORD  Z17, Z17, Z17
 
 loop286:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -26028,10 +27182,10 @@ loop286:
 	VPDPBUSD.BCST 172(SI), Z3, Z17
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000b0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop286
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -26122,14 +27276,21 @@ TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -26142,17 +27303,17 @@ TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group287:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -26167,14 +27328,16 @@ group287:
 	VPXORD  Z18, Z18, Z18
 
 loop288:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -26236,10 +27399,10 @@ loop288:
 	VPDPBUSD.BCST 188(SI), Z3, Z18
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000c0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop288
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -26336,14 +27499,21 @@ TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -26356,17 +27526,17 @@ TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z20
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group289:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -26382,14 +27552,16 @@ group289:
 	VPXORD  Z19, Z19, Z19
 
 loop290:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -26455,10 +27627,10 @@ loop290:
 	VPDPBUSD.BCST 204(SI), Z3, Z19
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000d0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop290
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -26561,14 +27733,21 @@ TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -26581,17 +27760,17 @@ TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z21
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group291:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -26608,14 +27787,16 @@ group291:
 	VPXORD  Z20, Z20, Z20
 
 loop292:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -26685,10 +27866,10 @@ loop292:
 	VPDPBUSD.BCST 220(SI), Z3, Z20
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000e0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop292
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -26797,14 +27978,21 @@ TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -26817,17 +28005,17 @@ TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z22
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group293:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -26845,14 +28033,16 @@ group293:
 	VPXORD  Z21, Z21, Z21
 
 loop294:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -26926,10 +28116,10 @@ loop294:
 	VPDPBUSD.BCST 236(SI), Z3, Z21
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000f0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop294
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -27044,14 +28234,21 @@ TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -27064,17 +28261,17 @@ TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group295:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -27093,14 +28290,16 @@ group295:
 	VPXORD  Z22, Z22, Z22
 
 loop296:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -27178,10 +28377,10 @@ loop296:
 	VPDPBUSD.BCST 252(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000100, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop296
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
@@ -27302,14 +28501,21 @@ TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -27322,17 +28528,17 @@ TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group297:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -27351,14 +28557,16 @@ group297:
 	VPXORD  Z22, Z22, Z22
 
 loop298:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VMOVDQU64     (DX), Z4
@@ -27388,10 +28596,10 @@ loop298:
 	VPDPBUSD.BCST 60(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000040, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop298
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
@@ -27409,10 +28617,10 @@ loop298:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R10
-	VPBROADCASTD  R10, Z5
-	MOVL          $0x47800000, R10
-	VPBROADCASTD  R10, Z6
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
 	VPSUBD.BCST   8(CX), Z7, Z7
@@ -27448,14 +28656,21 @@ TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -27468,17 +28683,17 @@ TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group299:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -27497,14 +28712,16 @@ group299:
 	VPXORD  Z22, Z22, Z22
 
 loop300:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -27550,10 +28767,10 @@ loop300:
 	VPDPBUSD.BCST 124(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000080, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop300
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
@@ -27567,10 +28784,10 @@ loop300:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R10
-	VPBROADCASTD  R10, Z5
-	MOVL          $0x47800000, R10
-	VPBROADCASTD  R10, Z6
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
 	VPSUBD.BCST   16(CX), Z7, Z7
@@ -27622,14 +28839,21 @@ TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -27642,17 +28866,17 @@ TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group301:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -27667,14 +28891,16 @@ group301:
 	VPXORD  Z18, Z18, Z18
 
 loop302:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -27736,19 +28962,19 @@ loop302:
 	VPDPBUSD.BCST 188(SI), Z3, Z18
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x000000c0, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop302
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z19, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R10
-	VPBROADCASTD  R10, Z5
-	MOVL          $0x47800000, R10
-	VPBROADCASTD  R10, Z6
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
 	VPSUBD.BCST   24(CX), Z7, Z7
@@ -27816,14 +29042,21 @@ TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
 	LEAQ        -1(R9), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
 	PREFETCHT0  2048(DX)
-	PREFETCHT1  8256(DX)
 	PREFETCHT0  2112(DX)
-	PREFETCHT1  8320(DX)
 	PREFETCHT0  2176(DX)
-	PREFETCHT1  8384(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -27836,17 +29069,17 @@ TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R10
+	LEAQ        256(DX), R13
 	CMPQ        DX, BX
-	CMOVQCS     R10, DX
+	CMOVQCS     R13, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R11
+	MOVQ        $0x00000008, R14
 
 group303:
-	MOVQ    R9, R10
-	CMPQ    R10, R11
-	CMOVQGT R11, R10
-	SUBQ    R10, R9
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -27865,14 +29098,16 @@ group303:
 	VPXORD  Z22, Z22, Z22
 
 loop304:
-	PREFETCHT1    8192(DX)
 	PREFETCHT0    2048(DX)
-	PREFETCHT1    8256(DX)
 	PREFETCHT0    2112(DX)
-	PREFETCHT1    8320(DX)
 	PREFETCHT0    2176(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
@@ -27950,19 +29185,19 @@ loop304:
 	VPDPBUSD.BCST 252(SI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000100, SI
-	LEAQ          256(DX), R12
+	LEAQ          256(DX), R15
 	CMPQ          DX, BX
-	CMOVQCS       R12, DX
-	DECQ          R10
+	CMOVQCS       R15, DX
+	DECQ          R13
 	JNZ           loop304
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R10
-	VPBROADCASTD  R10, Z5
-	MOVL          $0x47800000, R10
-	VPBROADCASTD  R10, Z6
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
 	VPSUBD.BCST   32(CX), Z7, Z7
@@ -28051,12 +29286,12 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $0-64
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
 	PREFETCHT1  8192(DX)
-	PREFETCHT0  2048(DX)
 	PREFETCHT1  8256(DX)
-	PREFETCHT0  2112(DX)
 	PREFETCHT1  8320(DX)
-	PREFETCHT0  2176(DX)
 	PREFETCHT1  8384(DX)
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
 	PREFETCHT0  2240(DX)
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
@@ -28100,12 +29335,12 @@ group305:
 
 loop306:
 	PREFETCHT1    8192(DX)
-	PREFETCHT0    2048(DX)
 	PREFETCHT1    8256(DX)
-	PREFETCHT0    2112(DX)
 	PREFETCHT1    8320(DX)
-	PREFETCHT0    2176(DX)
 	PREFETCHT1    8384(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     Z0, (SI)
 	VMOVDQU64     Z1, 64(SI)
@@ -28318,12 +29553,12 @@ TEXT ·avx512SpreadExact8(SB), NOSPLIT, $0-64
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
 	PREFETCHT1  8192(DX)
-	PREFETCHT0  2048(DX)
 	PREFETCHT1  8256(DX)
-	PREFETCHT0  2112(DX)
 	PREFETCHT1  8320(DX)
-	PREFETCHT0  2176(DX)
 	PREFETCHT1  8384(DX)
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
 	PREFETCHT0  2240(DX)
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
@@ -28367,12 +29602,12 @@ group307:
 
 loop308:
 	PREFETCHT1    8192(DX)
-	PREFETCHT0    2048(DX)
 	PREFETCHT1    8256(DX)
-	PREFETCHT0    2112(DX)
 	PREFETCHT1    8320(DX)
-	PREFETCHT0    2176(DX)
 	PREFETCHT1    8384(DX)
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
 	PREFETCHT0    2240(DX)
 	VMOVDQU64     Z0, (SI)
 	VMOVDQU64     Z1, 64(SI)
@@ -33826,289 +35061,727 @@ loop384:
 TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	MOVQ         acts+0(FP), AX
 	MOVQ         meta+8(FP), CX
-	MOVQ         x+16(FP), DX
-	MOVQ         su+24(FP), BX
-	MOVQ         rows+48(FP), SI
-	MOVQ         bits+32(FP), DI
-	MOVQ         row+40(FP), R8
+	MOVQ         su+24(FP), DX
+	MOVQ         rows+48(FP), BX
+	MOVQ         bits+32(FP), SI
+	XORQ         DI, DI
+	BTSQ         SI, DI
+	DECQ         DI
+	LEAQ         (BX)(BX*2), R8
+	LEAQ         avx512Packed<>+0(SB), R9
+	SHLQ         $0x06, SI
+	VMOVDQU64    (R9)(SI*1), Z0
+	MOVL         $0x01010101, SI
+	VPBROADCASTD SI, Z1
+	MOVQ         row+40(FP), SI
 	MOVQ         tiles+56(FP), R9
-	LEAQ         (AX)(R8*4), AX
-	LEAQ         (CX)(R8*4), CX
-	XORQ         R8, R8
-	BTSQ         DI, R8
-	DECQ         R8
-	LEAQ         (SI)(SI*2), R10
-	LEAQ         avx512Packed<>+0(SB), R11
-	SHLQ         $0x06, DI
-	VMOVDQU64    (R11)(DI*1), Z0
-	MOVL         $0x01010101, DI
-	VPBROADCASTD DI, Z1
+	MOVQ         x+16(FP), R10
+	LEAQ         (AX)(SI*4), AX
+	LEAQ         (CX)(SI*4), CX
 	MOVQ         $0x00000008, R11
 
 group385:
-	MOVQ          R9, DI
-	CMPQ          DI, R11
-	CMOVQGT       R11, DI
-	SUBQ          DI, R9
-	CMPQ          DI, $0x08
+	MOVQ          R9, SI
+	CMPQ          SI, R11
+	CMOVQGT       R11, SI
+	SUBQ          SI, R9
+	CMPQ          SI, $0x08
 	JNE           few386
-	MOVL          $0x7fffffff, DI
-	VPBROADCASTD  DI, Z2
-	VPXORD        Z3, Z3, Z3
-	VPXORD        Z4, Z4, Z4
-	VCVTPH2PS     (BX), Z5
-	VMULPS        (DX), Z5, Z5
-	VPANDD        Z2, Z5, Z6
-	VPMAXUD       Z6, Z3, Z3
-	VCVTPH2PS     32(BX), Z6
-	VMULPS        64(DX), Z6, Z6
-	VPANDD        Z2, Z6, Z12
-	VPMAXUD       Z12, Z4, Z4
-	VCVTPH2PS     64(BX), Z12
-	VMULPS        128(DX), Z12, Z12
-	VPANDD        Z2, Z12, Z13
-	VPMAXUD       Z13, Z3, Z3
-	VCVTPH2PS     96(BX), Z13
-	VMULPS        192(DX), Z13, Z13
-	VPANDD        Z2, Z13, Z14
-	VPMAXUD       Z14, Z4, Z4
-	VCVTPH2PS     128(BX), Z14
-	VMULPS        256(DX), Z14, Z14
-	VPANDD        Z2, Z14, Z15
-	VPMAXUD       Z15, Z3, Z3
-	VCVTPH2PS     160(BX), Z15
-	VMULPS        320(DX), Z15, Z15
-	VPANDD        Z2, Z15, Z16
-	VPMAXUD       Z16, Z4, Z4
-	VCVTPH2PS     192(BX), Z16
-	VMULPS        384(DX), Z16, Z16
-	VPANDD        Z2, Z16, Z17
-	VPMAXUD       Z17, Z3, Z3
-	VCVTPH2PS     224(BX), Z17
-	VMULPS        448(DX), Z17, Z17
-	VPANDD        Z2, Z17, Z2
-	VPMAXUD       Z2, Z4, Z4
-	VPMAXUD       Z4, Z3, Z3
-	VEXTRACTI64X4 $0x01, Z3, Y2
-	VPMAXUD       Y3, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X18
-	VPMAXUD       X2, X18, X18
-	VPSHUFD       $0x4e, X18, X2
-	VPMAXUD       X2, X18, X18
-	VPSHUFD       $0xb1, X18, X2
-	VPMAXUD       X2, X18, X18
-	VMOVD         X18, DI
-	VMOVD         DI, X18
+	VCVTPH2PS     (DX), Z2
+	VCVTPH2PS     32(DX), Z3
+	VCVTPH2PS     64(DX), Z4
+	VCVTPH2PS     96(DX), Z5
+	VCVTPH2PS     128(DX), Z6
+	VCVTPH2PS     160(DX), Z7
+	VCVTPH2PS     192(DX), Z8
+	VCVTPH2PS     224(DX), Z9
+	VPXORD        Z10, Z10, Z10
+	MOVL          $0x7fffffff, SI
+	VPBROADCASTD  SI, Z11
+	VMULPS        (R10), Z2, Z2
+	VPANDD        Z11, Z2, Z16
+	VMULPS        64(R10), Z3, Z3
+	VPANDD        Z11, Z3, Z17
+	VMULPS        128(R10), Z4, Z4
+	VPANDD        Z11, Z4, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        192(R10), Z5, Z5
+	VPANDD        Z11, Z5, Z18
+	VPMAXUD       Z18, Z17, Z17
+	VMULPS        256(R10), Z6, Z6
+	VPANDD        Z11, Z6, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        320(R10), Z7, Z7
+	VPANDD        Z11, Z7, Z18
+	VPMAXUD       Z18, Z17, Z17
+	VMULPS        384(R10), Z8, Z8
+	VPANDD        Z11, Z8, Z18
+	VPMAXUD       Z18, Z16, Z16
+	VMULPS        448(R10), Z9, Z9
+	VPANDD        Z11, Z9, Z11
+	VPMAXUD       Z11, Z17, Z17
+	VPMAXUD       Z17, Z16, Z16
+	VEXTRACTI64X4 $0x01, Z16, Y11
+	VPMAXUD       Y16, Y11, Y11
+	VEXTRACTI32X4 $0x01, Y11, X16
+	VPMAXUD       X11, X16, X16
+	VPSHUFD       $0x4e, X16, X11
+	VPMAXUD       X11, X16, X16
+	VPSHUFD       $0xb1, X16, X11
+	VPMAXUD       X11, X16, X16
+	VMOVD         X16, SI
+	VMOVD         SI, X16
 	MOVL          $0x437e0000, R12
-	VMOVD         R12, X2
-	VDIVSS        X2, X18, X2
+	VMOVD         R12, X11
+	VDIVSS        X11, X16, X11
 	MOVL          $0x42fe0000, R12
-	VMOVD         R12, X19
-	VDIVSS        X18, X19, X18
-	CMPL          DI, $0x03800000
+	VMOVD         R12, X17
+	VDIVSS        X16, X17, X16
+	CMPL          SI, $0x03800000
 	JB            small389
-	CMPL          DI, $0x7f800000
+	CMPL          SI, $0x7f800000
 	JB            scaled388
 	MOVL          $0x7fc00000, R12
-	VMOVD         R12, X2
-	VXORPS        X18, X18, X18
+	VMOVD         R12, X11
+	VXORPS        X16, X16, X16
 	JMP           scaled388
 
 small389:
-	VXORPS X2, X2, X2
-	VXORPS X18, X18, X18
+	VXORPS X11, X11, X11
+	VXORPS X16, X16, X16
 
 scaled388:
-	VMOVSS        X2, (CX)
-	VBROADCASTSS  X18, Z2
-	VPXORD        Z7, Z7, Z7
-	VMULPS        Z2, Z5, Z5
+	VMOVSS        X11, (CX)
+	VBROADCASTSS  X16, Z11
+	VMULPS        Z11, Z2, Z2
+	VCVTPS2DQ     Z2, Z2
+	VMULPS        Z11, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VMULPS        Z11, Z4, Z4
+	VCVTPS2DQ     Z4, Z4
+	VMULPS        Z11, Z5, Z5
 	VCVTPS2DQ     Z5, Z5
-	VMULPS        Z2, Z6, Z6
+	VMULPS        Z11, Z6, Z6
 	VCVTPS2DQ     Z6, Z6
-	VMULPS        Z2, Z12, Z12
-	VCVTPS2DQ     Z12, Z12
-	VMULPS        Z2, Z13, Z13
-	VCVTPS2DQ     Z13, Z13
-	VMULPS        Z2, Z14, Z14
-	VCVTPS2DQ     Z14, Z14
-	VMULPS        Z2, Z15, Z15
-	VCVTPS2DQ     Z15, Z15
-	VMULPS        Z2, Z16, Z16
-	VCVTPS2DQ     Z16, Z16
-	VMULPS        Z2, Z17, Z17
-	VCVTPS2DQ     Z17, Z17
-	VPACKSSDW     Z6, Z5, Z5
-	VPACKSSDW     Z13, Z12, Z12
-	VPACKSSWB     Z12, Z5, Z5
-	VPDPBUSD      Z5, Z1, Z7
-	VPERMB        Z5, Z0, Z5
-	VMOVD         X5, (AX)
-	VPEXTRD       $0x01, X5, (AX)(SI*4)
-	VPEXTRD       $0x02, X5, (AX)(SI*8)
-	VPEXTRD       $0x03, X5, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x01, Z5, X2
+	VMULPS        Z11, Z7, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        Z11, Z8, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        Z11, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VPACKSSDW     Z3, Z2, Z2
+	VPACKSSDW     Z5, Z4, Z4
+	VPACKSSWB     Z4, Z2, Z2
+	VPERMB        Z2, Z0, Z2
+	VPACKSSDW     Z7, Z6, Z6
+	VPACKSSDW     Z9, Z8, Z8
+	VPACKSSWB     Z8, Z6, Z6
+	VPERMB        Z6, Z0, Z6
+	VPDPBUSD      Z2, Z1, Z10
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x02, Z5, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z2, X3
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z2, X3
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z2, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x03, Z5, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VPDPBUSD      Z6, Z1, Z10
+	VMOVD         X6, (AX)
+	VPEXTRD       $0x01, X6, (AX)(BX*4)
+	VPEXTRD       $0x02, X6, (AX)(BX*8)
+	VPEXTRD       $0x03, X6, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VPACKSSDW     Z15, Z14, Z14
-	VPACKSSDW     Z17, Z16, Z16
-	VPACKSSWB     Z16, Z14, Z14
-	VPDPBUSD      Z14, Z1, Z7
-	VPERMB        Z14, Z0, Z14
-	VMOVD         X14, (AX)
-	VPEXTRD       $0x01, X14, (AX)(SI*4)
-	VPEXTRD       $0x02, X14, (AX)(SI*8)
-	VPEXTRD       $0x03, X14, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x01, Z14, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x02, Z14, X2
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z6, X2
 	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI32X4 $0x03, Z14, X2
-	VMOVD         X2, (AX)
-	VPEXTRD       $0x01, X2, (AX)(SI*4)
-	VPEXTRD       $0x02, X2, (AX)(SI*8)
-	VPEXTRD       $0x03, X2, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	VEXTRACTI64X4 $0x01, Z7, Y2
-	VPADDD        Y7, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPADDD        X2, X5, X5
-	VMOVD         X5, DI
-	IMULL         R8, DI
-	NEGL          DI
-	MOVL          DI, (CX)(SI*4)
-	LEAQ          (CX)(SI*8), CX
-	ADDQ          $0x00000200, DX
-	ADDQ          $0x00000100, BX
+	VPEXTRD       $0x01, X2, (AX)(BX*4)
+	VPEXTRD       $0x02, X2, (AX)(BX*8)
+	VPEXTRD       $0x03, X2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI64X4 $0x01, Z10, Y2
+	VPADDD        Y10, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPADDD        X2, X3, X3
+	VMOVD         X3, SI
+	IMULL         DI, SI
+	NEGL          SI
+	MOVL          SI, (CX)(BX*4)
+	LEAQ          (CX)(BX*8), CX
+	ADDQ          $0x00000200, R10
+	ADDQ          $0x00000100, DX
 	JMP           done387
 
 few386:
-	MOVQ         DX, R12
-	MOVQ         BX, R13
-	MOVQ         DI, R14
-	VPXORD       Z8, Z8, Z8
+	MOVQ         R10, R12
+	MOVQ         DX, R13
+	MOVQ         SI, R14
+	VPXORD       Z12, Z12, Z12
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
 loop390:
-	VCVTPH2PS     (R13), Z5
-	VMULPS        (R12), Z5, Z5
-	VPANDD        Z2, Z5, Z5
-	VPMAXUD       Z5, Z8, Z8
+	VCVTPH2PS     (R13), Z3
+	VMULPS        (R12), Z3, Z3
+	VPANDD        Z2, Z3, Z3
+	VPMAXUD       Z3, Z12, Z12
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
 	JNZ           loop390
-	VEXTRACTI64X4 $0x01, Z8, Y2
-	VPMAXUD       Y8, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPMAXUD       X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPMAXUD       X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPMAXUD       X2, X5, X5
-	VMOVD         X5, R12
-	VMOVD         R12, X5
+	VEXTRACTI64X4 $0x01, Z12, Y2
+	VPMAXUD       Y12, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPMAXUD       X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPMAXUD       X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPMAXUD       X2, X3, X3
+	VMOVD         X3, R12
+	VMOVD         R12, X3
 	MOVL          $0x437e0000, R13
 	VMOVD         R13, X2
-	VDIVSS        X2, X5, X2
+	VDIVSS        X2, X3, X2
 	MOVL          $0x42fe0000, R13
-	VMOVD         R13, X6
-	VDIVSS        X5, X6, X5
+	VMOVD         R13, X4
+	VDIVSS        X3, X4, X3
 	CMPL          R12, $0x03800000
 	JB            small392
 	CMPL          R12, $0x7f800000
 	JB            scaled391
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
-	VXORPS        X5, X5, X5
+	VXORPS        X3, X3, X3
 	JMP           scaled391
 
 small392:
 	VXORPS X2, X2, X2
-	VXORPS X5, X5, X5
+	VXORPS X3, X3, X3
 
 scaled391:
 	VMOVSS       X2, (CX)
-	VBROADCASTSS X5, Z2
-	VPXORD       Z9, Z9, Z9
-	VPXORD       Z10, Z10, Z10
+	VBROADCASTSS X3, Z2
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
 
 loop393:
-	VCVTPH2PS     (BX), Z5
-	VMULPS        (DX), Z5, Z5
-	VPXORD        Z11, Z11, Z11
-	VMULPS        Z2, Z5, Z5
-	VCVTPS2DQ     Z5, Z5
-	VPACKSSDW     Z10, Z5, Z5
-	VPACKSSDW     Z10, Z11, Z11
-	VPACKSSWB     Z11, Z5, Z5
-	VPDPBUSD      Z5, Z1, Z9
-	VPERMB        Z5, Z0, Z5
-	VMOVD         X5, (AX)
-	VPEXTRD       $0x01, X5, (AX)(SI*4)
-	VPEXTRD       $0x02, X5, (AX)(SI*8)
-	VPEXTRD       $0x03, X5, (AX)(R10*4)
-	LEAQ          (AX)(SI*8), AX
-	LEAQ          (AX)(SI*8), AX
-	ADDQ          $0x00000040, DX
-	ADDQ          $0x00000020, BX
-	DECQ          DI
+	VCVTPH2PS     (DX), Z3
+	VMULPS        (R10), Z3, Z3
+	VPXORD        Z15, Z15, Z15
+	VMULPS        Z2, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VPACKSSDW     Z14, Z3, Z3
+	VPACKSSDW     Z14, Z15, Z15
+	VPACKSSWB     Z15, Z3, Z3
+	VPERMB        Z3, Z0, Z3
+	VPDPBUSD      Z3, Z1, Z13
+	VMOVD         X3, (AX)
+	VPEXTRD       $0x01, X3, (AX)(BX*4)
+	VPEXTRD       $0x02, X3, (AX)(BX*8)
+	VPEXTRD       $0x03, X3, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000020, DX
+	DECQ          SI
 	JNZ           loop393
-	VEXTRACTI64X4 $0x01, Z9, Y2
-	VPADDD        Y9, Y2, Y2
-	VEXTRACTI32X4 $0x01, Y2, X5
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0x4e, X5, X2
-	VPADDD        X2, X5, X5
-	VPSHUFD       $0xb1, X5, X2
-	VPADDD        X2, X5, X5
-	VMOVD         X5, DI
-	IMULL         R8, DI
-	NEGL          DI
-	MOVL          DI, (CX)(SI*4)
-	LEAQ          (CX)(SI*8), CX
+	VEXTRACTI64X4 $0x01, Z13, Y2
+	VPADDD        Y13, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X3
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0x4e, X3, X2
+	VPADDD        X2, X3, X3
+	VPSHUFD       $0xb1, X3, X2
+	VPADDD        X2, X3, X3
+	VMOVD         X3, SI
+	IMULL         DI, SI
+	NEGL          SI
+	MOVL          SI, (CX)(BX*4)
+	LEAQ          (CX)(BX*8), CX
 
 done387:
 	TESTQ R9, R9
 	JNZ   group385
+	VZEROUPPER
+	RET
+
+// func avx512QuantizeFour(acts *int8, meta *float32, x **float32, at int, su *byte, bits int, rows int)
+// Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI
+TEXT ·avx512QuantizeFour(SB), NOSPLIT, $0-56
+	MOVQ          acts+0(FP), AX
+	MOVQ          meta+8(FP), CX
+	MOVQ          su+32(FP), DX
+	MOVQ          rows+48(FP), BX
+	MOVQ          bits+40(FP), SI
+	XORQ          DI, DI
+	BTSQ          SI, DI
+	DECQ          DI
+	LEAQ          (BX)(BX*2), R8
+	LEAQ          avx512Packed<>+0(SB), R9
+	SHLQ          $0x06, SI
+	VMOVDQU64     (R9)(SI*1), Z0
+	MOVL          $0x01010101, SI
+	VPBROADCASTD  SI, Z1
+	MOVQ          x+16(FP), SI
+	MOVQ          at+24(FP), R9
+	MOVL          $0x7fffffff, R10
+	VPBROADCASTD  R10, Z2
+	VCVTPH2PS     (DX), Z3
+	VCVTPH2PS     32(DX), Z4
+	VCVTPH2PS     64(DX), Z5
+	VCVTPH2PS     96(DX), Z6
+	VCVTPH2PS     128(DX), Z7
+	VCVTPH2PS     160(DX), Z8
+	VCVTPH2PS     192(DX), Z9
+	VCVTPH2PS     224(DX), Z10
+	MOVQ          (SI), DX
+	ADDQ          R9, DX
+	LEAQ          (CX), R10
+	VMULPS        (DX), Z3, Z11
+	VPANDD        Z2, Z11, Z12
+	VMULPS        64(DX), Z4, Z13
+	VPANDD        Z2, Z13, Z14
+	VMULPS        128(DX), Z5, Z15
+	VPANDD        Z2, Z15, Z16
+	VPMAXUD       Z16, Z12, Z12
+	VMULPS        192(DX), Z6, Z16
+	VPANDD        Z2, Z16, Z18
+	VPMAXUD       Z18, Z14, Z14
+	VMULPS        256(DX), Z7, Z18
+	VPANDD        Z2, Z18, Z19
+	VPMAXUD       Z19, Z12, Z12
+	VMULPS        320(DX), Z8, Z19
+	VPANDD        Z2, Z19, Z20
+	VPMAXUD       Z20, Z14, Z14
+	VMULPS        384(DX), Z9, Z20
+	VPANDD        Z2, Z20, Z21
+	VPMAXUD       Z21, Z12, Z12
+	VMULPS        448(DX), Z10, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z14, Z14
+	VPMAXUD       Z14, Z12, Z12
+	VEXTRACTI64X4 $0x01, Z12, Y14
+	VPMAXUD       Y12, Y14, Y14
+	VEXTRACTI32X4 $0x01, Y14, X12
+	VPMAXUD       X14, X12, X12
+	VPSHUFD       $0x4e, X12, X14
+	VPMAXUD       X14, X12, X12
+	VPSHUFD       $0xb1, X12, X14
+	VPMAXUD       X14, X12, X12
+	VMOVD         X12, DX
+	VMOVD         DX, X14
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X12
+	VDIVSS        X12, X14, X12
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X22
+	VDIVSS        X14, X22, X14
+	CMPL          DX, $0x03800000
+	JB            small395
+	CMPL          DX, $0x7f800000
+	JB            scaled394
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X12
+	VXORPS        X14, X14, X14
+	JMP           scaled394
+
+small395:
+	VXORPS X12, X12, X12
+	VXORPS X14, X14, X14
+
+scaled394:
+	VMOVSS        X12, (R10)
+	VBROADCASTSS  X14, Z12
+	VMULPS        Z12, Z11, Z11
+	VCVTPS2DQ     Z11, Z11
+	VMULPS        Z12, Z13, Z13
+	VCVTPS2DQ     Z13, Z13
+	VMULPS        Z12, Z15, Z15
+	VCVTPS2DQ     Z15, Z15
+	VMULPS        Z12, Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VMULPS        Z12, Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VMULPS        Z12, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z12, Z20, Z20
+	VCVTPS2DQ     Z20, Z20
+	VMULPS        Z12, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VPACKSSDW     Z13, Z11, Z11
+	VPACKSSDW     Z16, Z15, Z15
+	VPACKSSWB     Z15, Z11, Z11
+	VPERMB        Z11, Z0, Z11
+	VPACKSSDW     Z19, Z18, Z18
+	VPACKSSDW     Z21, Z20, Z20
+	VPACKSSWB     Z20, Z18, Z18
+	VPERMB        Z18, Z0, Z18
+	MOVQ          8(SI), DX
+	ADDQ          R9, DX
+	LEAQ          4(CX), R10
+	VMULPS        (DX), Z3, Z12
+	VPANDD        Z2, Z12, Z13
+	VMULPS        64(DX), Z4, Z14
+	VPANDD        Z2, Z14, Z15
+	VMULPS        128(DX), Z5, Z16
+	VPANDD        Z2, Z16, Z19
+	VPMAXUD       Z19, Z13, Z13
+	VMULPS        192(DX), Z6, Z19
+	VPANDD        Z2, Z19, Z20
+	VPMAXUD       Z20, Z15, Z15
+	VMULPS        256(DX), Z7, Z20
+	VPANDD        Z2, Z20, Z21
+	VPMAXUD       Z21, Z13, Z13
+	VMULPS        320(DX), Z8, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z15, Z15
+	VMULPS        384(DX), Z9, Z22
+	VPANDD        Z2, Z22, Z23
+	VPMAXUD       Z23, Z13, Z13
+	VMULPS        448(DX), Z10, Z23
+	VPANDD        Z2, Z23, Z24
+	VPMAXUD       Z24, Z15, Z15
+	VPMAXUD       Z15, Z13, Z13
+	VEXTRACTI64X4 $0x01, Z13, Y15
+	VPMAXUD       Y13, Y15, Y15
+	VEXTRACTI32X4 $0x01, Y15, X13
+	VPMAXUD       X15, X13, X13
+	VPSHUFD       $0x4e, X13, X15
+	VPMAXUD       X15, X13, X13
+	VPSHUFD       $0xb1, X13, X15
+	VPMAXUD       X15, X13, X13
+	VMOVD         X13, DX
+	VMOVD         DX, X15
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X13
+	VDIVSS        X13, X15, X13
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X24
+	VDIVSS        X15, X24, X15
+	CMPL          DX, $0x03800000
+	JB            small397
+	CMPL          DX, $0x7f800000
+	JB            scaled396
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X13
+	VXORPS        X15, X15, X15
+	JMP           scaled396
+
+small397:
+	VXORPS X13, X13, X13
+	VXORPS X15, X15, X15
+
+scaled396:
+	VMOVSS        X13, (R10)
+	VBROADCASTSS  X15, Z13
+	VMULPS        Z13, Z12, Z12
+	VCVTPS2DQ     Z12, Z12
+	VMULPS        Z13, Z14, Z14
+	VCVTPS2DQ     Z14, Z14
+	VMULPS        Z13, Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VMULPS        Z13, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z13, Z20, Z20
+	VCVTPS2DQ     Z20, Z20
+	VMULPS        Z13, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VMULPS        Z13, Z22, Z22
+	VCVTPS2DQ     Z22, Z22
+	VMULPS        Z13, Z23, Z23
+	VCVTPS2DQ     Z23, Z23
+	VPACKSSDW     Z14, Z12, Z12
+	VPACKSSDW     Z19, Z16, Z16
+	VPACKSSWB     Z16, Z12, Z12
+	VPERMB        Z12, Z0, Z12
+	VPACKSSDW     Z21, Z20, Z20
+	VPACKSSDW     Z23, Z22, Z22
+	VPACKSSWB     Z22, Z20, Z20
+	VPERMB        Z20, Z0, Z20
+	MOVQ          16(SI), DX
+	ADDQ          R9, DX
+	LEAQ          8(CX), R10
+	VMULPS        (DX), Z3, Z13
+	VPANDD        Z2, Z13, Z14
+	VMULPS        64(DX), Z4, Z15
+	VPANDD        Z2, Z15, Z16
+	VMULPS        128(DX), Z5, Z19
+	VPANDD        Z2, Z19, Z21
+	VPMAXUD       Z21, Z14, Z14
+	VMULPS        192(DX), Z6, Z21
+	VPANDD        Z2, Z21, Z22
+	VPMAXUD       Z22, Z16, Z16
+	VMULPS        256(DX), Z7, Z22
+	VPANDD        Z2, Z22, Z23
+	VPMAXUD       Z23, Z14, Z14
+	VMULPS        320(DX), Z8, Z23
+	VPANDD        Z2, Z23, Z24
+	VPMAXUD       Z24, Z16, Z16
+	VMULPS        384(DX), Z9, Z24
+	VPANDD        Z2, Z24, Z25
+	VPMAXUD       Z25, Z14, Z14
+	VMULPS        448(DX), Z10, Z25
+	VPANDD        Z2, Z25, Z26
+	VPMAXUD       Z26, Z16, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VEXTRACTI64X4 $0x01, Z14, Y16
+	VPMAXUD       Y14, Y16, Y16
+	VEXTRACTI32X4 $0x01, Y16, X14
+	VPMAXUD       X16, X14, X14
+	VPSHUFD       $0x4e, X14, X16
+	VPMAXUD       X16, X14, X14
+	VPSHUFD       $0xb1, X14, X16
+	VPMAXUD       X16, X14, X14
+	VMOVD         X14, DX
+	VMOVD         DX, X16
+	MOVL          $0x437e0000, R11
+	VMOVD         R11, X14
+	VDIVSS        X14, X16, X14
+	MOVL          $0x42fe0000, R11
+	VMOVD         R11, X26
+	VDIVSS        X16, X26, X16
+	CMPL          DX, $0x03800000
+	JB            small399
+	CMPL          DX, $0x7f800000
+	JB            scaled398
+	MOVL          $0x7fc00000, R11
+	VMOVD         R11, X14
+	VXORPS        X16, X16, X16
+	JMP           scaled398
+
+small399:
+	VXORPS X14, X14, X14
+	VXORPS X16, X16, X16
+
+scaled398:
+	VMOVSS        X14, (R10)
+	VBROADCASTSS  X16, Z14
+	VMULPS        Z14, Z13, Z13
+	VCVTPS2DQ     Z13, Z13
+	VMULPS        Z14, Z15, Z15
+	VCVTPS2DQ     Z15, Z15
+	VMULPS        Z14, Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VMULPS        Z14, Z21, Z21
+	VCVTPS2DQ     Z21, Z21
+	VMULPS        Z14, Z22, Z22
+	VCVTPS2DQ     Z22, Z22
+	VMULPS        Z14, Z23, Z23
+	VCVTPS2DQ     Z23, Z23
+	VMULPS        Z14, Z24, Z24
+	VCVTPS2DQ     Z24, Z24
+	VMULPS        Z14, Z25, Z25
+	VCVTPS2DQ     Z25, Z25
+	VPACKSSDW     Z15, Z13, Z13
+	VPACKSSDW     Z21, Z19, Z19
+	VPACKSSWB     Z19, Z13, Z13
+	VPERMB        Z13, Z0, Z13
+	VPACKSSDW     Z23, Z22, Z22
+	VPACKSSDW     Z25, Z24, Z24
+	VPACKSSWB     Z24, Z22, Z22
+	VPERMB        Z22, Z0, Z22
+	MOVQ          24(SI), DX
+	ADDQ          R9, DX
+	LEAQ          12(CX), SI
+	VMULPS        (DX), Z3, Z3
+	VPANDD        Z2, Z3, Z14
+	VMULPS        64(DX), Z4, Z4
+	VPANDD        Z2, Z4, Z15
+	VMULPS        128(DX), Z5, Z5
+	VPANDD        Z2, Z5, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        192(DX), Z6, Z6
+	VPANDD        Z2, Z6, Z16
+	VPMAXUD       Z16, Z15, Z15
+	VMULPS        256(DX), Z7, Z7
+	VPANDD        Z2, Z7, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        320(DX), Z8, Z8
+	VPANDD        Z2, Z8, Z16
+	VPMAXUD       Z16, Z15, Z15
+	VMULPS        384(DX), Z9, Z9
+	VPANDD        Z2, Z9, Z16
+	VPMAXUD       Z16, Z14, Z14
+	VMULPS        448(DX), Z10, Z10
+	VPANDD        Z2, Z10, Z2
+	VPMAXUD       Z2, Z15, Z15
+	VPMAXUD       Z15, Z14, Z14
+	VEXTRACTI64X4 $0x01, Z14, Y2
+	VPMAXUD       Y14, Y2, Y2
+	VEXTRACTI32X4 $0x01, Y2, X14
+	VPMAXUD       X2, X14, X14
+	VPSHUFD       $0x4e, X14, X2
+	VPMAXUD       X2, X14, X14
+	VPSHUFD       $0xb1, X14, X2
+	VPMAXUD       X2, X14, X14
+	VMOVD         X14, DX
+	VMOVD         DX, X14
+	MOVL          $0x437e0000, R9
+	VMOVD         R9, X2
+	VDIVSS        X2, X14, X2
+	MOVL          $0x42fe0000, R9
+	VMOVD         R9, X15
+	VDIVSS        X14, X15, X14
+	CMPL          DX, $0x03800000
+	JB            small401
+	CMPL          DX, $0x7f800000
+	JB            scaled400
+	MOVL          $0x7fc00000, R9
+	VMOVD         R9, X2
+	VXORPS        X14, X14, X14
+	JMP           scaled400
+
+small401:
+	VXORPS X2, X2, X2
+	VXORPS X14, X14, X14
+
+scaled400:
+	VMOVSS        X2, (SI)
+	VBROADCASTSS  X14, Z2
+	VMULPS        Z2, Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VMULPS        Z2, Z4, Z4
+	VCVTPS2DQ     Z4, Z4
+	VMULPS        Z2, Z5, Z5
+	VCVTPS2DQ     Z5, Z5
+	VMULPS        Z2, Z6, Z6
+	VCVTPS2DQ     Z6, Z6
+	VMULPS        Z2, Z7, Z7
+	VCVTPS2DQ     Z7, Z7
+	VMULPS        Z2, Z8, Z8
+	VCVTPS2DQ     Z8, Z8
+	VMULPS        Z2, Z9, Z9
+	VCVTPS2DQ     Z9, Z9
+	VMULPS        Z2, Z10, Z10
+	VCVTPS2DQ     Z10, Z10
+	VPACKSSDW     Z4, Z3, Z3
+	VPACKSSDW     Z6, Z5, Z5
+	VPACKSSWB     Z5, Z3, Z3
+	VPERMB        Z3, Z0, Z3
+	VPACKSSDW     Z8, Z7, Z7
+	VPACKSSDW     Z10, Z9, Z9
+	VPACKSSWB     Z9, Z7, Z7
+	VPERMB        Z7, Z0, Z7
+	VPXORD        Z17, Z17, Z17
+	VPUNPCKLDQ    Z12, Z11, Z0
+	VPUNPCKHDQ    Z12, Z11, Z2
+	VPUNPCKLDQ    Z3, Z13, Z4
+	VPUNPCKHDQ    Z3, Z13, Z3
+	VPUNPCKLQDQ   Z4, Z0, Z5
+	VPUNPCKHQDQ   Z4, Z0, Z0
+	VPUNPCKLQDQ   Z3, Z2, Z4
+	VPUNPCKHQDQ   Z3, Z2, Z2
+	VPDPBUSD      Z5, Z1, Z17
+	VPDPBUSD      Z0, Z1, Z17
+	VPDPBUSD      Z4, Z1, Z17
+	VPDPBUSD      Z2, Z1, Z17
+	VEXTRACTI32X4 $0x00, Z5, (AX)
+	VEXTRACTI32X4 $0x00, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x00, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x00, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z5, (AX)
+	VEXTRACTI32X4 $0x01, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x01, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x01, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z5, (AX)
+	VEXTRACTI32X4 $0x02, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x02, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x02, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z5, (AX)
+	VEXTRACTI32X4 $0x03, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x03, Z4, (AX)(BX*8)
+	VEXTRACTI32X4 $0x03, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VPUNPCKLDQ    Z20, Z18, Z0
+	VPUNPCKHDQ    Z20, Z18, Z2
+	VPUNPCKLDQ    Z7, Z22, Z3
+	VPUNPCKHDQ    Z7, Z22, Z4
+	VPUNPCKLQDQ   Z3, Z0, Z5
+	VPUNPCKHQDQ   Z3, Z0, Z0
+	VPUNPCKLQDQ   Z4, Z2, Z3
+	VPUNPCKHQDQ   Z4, Z2, Z2
+	VPDPBUSD      Z5, Z1, Z17
+	VPDPBUSD      Z0, Z1, Z17
+	VPDPBUSD      Z3, Z1, Z17
+	VPDPBUSD      Z2, Z1, Z17
+	VEXTRACTI32X4 $0x00, Z5, (AX)
+	VEXTRACTI32X4 $0x00, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x00, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x00, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x01, Z5, (AX)
+	VEXTRACTI32X4 $0x01, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x01, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x01, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x02, Z5, (AX)
+	VEXTRACTI32X4 $0x02, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x02, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x02, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI32X4 $0x03, Z5, (AX)
+	VEXTRACTI32X4 $0x03, Z0, (AX)(BX*4)
+	VEXTRACTI32X4 $0x03, Z3, (AX)(BX*8)
+	VEXTRACTI32X4 $0x03, Z2, (AX)(R8*4)
+	LEAQ          (AX)(BX*8), AX
+	LEAQ          (AX)(BX*8), AX
+	VEXTRACTI64X4 $0x01, Z17, Y0
+	VPADDD        Y17, Y0, Y0
+	VEXTRACTI128  $0x01, Y0, X1
+	VPADDD        X0, X1, X1
+	VPBROADCASTD  DI, X0
+	VPMULLD       X0, X1, X1
+	VPXOR         X0, X0, X0
+	VPSUBD        X1, X0, X1
+	VMOVDQU       X1, (CX)(BX*4)
 	VZEROUPPER
 	RET
 
@@ -34141,7 +35814,7 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group394:
+group402:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -34153,7 +35826,7 @@ group394:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z4
 
-loop395:
+loop403:
 	VCVTPH2PS     (R13), Z5
 	VMULPS        (R12), Z5, Z5
 	VPANDD        Z4, Z5, Z5
@@ -34161,7 +35834,7 @@ loop395:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop395
+	JNZ           loop403
 	VEXTRACTI64X4 $0x01, Z3, Y4
 	VPMAXUD       Y3, Y4, Y4
 	VEXTRACTI32X4 $0x01, Y4, X5
@@ -34188,7 +35861,7 @@ loop395:
 	VPXORD        Z6, Z6, Z6
 	VPBROADCASTD  R14, Z4
 
-loop396:
+loop404:
 	VCVTPH2PS     (BX), Z5
 	VMULPS        (DX), Z5, Z5
 	VMULPS        Z4, Z5, Z5
@@ -34214,7 +35887,7 @@ loop396:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop396
+	JNZ           loop404
 	VEXTRACTI64X4 $0x01, Z6, Y4
 	VPADDQ        Y6, Y4, Y4
 	VEXTRACTI128  $0x01, Y4, X5
@@ -34232,7 +35905,7 @@ loop396:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group394
+	JNZ           group402
 	VZEROUPPER
 	RET
 
@@ -34285,7 +35958,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z17
 
-loop397:
+loop405:
 	VPERMPS (DX), Z0, Z18
 	VPERMPS (BX), Z1, Z19
 	VMULPS  Z2, Z18, Z18
@@ -34325,7 +35998,7 @@ loop397:
 	ADDQ    $0x00000040, DX
 	ADDQ    $0x00000040, BX
 	DECQ    SI
-	JNZ     loop397
+	JNZ     loop405
 	VZEROUPPER
 	RET
 
@@ -34344,7 +36017,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-56
 	MOVQ      sv+24(FP), DI
 	VCVTPH2PS (DI), Z1
 
-loop398:
+loop406:
 	VPERMPS     (DX), Z0, Z2
 	VMULPS      Z1, Z2, Z2
 	VMULPS.BCST (BX), Z2, Z2
@@ -34353,25 +36026,37 @@ loop398:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop398
+	JNZ         loop406
 	VZEROUPPER
 	RET
 
-// func avx512Add(sum *float32, y *float32, n int)
+// func avx512Sum(sum *float32, y *float32, rows *uint32, count int, stride int, n int)
 // Requires: AVX, AVX512F
-TEXT ·avx512Add(SB), NOSPLIT, $0-24
+TEXT ·avx512Sum(SB), NOSPLIT, $0-48
 	MOVQ sum+0(FP), AX
 	MOVQ y+8(FP), CX
-	MOVQ n+16(FP), DX
-	SHRQ $0x04, DX
+	MOVQ rows+16(FP), DX
+	MOVQ stride+32(FP), BX
+	MOVQ n+40(FP), SI
+	SHLQ $0x02, SI
+	LEAQ (AX)(SI*1), SI
 
-loop399:
-	VMOVUPS (AX), Z0
-	VADDPS  (CX), Z0, Z0
+columns407:
+	VPXORD Z0, Z0, Z0
+	MOVQ   count+24(FP), DI
+	MOVQ   DX, R8
+
+loop408:
+	MOVL    (R8), R9
+	IMULQ   BX, R9
+	VADDPS  (CX)(R9*1), Z0, Z0
+	ADDQ    $0x00000004, R8
+	DECQ    DI
+	JNZ     loop408
 	VMOVUPS Z0, (AX)
-	ADDQ    $0x00000040, AX
 	ADDQ    $0x00000040, CX
-	DECQ    DX
-	JNZ     loop399
+	ADDQ    $0x00000040, AX
+	CMPQ    AX, SI
+	JNE     columns407
 	VZEROUPPER
 	RET

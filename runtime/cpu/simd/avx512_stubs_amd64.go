@@ -584,6 +584,9 @@ func avx512MultiplyExact6(y *[16]float32, w *byte, acts *int8, meta *float32, st
 func avx512Quantize(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape
+func avx512QuantizeFour(acts *int8, meta *float32, x **float32, at int, su *byte, bits int, rows int)
+
+//go:noescape
 func avx512QuantizeExact(acts *int8, meta *float32, x *float32, su *byte, bits int, row int, rows int, tiles int)
 
 //go:noescape
@@ -593,4 +596,4 @@ func avx512Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gate
 func avx512Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
 
 //go:noescape
-func avx512Add(sum *float32, y *float32, n int)
+func avx512Sum(sum *float32, y *float32, rows *uint32, count int, stride int, n int)

@@ -13,7 +13,7 @@ import (
 const portableRows = 16
 
 func portable() *Set {
-	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: portableQuantize, QuantizeExact: portableQuantizeExact, Silu: portableSilu, Scale: portableScale, Add: portableAdd}
+	s := &Set{Name: "go", PanelRows: 2, PanelRowsExact: 1, Quantize: quantizer(portableQuantize, nil, 1, 2), QuantizeExact: quantizer(portableQuantizeExact, nil, 4, 3), Silu: portableSilu, Scale: portableScale, Sum: portableSum}
 	for bits := 2; bits <= 8; bits++ {
 		spreader := newSpreader(bits)
 		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) {
@@ -395,9 +395,12 @@ func portableScale(y *float32, stride int, sums *[16]float32, sv *byte, prob *fl
 	}
 }
 
-func portableAdd(sum, y *float32, n int) {
-	s, v := unsafe.Slice(sum, n), unsafe.Slice(y, n)
-	for i := range s {
-		s[i] += v[i]
+func portableSum(sum, y *float32, rows *uint32, count, stride, n int) {
+	s := unsafe.Slice(sum, n)
+	clear(s)
+	for _, r := range unsafe.Slice(rows, count) {
+		for i, v := range unsafe.Slice(add(y, int(r)*stride/4), n) {
+			s[i] += v
+		}
 	}
 }

@@ -31,8 +31,8 @@ func avx2Set() *Set {
 	}
 	return &Set{
 		Name:           "avx2",
-		Quantize:       avx2Quantize,
-		QuantizeExact:  avx2QuantizeExact,
+		Quantize:       quantizer(avx2Quantize, nil, 1, 2),
+		QuantizeExact:  quantizer(avx2QuantizeExact, nil, 4, 3),
 		Dot:            avx2Dots,
 		PanelRows:      2,
 		PanelRowsExact: 1,
@@ -42,7 +42,7 @@ func avx2Set() *Set {
 		MultiplyExact:  exact,
 		Silu:           avx2Silu,
 		Scale:          avx2Scale,
-		Add:            avx2Add,
+		Sum:            avx2Sum,
 	}
 }
 
@@ -60,8 +60,8 @@ func avx512Set() *Set {
 	}
 	return &Set{
 		Name:           "avx512",
-		Quantize:       avx512Quantize,
-		QuantizeExact:  avx512QuantizeExact,
+		Quantize:       quantizer(avx512Quantize, avx512QuantizeFour, 1, 2),
+		QuantizeExact:  quantizer(avx512QuantizeExact, nil, 4, 3),
 		Dot:            avx512Dots,
 		DotExact:       avx512ExactDots,
 		PanelRows:      17,
@@ -82,7 +82,7 @@ func avx512Set() *Set {
 		}),
 		Silu:  avx512Silu,
 		Scale: avx512Scale,
-		Add:   avx512Add,
+		Sum:   avx512Sum,
 	}
 }
 

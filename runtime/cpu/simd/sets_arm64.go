@@ -70,7 +70,7 @@ func neonFinish(y *[16]float32, sums *[16]int32, steps *byte, scale float32, plu
 func neonSet() *Set {
 	s := portable()
 	s.Name = "neon"
-	s.QuantizeExact = neonQuantizeExact
+	s.QuantizeExact = quantizer(neonQuantizeExact, nil, 4, 3)
 	for bits := 2; bits <= 8; bits++ {
 		f := newNeonFields(bits)
 		s.Spread[bits] = decoder(func(panel, indices *byte, tiles int) { neonSpread(panel, indices, tiles, f) })

@@ -21,6 +21,8 @@
 // besides those described, wherever these lie.
 package simd
 
+import "unsafe"
+
 //go:generate go run -C _asm .
 
 // Group is the number of tiles that share steps and scales.
@@ -33,16 +35,20 @@ const PanelHead = 64
 // Ahead is the number of bytes that a Multiplier may fetch for each tile.
 const Ahead = 128
 
+// Own returns how many of the bytes that follow tiles of indices a Multiplier of
+// several rows may fetch by itself: all but the last 64 for each tile, of indices
+// of more than 2 bits.
+func Own(bits, tiles int) int { return 64 * tiles * max(1, (bits-1)/2) }
+
 // A Set holds the functions for one instruction set. The order of activations,
 // panels and sums in memory is its own, and another for each width.
 type Set struct {
 	Name string
 
-	// Quantize makes the activations of one of several rows, from tiles·16
-	// inputs at x, each times the half at su. Acts are rows·tiles·16 bytes, meta
-	// 2·rows floats for each group, of which it writes those of the row.
-	// QuantizeExact makes activations of four digits: rows·tiles·64 bytes, and
-	// 3·rows floats for each group.
+	// Quantize makes the activations of rows, from tiles·16 inputs at each of the
+	// pointers at x, times the halves at su. Acts are rows·tiles·16 bytes, meta
+	// 2·rows floats for each group. QuantizeExact makes activations of four digits:
+	// rows·tiles·64 bytes, and 3·rows floats for each group.
 	Quantize, QuantizeExact Quantizer
 
 	// Dot multiplies 8-bit activations with the indices of tiles, by width and
@@ -64,8 +70,10 @@ type Set struct {
 	// weights of gateBits and upBits.
 	Silu func(h *float32, stride int, gate, up *[16]float32, gateSV, upSV *byte, gateBits, upBits, rows int)
 
-	// Add adds the n floats at y to those at sum. N is a multiple of 16.
-	Add func(sum, y *float32, n int)
+	// Sum sets the n floats at sum to the sums of rows of y, added to 0 in the
+	// order in which the numbers of the rows, count of them, stand at rows. Rows
+	// begin stride bytes apart. N is a multiple of 16; neither it nor count is 0.
+	Sum func(sum, y *float32, rows *uint32, count, stride, n int)
 
 	// Scale sets 16 elements of each row of y, stride bytes apart, to
 	// sums·sv·prob. Prob has an element for each row; the sums are of weights of
@@ -74,7 +82,7 @@ type Set struct {
 }
 
 type (
-	Quantizer = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
+	Quantizer = func(acts *int8, meta *float32, x **float32, su *byte, bits, rows, tiles int)
 
 	// A Multiplier adds to y the outputs of tiles for some rows, 16 sums each.
 	// W are the indices, or a panel of them. Steps points at 16 halves for each
@@ -87,6 +95,35 @@ type (
 	// that is 0, it takes no notice of y, acts, meta and steps.
 	Spreader = func(panel *byte, y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
 )
+
+// A rowQuantizer is a Quantizer of one of several rows, whose inputs are at x.
+type rowQuantizer = func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)
+
+// A fourQuantizer is a Quantizer of 8 tiles of the first four of several rows,
+// whose inputs are so many bytes after each of the pointers at x.
+type fourQuantizer = func(acts *int8, meta *float32, x **float32, at int, su *byte, bits, rows int)
+
+// quantizer returns a Quantizer of activations of so many digits and floats for
+// each group. It goes through the rows of one group after another, which share
+// cache lines. Four may be nil.
+func quantizer(row rowQuantizer, four fourQuantizer, digits, metas int) Quantizer {
+	return func(acts *int8, meta *float32, x **float32, su *byte, bits, rows, tiles int) {
+		inputs := unsafe.Slice(x, rows)
+		for t := 0; t < tiles; t += Group {
+			n := min(Group, tiles-t)
+			acts, meta, su := add(acts, t*16*rows*digits), add(meta, t/Group*rows*metas), add(su, 32*t)
+			r := 0
+			if four != nil && n == Group {
+				for ; r+4 <= rows; r += 4 {
+					four(add(acts, 4*r), add(meta, r), &inputs[r], 64*t, su, bits, rows)
+				}
+			}
+			for ; r < rows; r++ {
+				row(acts, meta, add(inputs[r], 16*t), su, bits, r, rows, n)
+			}
+		}
+	}
+}
 
 // decoder returns a Spreader of 0 rows.
 func decoder(decode func(panel, indices *byte, tiles int)) Spreader {

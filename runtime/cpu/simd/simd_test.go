@@ -1,6 +1,7 @@
 package simd
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
@@ -116,8 +117,12 @@ func (p problem) run(t testing.TB, set *Set, s strip, how way, blocks []int) (y,
 	first := 0
 	for i, rows := range blocks {
 		acts, meta := fresh(rows*p.tiles*16*digits), fresh(4*metas*rows*p.groups())
-		for r := range rows {
-			quantize(ptr[int8](acts), ptr[float32](meta), ptr[float32](s.x[64*p.tiles*(first+r):]), ptr[byte](s.su), p.bits, r, rows, p.tiles)
+		if rows > 0 {
+			x := make([]*float32, rows)
+			for r := range x {
+				x[r] = ptr[float32](s.x[64*p.tiles*(first+r):])
+			}
+			quantize(ptr[int8](acts), ptr[float32](meta), &x[0], ptr[byte](s.su), p.bits, rows, p.tiles)
 		}
 		to := ptr[[16]float32](sums[64*first:])
 		first += rows
@@ -194,24 +199,36 @@ func TestSets(t *testing.T) {
 	}
 }
 
-func TestAdd(t *testing.T) {
+func TestSum(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
+	negativeZero := uint32(1 << 31)
 	for _, n := range []int{16, 32, 48, 2048} {
-		for _, atEnd := range []bool{false, true} {
-			var sum, y []byte
-			for range n {
-				sum = binary.LittleEndian.AppendUint32(sum, math.Float32bits(float32(r.NormFloat64())))
-				y = binary.LittleEndian.AppendUint32(y, math.Float32bits(float32(r.NormFloat64())))
-			}
-			y = guarded(t, y, atEnd)
-			want := make([]uint32, n)
-			for i := range want {
-				want[i] = math.Float32bits(math.Float32frombits(bitsOf(sum)[i]) + math.Float32frombits(bitsOf(y)[i]))
-			}
-			for _, set := range Sets() {
-				got := guarded(t, sum, atEnd)
-				set.Add(ptr[float32](got), ptr[float32](y), n)
-				require.Equal(t, want, bitsOf(got), set.Name)
+		for count := 1; count <= 5; count++ {
+			for _, atEnd := range []bool{false, true} {
+				const rows, gap = 7, 3
+				var y, numbers []byte
+				for range rows*(n+gap) - gap {
+					bits := negativeZero
+					if r.IntN(4) > 0 {
+						bits = math.Float32bits(float32(r.NormFloat64()))
+					}
+					y = binary.LittleEndian.AppendUint32(y, bits)
+				}
+				want := make([]float32, n)
+				for _, row := range r.Perm(rows)[:count] {
+					numbers = binary.LittleEndian.AppendUint32(numbers, uint32(row))
+					for i := range want {
+						want[i] += math.Float32frombits(binary.LittleEndian.Uint32(y[4*(row*(n+gap)+i):]))
+					}
+				}
+				y, numbers = guarded(t, y, atEnd), guarded(t, numbers, atEnd)
+				for _, set := range Sets() {
+					got := guarded(t, bytes.Repeat([]byte{0xff}, 4*n), atEnd)
+					set.Sum(ptr[float32](got), ptr[float32](y), ptr[uint32](numbers), count, 4*(n+gap), n)
+					for i, bits := range bitsOf(got) {
+						require.Equal(t, math.Float32bits(want[i]), bits, "%s: %d of %d, %d rows", set.Name, i, n, count)
+					}
+				}
 			}
 		}
 	}

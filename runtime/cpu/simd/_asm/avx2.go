@@ -33,7 +33,7 @@ func avx2(c *asm) {
 	k.quantizeExact()
 	k.silu()
 	k.scale()
-	k.addFloats()
+	k.sum()
 }
 
 // once returns a constant, made when it is first asked for.
@@ -551,20 +551,12 @@ func (k *y) scale() {
 	k.end()
 }
 
-// addFloats writes the kernel that adds floats to others.
-func (k *y) addFloats() {
-	k.function("Add", addArgs)
-	sum, y, n := k.load("sum"), k.load("y"), k.load("n")
-	k.SHRQ(U8(4), n)
-	k.loop(n, func() {
-		for i := range 2 {
-			v := k.YMM()
-			k.VMOVUPS(at(sum, 32*i), v)
-			k.VADDPS(at(y, 32*i), v, v)
-			k.VMOVUPS(v, at(sum, 32*i))
-		}
-		k.ADDQ(U32(64), sum)
-		k.ADDQ(U32(64), y)
+// sum writes the kernel that sums rows.
+func (k *y) sum() {
+	k.function("Sum", sumArgs)
+	k.sumRows(32, func(next func(add func(y Mem)), sum reg.GPVirtual) {
+		v := k.zero()
+		next(func(y Mem) { k.VADDPS(y, v, v) })
+		k.VMOVUPS(v, at(sum, 0))
 	})
-	k.end()
 }

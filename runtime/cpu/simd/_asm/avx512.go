@@ -68,10 +68,11 @@ func avx512(c *asm) {
 		k.multiplyExact(n)
 	}
 	k.quantize()
+	k.quantizeFour()
 	k.quantizeExact()
 	k.silu()
 	k.scale()
-	k.addFloats()
+	k.sum()
 }
 
 func (k *z) constant(m Mem) reg.VecVirtual {

@@ -7,7 +7,10 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-const quantizeArgs = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"
+const (
+	quantizeArgs     = "func(acts *int8, meta, x *float32, su *byte, bits, row, rows, tiles int)"
+	quantizeFourArgs = "func(acts *int8, meta *float32, x **float32, at int, su *byte, bits, rows int)"
+)
 
 // scaled returns the 16 inputs at x, times su.
 func (k *z) scaled(x, su reg.GPVirtual) reg.VecVirtual {
@@ -86,24 +89,32 @@ func (c *asm) scaleOf(most reg.GPVirtual) (step, inverse reg.VecVirtual) {
 // A quantizer is the parameters of the kernel that makes 8-bit activations.
 type quantizer struct {
 	*z
-	acts, meta, x, su    reg.GPVirtual // of the row, from the group on
+	acts, meta, x, su    reg.GPVirtual // from the group on
 	rows, thrice, levels reg.GPVirtual // thrice the rows
 	place, ones          reg.VecVirtual
 }
 
-// quantize writes the kernel that makes 8-bit activations of a row of inputs.
-func (k *z) quantize() {
-	k.function("Quantize", quantizeArgs)
-	q := &quantizer{z: k, acts: k.load("acts"), meta: k.load("meta"), x: k.load("x"), su: k.load("su"), rows: k.load("rows")}
-	bits, row, tiles := k.load("bits"), k.load("row"), k.load("tiles")
-	k.LEAQ(indexed(q.acts, row, 4, 0), q.acts)
-	k.LEAQ(indexed(q.meta, row, 4, 0), q.meta)
+// quantizer returns a quantizer without inputs.
+func (k *z) quantizer() *quantizer {
+	q := &quantizer{z: k, acts: k.load("acts"), meta: k.load("meta"), su: k.load("su"), rows: k.load("rows")}
+	bits := k.load("bits")
 	q.levels, q.thrice = k.levels(bits), k.GP64()
 	k.LEAQ(indexed(q.rows, q.rows, 2, 0), q.thrice)
 	places := k.GP64()
 	k.LEAQ(k.packed, places)
 	k.SHLQ(U8(6), bits)
 	q.place, q.ones = k.constant(indexed(places, bits, 1, 0)), k.dwordsOf(0x01010101)
+	return q
+}
+
+// quantize writes the kernel that makes 8-bit activations of a row of inputs.
+func (k *z) quantize() {
+	k.function("Quantize", quantizeArgs)
+	q := k.quantizer()
+	row, tiles := k.load("row"), k.load("tiles")
+	q.x = k.load("x")
+	k.LEAQ(indexed(q.acts, row, 4, 0), q.acts)
+	k.LEAQ(indexed(q.meta, row, 4, 0), q.meta)
 	k.groups(tiles, func(n reg.GPVirtual) {
 		few, toFew := k.label("few")
 		done, toDone := k.label("done")
@@ -121,62 +132,81 @@ func (k *z) quantize() {
 // group makes the activations of a group of 8 tiles, whose inputs it keeps in
 // registers.
 func (q *quantizer) group() {
-	and := q.dwordsOf(math.MaxInt32)
-	most := [2]reg.VecVirtual{q.zero(), q.zero()}
-	var v [8]reg.VecVirtual
-	for t := range v {
-		v[t] = q.ZMM()
-		q.VCVTPH2PS(at(q.su, 32*t), v[t])
-		q.VMULPS(at(q.x, 64*t), v[t], v[t])
-		size := q.ZMM()
-		q.VPANDD(and, v[t], size)
-		q.VPMAXUD(size, most[t%2], most[t%2])
+	var su [8]reg.VecVirtual
+	for t := range su {
+		su[t] = q.ZMM()
+		q.VCVTPH2PS(at(q.su, 32*t), su[t])
 	}
-	q.VPMAXUD(most[1], most[0], most[0])
-	by, sum := q.scale(q.across(most[0], q.VPMAXUD)), q.zero()
-	for t := range v {
-		q.VMULPS(by, v[t], v[t])
-		q.VCVTPS2DQ(v[t], v[t])
-	}
-	for i := 0; i < len(v); i += 4 {
-		q.store(q.pack([4]reg.VecVirtual(v[i:]), sum), 4)
+	sum := q.zero()
+	for _, v := range q.row(q.x, su, q.dwordsOf(math.MaxInt32), q.meta) {
+		q.VPDPBUSD(v, q.ones, sum)
+		q.store(v, 4)
 	}
 	q.finish(sum)
 	q.ADDQ(U32(8*64), q.x)
 	q.ADDQ(U32(8*32), q.su)
 }
 
+// row returns the activations of 8 tiles of inputs at x with factors su, in
+// which it may leave something else, and stores their step at meta.
+func (q *quantizer) row(x reg.GPVirtual, su [8]reg.VecVirtual, and reg.VecVirtual, meta reg.GPVirtual) (packed [2]reg.VecVirtual) {
+	var v [8]reg.VecVirtual
+	var most [2]reg.VecVirtual
+	for t := range v {
+		v[t] = q.ZMM()
+		q.VMULPS(at(x, 64*t), su[t], v[t])
+		size := q.ZMM()
+		q.VPANDD(and, v[t], size)
+		if t < 2 {
+			most[t] = size
+			continue
+		}
+		q.VPMAXUD(size, most[t%2], most[t%2])
+	}
+	q.VPMAXUD(most[1], most[0], most[0])
+	by := q.scale(q.across(most[0], q.VPMAXUD), meta)
+	for t := range v {
+		q.VMULPS(by, v[t], v[t])
+		q.VCVTPS2DQ(v[t], v[t])
+	}
+	for half := range packed {
+		packed[half] = q.pack([4]reg.VecVirtual(v[4*half:]))
+	}
+	return packed
+}
+
 // tiles makes the activations of n tiles that are a group.
 func (q *quantizer) tiles(n reg.GPVirtual) {
-	by, sum, none := q.scale(q.largest(q.x, q.su, n)), q.zero(), q.zero()
+	by, sum, none := q.scale(q.largest(q.x, q.su, n), q.meta), q.zero(), q.zero()
 	q.loop(n, func() {
 		v, rest := q.scaled(q.x, q.su), q.zero()
 		q.VMULPS(by, v, v)
 		q.VCVTPS2DQ(v, v)
-		q.store(q.pack([4]reg.VecVirtual{v, none, rest, none}, sum), 1)
+		v = q.pack([4]reg.VecVirtual{v, none, rest, none})
+		q.VPDPBUSD(v, q.ones, sum)
+		q.store(v, 1)
 		q.ADDQ(U32(64), q.x)
 		q.ADDQ(U32(32), q.su)
 	})
 	q.finish(sum)
 }
 
-// scale stores the step for inputs of which the largest has the given bits, and
-// returns what to multiply them with.
-func (q *quantizer) scale(most reg.GPVirtual) reg.VecVirtual {
+// scale stores at meta the step for inputs of which the largest has the given
+// bits, and returns what to multiply them with.
+func (q *quantizer) scale(most, meta reg.GPVirtual) reg.VecVirtual {
 	step, inverse := q.scaleOf(most)
-	q.VMOVSS(step, at(q.meta, 0))
+	q.VMOVSS(step, at(meta, 0))
 	by := q.ZMM()
 	q.VBROADCASTSS(inverse, by)
 	return by
 }
 
-// pack makes bytes of the dwords of four tiles, in the order of the width, and
-// adds them to sum. It changes the first and the third.
-func (q *quantizer) pack(v [4]reg.VecVirtual, sum reg.VecVirtual) reg.VecVirtual {
+// pack makes bytes of the dwords of four tiles, in the order of the width. It
+// changes the first and the third.
+func (q *quantizer) pack(v [4]reg.VecVirtual) reg.VecVirtual {
 	q.VPACKSSDW(v[1], v[0], v[0])
 	q.VPACKSSDW(v[3], v[2], v[2])
 	q.VPACKSSWB(v[2], v[0], v[0])
-	q.VPDPBUSD(v[0], q.ones, sum)
 	q.VPERMB(v[0], q.place, v[0])
 	return v[0]
 }
@@ -189,19 +219,95 @@ func (q *quantizer) store(v reg.VecVirtual, tiles int) {
 			tile = q.XMM()
 			q.VEXTRACTI32X4(U8(t), v, tile)
 		}
-		q.VMOVD(tile, at(q.acts, 0))
-		q.VPEXTRD(U8(1), tile, indexed(q.acts, q.rows, 4, 0))
-		q.VPEXTRD(U8(2), tile, indexed(q.acts, q.rows, 8, 0))
-		q.VPEXTRD(U8(3), tile, indexed(q.acts, q.thrice, 4, 0))
-		q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
-		q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
+		for dword, to := range q.dwords() {
+			if dword == 0 {
+				q.VMOVD(tile, to)
+				continue
+			}
+			q.VPEXTRD(U8(dword), tile, to)
+		}
+		q.nextTile()
 	}
+}
+
+// dwords returns where the four inputs of each dword of a tile belong.
+func (q *quantizer) dwords() [4]Mem {
+	return [4]Mem{at(q.acts, 0), indexed(q.acts, q.rows, 4, 0), indexed(q.acts, q.rows, 8, 0), indexed(q.acts, q.thrice, 4, 0)}
+}
+
+// nextTile moves on to the next tile of activations.
+func (q *quantizer) nextTile() {
+	q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
+	q.LEAQ(indexed(q.acts, q.rows, 8, 0), q.acts)
 }
 
 // finish stores the middle of a group, and moves on.
 func (q *quantizer) finish(sum reg.VecVirtual) {
 	q.middle(q.across(sum, q.VPADDD), q.levels, indexed(q.meta, q.rows, 4, 0))
 	q.LEAQ(indexed(q.meta, q.rows, 8, 0), q.meta)
+}
+
+// quantizeFour writes the kernel that makes 8-bit activations of 8 tiles of four
+// rows, whose inputs begin so many bytes after each of the pointers at x. Dwords
+// of four rows, which stand side by side, are stored at once.
+func (k *z) quantizeFour() {
+	k.function("QuantizeFour", quantizeFourArgs)
+	q := k.quantizer()
+	rows, offset, and := k.load("x"), k.load("at"), k.dwordsOf(math.MaxInt32)
+	var su [8]reg.VecVirtual
+	for t := range su {
+		su[t] = k.ZMM()
+		k.VCVTPH2PS(at(q.su, 32*t), su[t])
+	}
+	var packed [2][4]reg.VecVirtual
+	for r := range 4 {
+		x, meta := k.GP64(), k.GP64()
+		k.MOVQ(at(rows, 8*r), x)
+		k.ADDQ(offset, x)
+		k.LEAQ(at(q.meta, 4*r), meta)
+		for half, v := range q.row(x, su, and, meta) {
+			packed[half][r] = v
+		}
+	}
+	sum := k.zero() // of each row, by tiles
+	for _, v := range packed {
+		dwords := k.transpose(v)
+		for _, v := range dwords {
+			k.VPDPBUSD(v, q.ones, sum)
+		}
+		for tile := range 4 {
+			for i, to := range q.dwords() {
+				k.VEXTRACTI32X4(U8(tile), dwords[i], to)
+			}
+			q.nextTile()
+		}
+	}
+	half, middle, levels := k.half(sum, k.VPADDD), k.XMM(), k.XMM()
+	k.VEXTRACTI128(U8(1), half, middle)
+	k.VPADDD(half.AsX(), middle, middle)
+	k.VPBROADCASTD(q.levels.As32(), levels)
+	k.VPMULLD(levels, middle, middle)
+	none := k.XMM()
+	k.VPXOR(none, none, none)
+	k.VPSUBD(middle, none, middle)
+	k.VMOVDQU(middle, indexed(q.meta, q.rows, 4, 0))
+	k.end()
+}
+
+// transpose returns dword i of each 128-bit lane of four registers, by i.
+func (k *z) transpose(v [4]reg.VecVirtual) (dwords [4]reg.VecVirtual) {
+	var pairs [4]reg.VecVirtual // of low dwords, and of high ones
+	for i := range 2 {
+		pairs[i], pairs[2+i] = k.ZMM(), k.ZMM()
+		k.VPUNPCKLDQ(v[2*i+1], v[2*i], pairs[i])
+		k.VPUNPCKHDQ(v[2*i+1], v[2*i], pairs[2+i])
+	}
+	for i := range 2 {
+		dwords[2*i], dwords[2*i+1] = k.ZMM(), k.ZMM()
+		k.VPUNPCKLQDQ(pairs[2*i+1], pairs[2*i], dwords[2*i])
+		k.VPUNPCKHQDQ(pairs[2*i+1], pairs[2*i], dwords[2*i+1])
+	}
+	return dwords
 }
 
 // levels returns 2^bits − 1.

@@ -112,20 +112,41 @@ const (
 	scaleArgs = "func(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits, rows int)"
 )
 
-const addArgs = "func(sum, y *float32, n int)"
+const sumArgs = "func(sum, y *float32, rows *uint32, count, stride, n int)"
 
-// addFloats writes the kernel that adds floats to others.
-func (k *z) addFloats() {
-	k.function("Add", addArgs)
-	sum, y, n := k.load("sum"), k.load("y"), k.load("n")
-	k.SHRQ(U8(4), n)
-	k.loop(n, func() {
-		v := k.ZMM()
-		k.VMOVUPS(at(sum, 0), v)
-		k.VADDPS(at(y, 0), v, v)
+// sum writes the kernel that sums rows.
+func (k *z) sum() {
+	k.function("Sum", sumArgs)
+	k.sumRows(64, func(next func(add func(y Mem)), sum reg.GPVirtual) {
+		v := k.zero()
+		next(func(y Mem) { k.VADDPS(y, v, v) })
 		k.VMOVUPS(v, at(sum, 0))
-		k.ADDQ(U32(64), sum)
-		k.ADDQ(U32(64), y)
 	})
-	k.end()
+}
+
+// sumRows writes the loops of a kernel that sums rows, size bytes at a time. Body
+// calls next with what adds those of a row, and stores their sum.
+func (c *asm) sumRows(size uint32, body func(next func(add func(y Mem)), sum reg.GPVirtual)) {
+	sum, y, rows, stride, n := c.load("sum"), c.load("y"), c.load("rows"), c.load("stride"), c.load("n")
+	c.SHLQ(U8(2), n)
+	end := c.GP64()
+	c.LEAQ(indexed(sum, n, 1, 0), end)
+	again, toAgain := c.label("columns")
+	c.Label(again)
+	body(func(add func(y Mem)) {
+		left, row := c.load("count"), c.GP64()
+		c.MOVQ(rows, row)
+		c.loop(left, func() {
+			at := c.GP64()
+			c.MOVL(Mem{Base: row}, at.As32())
+			c.IMULQ(stride, at)
+			add(indexed(y, at, 1, 0))
+			c.ADDQ(U32(4), row)
+		})
+	}, sum)
+	c.ADDQ(U32(size), y)
+	c.ADDQ(U32(size), sum)
+	c.CMPQ(sum, end)
+	c.JNE(toAgain)
+	c.end()
 }

@@ -13,8 +13,48 @@ import (
 func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
 	for i := 0; i < 32*bits; i += 64 {
 		k.PREFETCHT1(at(w, 8192+i))
+	}
+	k.prefetchNear(bits, w)
+}
+
+func (k *z) prefetchNear(bits int, w reg.GPVirtual) {
+	for i := 0; i < 32*bits; i += 64 {
 		k.PREFETCHT0(at(w, 2048+i))
 	}
+}
+
+// A following asks for the indices that follow those of a call, 64 bytes of some
+// stretches of them for each tile: the caches' own prefetchers run ahead of
+// several slow streams, not of a fast one.
+type following struct {
+	*z
+	own                int // stretches
+	first, apart, rest reg.GPVirtual
+}
+
+// following returns what asks for the indices that follow n tiles at w. As for
+// the last stretch, it does for what is at parameter ahead.
+func (k *z) following(bits int, w, n reg.GPVirtual) *following {
+	f := &following{k, ownStretches(bits), k.GP64(), k.GP64(), k.load("ahead")}
+	k.IMUL3Q(U32(32*bits), n, f.first)
+	k.ADDQ(w, f.first)
+	k.MOVQ(n, f.apart)
+	k.SHLQ(U8(6), f.apart)
+	return f
+}
+
+// ownStretches is what package simd has in Own.
+func ownStretches(bits int) int { return max(1, (bits-1)/2) }
+
+// tile asks for what belongs to a tile.
+func (f *following) tile() {
+	f.PREFETCHT1(at(f.first, 0))
+	for i := 1; i < f.own; i++ {
+		f.PREFETCHT1(indexed(f.first, f.apart, uint8(i), 0))
+	}
+	f.PREFETCHT1(at(f.rest, 0))
+	f.ADDQ(U32(64), f.first)
+	f.ADDQ(U32(64), f.rest)
 }
 
 const multiplyArgs = "func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)"
@@ -63,11 +103,12 @@ type tiles interface {
 // the other waiting, since ports are given out long before anything runs.
 type strip struct {
 	*z
-	bits    int
-	w, last reg.GPVirtual // the tile to decode, and the last one
-	panel   reg.GPVirtual // where to keep the order and the indices, if anywhere
-	c       [4]reg.VecVirtual
-	steps   []func() // to decode the tile at w
+	bits      int
+	w, last   reg.GPVirtual // the tile to decode, and the last one
+	panel     reg.GPVirtual // where to keep the order and the indices, if anywhere
+	following *following    // nil where tiles far ahead are fetched, of this call or not
+	c         [4]reg.VecVirtual
+	steps     []func() // to decode the tile at w
 }
 
 // strip returns the strip at parameter w.
@@ -90,7 +131,10 @@ func (t *strip) begin(n reg.GPVirtual) {
 	t.LEAQ(at(n, -1), t.last)
 	t.IMUL3Q(U32(32*t.bits), t.last, t.last)
 	t.ADDQ(t.w, t.last)
-	t.prefetchTile(t.bits, t.w)
+	if t.panel == nil {
+		t.following = t.z.following(t.bits, t.w, n)
+	}
+	t.fetch()
 	for _, step := range t.steps {
 		step()
 	}
@@ -105,8 +149,18 @@ func (t *strip) next() {
 	t.CMOVQCS(next, t.w)
 }
 
+// fetch asks for what will be needed, for a tile of it.
+func (t *strip) fetch() {
+	if t.following == nil {
+		t.prefetchTile(t.bits, t.w)
+		return
+	}
+	t.prefetchNear(t.bits, t.w)
+	t.following.tile()
+}
+
 func (t *strip) tile() [4]reg.VecVirtual {
-	t.prefetchTile(t.bits, t.w)
+	t.fetch()
 	if t.panel != nil {
 		for s, v := range t.c {
 			t.VMOVDQU64(v, at(t.panel, 64*s))
