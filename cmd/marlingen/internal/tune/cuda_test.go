@@ -20,9 +20,9 @@ func TestTuneCUDA(t *testing.T) {
 	needClang(t)
 	specs, profile := project(t, "cuda_decode",
 		"threads: [128, 192, 256, 384, 512], outputs: [16, 32, 48, 64], splits: [2, 3, 4, 6, 8, 12, 16], residents: [1, 2, 3, 4, 6], steps: [1, 2, 3, 4], sets: [1, 2]",
-		"outputs: [16, 32], threads: [128, 256, 384]")
+		"outputs: [32, 48, 64], threads: [128, 384]")
 	table := &runtime.Table{}
-	for _, outputs := range []int{16, 32} {
+	for _, outputs := range []int{32, 64} {
 		p := point{"outputs": outputs, "threads": 384}
 		l, err := specs.Try(templates.FS, "trellis", "cuda_decode", runtime.Down, p)
 		require.NoError(t, err)
@@ -41,10 +41,10 @@ func TestTuneCUDA(t *testing.T) {
 	require.NoError(t, err)
 	o := results[0].Contests["numbers"]
 	require.Equal(t, 2, o.Tried)
-	require.Equal(t, "outputs=16 threads=384", o.Other)
+	require.Equal(t, "outputs=32 threads=384", o.Other)
 	require.Positive(t, o.Before)
 	require.Positive(t, o.After)
 	require.Len(t, o.Refused, 4)
-	require.Contains(t, o.Refused["outputs=16 threads=128"], "the compiler: trellis_cuda_decode_outputs_16_threads_128.metal: ")
-	require.Contains(t, o.Refused["outputs=16 threads=128"], "whole lines")
+	require.Contains(t, o.Refused["outputs=32 threads=128"], "the compiler: trellis_cuda_decode_outputs_32_threads_128.metal: ")
+	require.Contains(t, o.Refused["outputs=32 threads=128"], "whole lines")
 }
