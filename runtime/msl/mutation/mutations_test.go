@@ -375,7 +375,7 @@ var mutations = []mutation{
 	},
 	{
 		what: "slots added in reverse", file: combine,
-		old: "for (uint s = 0; s < slots; ++s)", new: "for (uint s = slots; s-- > 0;)", kernel: generated.MoeCombine,
+		old: "for (uint s = 0; s < 8; ++s) sum =", new: "for (uint s = 8; s-- > 0;) sum =", kernel: generated.MoeCombine,
 		level: suite, says: `element \d+ is .*, want`,
 	},
 	{
@@ -480,7 +480,7 @@ var mutations = []mutation{
 	{
 		what: "columns beyond the last one written", file: combine,
 		old: "  if (i >= hidden) return;\n", new: "", kernel: generated.MoeCombine,
-		level: suite, says: `bounds`, checker: `bounds`, at: []string{"args.out[", "sum += args.y["},
+		level: suite, says: `bounds`, checker: `bounds`, at: []string{"args.out[", "= args.y[", "sum + y[s]"},
 	},
 	{
 		what: "outputs beyond the last one written", file: gemm,
