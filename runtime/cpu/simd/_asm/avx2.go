@@ -552,11 +552,4 @@ func (k *y) scale() {
 }
 
 // sum writes the kernel that sums rows.
-func (k *y) sum() {
-	k.function("Sum", sumArgs)
-	k.sumRows(32, func(next func(add func(y Mem)), sum reg.GPVirtual) {
-		v := k.zero()
-		next(func(y Mem) { k.VADDPS(y, v, v) })
-		k.VMOVUPS(v, at(sum, 0))
-	})
-}
+func (k *y) sum() { k.sumRows(32, k.zero) }

@@ -115,35 +115,28 @@ const (
 const sumArgs = "func(sum, y *float32, rows *uint32, count, stride, n int)"
 
 // sum writes the kernel that sums rows.
-func (k *z) sum() {
-	k.function("Sum", sumArgs)
-	k.sumRows(64, func(next func(add func(y Mem)), sum reg.GPVirtual) {
-		v := k.zero()
-		next(func(y Mem) { k.VADDPS(y, v, v) })
-		k.VMOVUPS(v, at(sum, 0))
-	})
-}
+func (k *z) sum() { k.sumRows(64, k.zero) }
 
-// sumRows writes the loops of a kernel that sums rows, size bytes at a time. Body
-// calls next with what adds those of a row, and stores their sum.
-func (c *asm) sumRows(size uint32, body func(next func(add func(y Mem)), sum reg.GPVirtual)) {
+// sumRows writes the kernel that sums rows, size bytes at a time, beginning with
+// what zero returns.
+func (c *asm) sumRows(size uint32, zero func() reg.VecVirtual) {
+	c.function("Sum", sumArgs)
 	sum, y, rows, stride, n := c.load("sum"), c.load("y"), c.load("rows"), c.load("stride"), c.load("n")
 	c.SHLQ(U8(2), n)
 	end := c.GP64()
 	c.LEAQ(indexed(sum, n, 1, 0), end)
 	again, toAgain := c.label("columns")
 	c.Label(again)
-	body(func(add func(y Mem)) {
-		left, row := c.load("count"), c.GP64()
-		c.MOVQ(rows, row)
-		c.loop(left, func() {
-			at := c.GP64()
-			c.MOVL(Mem{Base: row}, at.As32())
-			c.IMULQ(stride, at)
-			add(indexed(y, at, 1, 0))
-			c.ADDQ(U32(4), row)
-		})
-	}, sum)
+	v, left, row := zero(), c.load("count"), c.GP64()
+	c.MOVQ(rows, row)
+	c.loop(left, func() {
+		offset := c.GP64()
+		c.MOVL(Mem{Base: row}, offset.As32())
+		c.IMULQ(stride, offset)
+		c.VADDPS(indexed(y, offset, 1, 0), v, v)
+		c.ADDQ(U32(4), row)
+	})
+	c.VMOVUPS(v, at(sum, 0))
 	c.ADDQ(U32(size), y)
 	c.ADDQ(U32(size), sum)
 	c.CMPQ(sum, end)
