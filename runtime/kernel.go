@@ -17,6 +17,19 @@ const (
 	Combine Pass = "combine" // Σ over slots, in slot order
 )
 
+// Late returns the name of the argument that kernels of p read only once earlier
+// launches have ended, on devices that begin a launch before that: all else they
+// may read before. It is empty if they read nothing before.
+func (p Pass) Late() string {
+	switch p {
+	case Down:
+		return "h" // the work list and the weights are older than gate_up
+	case Combine:
+		return "y" // the rows of a token are older than down
+	}
+	return ""
+}
+
 // A Kind says how much of a kernel was fixed when it was compiled.
 type Kind string
 

@@ -103,20 +103,15 @@ func (q *queue) launch(l runtime.Launch) error {
 	return q.enqueue(put, l.Kernel)
 }
 
-// afterWait names what kernels of a pass read only after they have waited for
-// earlier launches; all else they may read before. Those of other passes begin with
-// the wait.
-var afterWait = map[runtime.Pass]string{runtime.Down: "h", runtime.Combine: "y"}
-
 // dependsEarly reports whether the last launch has written what l may read before
 // it waits.
 func (q *queue) dependsEarly(l runtime.Launch) bool {
-	after, ok := afterWait[l.Kernel.Pass]
-	if !ok {
+	late := l.Kernel.Pass.Late()
+	if late == "" {
 		return false
 	}
 	for i, b := range l.Kernel.Bindings {
-		if b.Access == runtime.Read && b.Name != after && slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
+		if b.Access == runtime.Read && b.Name != late && slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
 			return true
 		}
 	}

@@ -71,7 +71,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		if err := f.binds(wanted[f.symbol]); err != nil {
 			return nil, &PTXError{name, err.Error()}
 		}
-		f.ptxEntry(&b, entryName(i), waitsItself(wanted[f.symbol].Pass, text))
+		f.ptxEntry(&b, entryName(i), wanted[f.symbol].Pass.Late() != "" && strings.Contains(text, waits))
 		delete(wanted, f.symbol)
 	}
 	for symbol := range wanted {
@@ -107,13 +107,8 @@ func (f *function) binds(k *runtime.Kernel) error {
 }
 
 // waits is the call by which a kernel itself waits for what earlier launches
-// write. Only two passes can do something before: the work list and the weights of
-// down are older than gate_up, and the rows that combine adds older than down.
+// write, if its pass reads something before.
 const waits = "earlier_launches(at."
-
-func waitsItself(pass runtime.Pass, text string) bool {
-	return (pass == runtime.Down || pass == runtime.Combine) && strings.Contains(text, waits)
-}
 
 // ptxEntry writes the entry point of f. It begins with the wait for earlier
 // launches, unless the kernel itself does that.
