@@ -306,7 +306,7 @@ struct Trellis {
 //
 // A threadgroup owns Spec::outputs outputs. Its simdgroups stand in Spec::splits lines; those of a line own
 // Spec::outputs / 16 / Across tiles of outputs each, and a group of 128 inputs at each step. The lines are added
-// up at the end, in their order.
+// up at the end, in their order: by the first, or, of a single row, by a thread for each output.
 //
 // Weights are multiplied as the indices that they are, the rest follows from sums: with x' = x · su,
 //   Σ W·x = Σ over groups of scale · (Σ idx·x' − middle · Σ x'), times sv.
@@ -363,8 +363,19 @@ union alignas(16) Scratch {
   float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec, N>::Across][N][Plan<Spec, N>::Tiles][Plan<Spec, N>::Products][32];
 };
 
-template <typename Spec> using GateUpScratch = Scratch<Spec, 2>;
-template <typename Spec> using DownScratch = Scratch<Spec, 1>;
+// Of a single row. Its sums have a place of their own, so that no simdgroup waits for others to have read their inputs.
+template <typename Spec, uint N>
+struct alignas(16) RowScratch {
+  Stage<Spec, N> stage[Spec::buffers];
+  float partial[Spec::splits][N][Spec::outputs];
+};
+
+template <typename Spec> using GateUpScratch = conditional_t<Spec::tile == 1, RowScratch<Spec, 2>, Scratch<Spec, 2>>;
+template <typename Spec> using DownScratch = conditional_t<Spec::tile == 1, RowScratch<Spec, 1>, Scratch<Spec, 1>>;
+
+// Returns v, which is to be loaded where this stands, not where it is used: that may be behind a branch. A template, as above.
+template <typename T>
+METAL_FUNC T loaded(T v) { return v; }
 
 // A lane's inputs of a row and 128: four of them, two pairs, and their su. What there is not is like what there is, so
 // that loads wait for nothing.
@@ -375,15 +386,15 @@ struct Inputs {
   template <typename Weights>
   void fetch_su(const Weights w, uint from, uint lane) {
     const uint i = at(w, from, lane);
-    first_su = half2(w.su[i], w.su[i + 1]);
-    second_su = half2(w.su[i + Weights::Distance], w.su[i + Weights::Distance + 1]);
+    first_su = loaded(half2(w.su[i], w.su[i + 1]));
+    second_su = loaded(half2(w.su[i + Weights::Distance], w.su[i + Weights::Distance + 1]));
   }
 
   template <typename Weights>
   void fetch_x(const Weights w, device const float* x, uint from, uint lane) {
     const uint i = at(w, from, lane);
-    first = *(device const float2*)(x + i);
-    second = *(device const float2*)(x + i + Weights::Distance);
+    first = loaded(*(device const float2*)(x + i));
+    second = loaded(*(device const float2*)(x + i + Weights::Distance));
   }
 
   template <typename Weights>
@@ -450,6 +461,15 @@ struct Fetched {
       scale[i] = half2(w.scale(g, o), w.scale(g, o + 1));
     }
   }
+};
+
+// The factor of a thread's output, of a single row.
+template <typename Weights>
+struct RowAfter {
+  ushort factor;  // a half, as it lies
+
+  void fetch(const Weights w, uint output, uint) { factor = as_type<ushort>(w.sv[min(output, w.outputs - 1)]); }
+  float of() const { return float(as_type<half>(factor)); }
 };
 
 // The factors of a lane's outputs.
@@ -556,6 +576,32 @@ METAL_FUNC void add_lines(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<S
   }
 }
 
+// Leaves the sums of a single row in threadgroup memory.
+template <typename Spec, uint N>
+METAL_FUNC void leave(thread const Sums<Spec, N> (&sums)[N], threadgroup RowScratch<Spec, N>& scratch, const Position at) {
+  constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles;
+  if (at.lane % 4 == 0) {  // the others have rows that there are not
+    #pragma unroll
+    for (uint n = 0; n < N; ++n) {
+      #pragma unroll
+      for (uint i = 0; i < Tiles; ++i) {
+        const uint output = (at.simd % Across * Tiles + i) * 16 + at.lane / 4 * 2;
+        *(threadgroup float2*)(scratch.partial[at.simd / Across][n] + output) = sums[n].of[i][0];
+      }
+    }
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+// Returns the sum of a single row's output over all lines.
+template <typename Spec, uint N>
+METAL_FUNC float total(threadgroup const RowScratch<Spec, N>& scratch, uint n, uint output) {
+  float sum = scratch.partial[0][n][output];
+  #pragma unroll
+  for (uint l = 1; l < Spec::splits; ++l) sum += scratch.partial[l][n][output];
+  return sum;
+}
+
 // Reports whether there is anything to do. It asks for all of the entry, so that its parts are fetched at once.
 METAL_FUNC bool valid(const Work work, const Shape shape) {
   return work.rows > 0 && work.expert < shape.experts && work.first < shape.rows;
@@ -573,7 +619,7 @@ template <typename Spec, uint N, typename First, typename Second, typename Args>
 struct Steps {
   static constant constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles;
 
-  // With a single row there is little to do meanwhile, so that all that is older than the inputs is asked for before them.
+  // With a single row there is little to do meanwhile: what is waited for first is asked for first.
   static constant constexpr bool Single = Spec::tile == 1;
 
   // How many of the first steps a simdgroup stages for a projection, of a single row.
@@ -583,19 +629,23 @@ struct Steps {
   Second second;
   Work work;
   uint line, place, lane, output, steps;
+  uint own;  // the output that a thread stores of a single row
   Fetched<First, Tiles> firsts;
   Fetched<Second, Tiles> seconds;
-  After<First, Tiles> first_after;
-  After<Second, Tiles> second_after;
+  conditional_t<Single, RowAfter<First>, After<First, Tiles>> first_after;
+  conditional_t<Single, RowAfter<Second>, After<Second, Tiles>> second_after;
   Inputs first_turns[Turns], second_turns[Turns];
 
   Steps(const First f, const Second s, const Work w, const Position at)
       : first(f), second(s), work(w), line(at.simd / Across), place(at.simd % Across), lane(at.lane),
         output(at.group.y * Spec::outputs + at.simd % Across * Tiles * 16),
-        steps((f.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits)) {
-    if (Single) fetch_su();
-    fetch(0);
-    if (Single) fetch_after();
+        steps((f.inputs + First::Group * Spec::splits - 1) / (First::Group * Spec::splits)),
+        own(at.group.y * Spec::outputs + at.index) {
+    if (Single) {
+      fetch_su();
+    } else {
+      fetch(0);
+    }
   }
 
   // Returns the step of a turn. The projections begin at either end, so that no simdgroup has more of both.
@@ -610,8 +660,7 @@ struct Steps {
   }
 
   // Fetches what put_turns stages.
-  void fetch_turns(const Args args) {
-    device const float* x = input(args, work.first);
+  void fetch_turns(device const float* x) {
     #pragma unroll
     for (uint i = 0; i < Turns; ++i) {
       first_turns[i].fetch_x(first, x, group(turn(0, i)) * First::Group, lane);
@@ -630,8 +679,8 @@ struct Steps {
   }
 
   void fetch_after() {
-    first_after.fetch(first, output, lane);
-    if (N == 2) second_after.fetch(second, output, lane);
+    first_after.fetch(first, Single ? own : output, lane);
+    if (N == 2) second_after.fetch(second, Single ? own : output, lane);
   }
 
   // Fetches the weights of a step.
@@ -693,14 +742,14 @@ struct Steps {
   }
 
   // Runs the steps, of a single row once its first inputs have been fetched.
-  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Args args) {
+  void run(thread Sums<Spec, N> (&sums)[N], threadgroup Stage<Spec, N> (&stage)[Spec::buffers], const Args args) {
     if (Single) {
-      put_turns(scratch.stage[0]);
+      put_turns(stage[0]);
     } else {
-      put(scratch.stage[0], args, 0);
+      put(stage[0], args, 0);
     }
     for (uint from = 0; from < steps; from += Spec::steps) {
-      threadgroup Stage<Spec, N>& staged = scratch.stage[from / Spec::steps % Spec::buffers];
+      threadgroup Stage<Spec, N>& staged = stage[from / Spec::steps % Spec::buffers];
       barrier();
       #pragma unroll 1
       for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
@@ -709,7 +758,7 @@ struct Steps {
       }
       if (from + Spec::steps < steps) {
         if (Spec::buffers == 1) barrier();
-        put(scratch.stage[(from / Spec::steps + 1) % Spec::buffers], args, from + Spec::steps);
+        put(stage[(from / Spec::steps + 1) % Spec::buffers], args, from + Spec::steps);
       }
     }
   }
@@ -727,43 +776,94 @@ struct Steps {
   }
 };
 
-template <typename Spec, typename Gate, typename Up>
-METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
-  static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
-  constexpr uint Tiles = Plan<Spec, 2>::Tiles;
-  const Work work = args.work[at.group.x];
-  if (!valid(work, args.shape)) return;
-  device const Expert& expert = args.experts[work.expert];
-  const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
-
-  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, at);
-  if (steps.Single) steps.fetch_turns(args);
-  Sums<Spec, 2> sums[2] = {};
-  steps.run(sums, scratch, args);
-
+// Stores the rows that lanes hold.
+template <typename Spec, typename Steps>
+METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread Sums<Spec, 2> (&sums)[2],
+                      threadgroup Scratch<Spec, 2>& scratch, const Position at) {
   add_lines<Spec, 2>(sums, scratch, at);
   if (steps.line > 0) return;
+  const uint intermediate = args.shape.intermediate;
   #pragma unroll
-  for (uint i = 0; i < Tiles; ++i) {
+  for (uint i = 0; i < Plan<Spec, 2>::Tiles; ++i) {
     const uint o = steps.output + 16 * i + at.lane / 4 * 2;
     if (o >= intermediate) continue;
     #pragma unroll
     for (uint j = 0; j < Plan<Spec, 2>::Products; ++j) {
       const uint r = 4 * j + at.lane % 4;
       const float2 g = sums[0].of[i][j] * steps.first_after.of(i), u = sums[1].of[i][j] * steps.second_after.of(i);
-      if (r < work.rows) {
-        *(device float2*)(args.h + ulong(work.first + r) * intermediate + o) = float2(silu(g.x) * u.x, silu(g.y) * u.y);
+      if (r < steps.work.rows) {
+        *(device float2*)(args.h + ulong(steps.work.first + r) * intermediate + o) = float2(silu(g.x) * u.x, silu(g.y) * u.y);
       }
     }
   }
 }
 
+// Stores a single row.
+template <typename Spec, typename Steps>
+METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread Sums<Spec, 2> (&sums)[2],
+                      threadgroup RowScratch<Spec, 2>& scratch, const Position at) {
+  leave<Spec, 2>(sums, scratch, at);
+  const uint intermediate = args.shape.intermediate;
+  if (at.index >= Spec::outputs || steps.own >= intermediate) return;
+  const float g = total<Spec, 2>(scratch, 0, at.index) * steps.first_after.of();
+  const float u = total<Spec, 2>(scratch, 1, at.index) * steps.second_after.of();
+  args.h[ulong(steps.work.first) * intermediate + steps.own] = silu(g) * u;
+}
+
+template <typename Spec, typename Gate, typename Up>
+METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
+  static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
+  const Work work = args.work[at.group.x];
+  if (!valid(work, args.shape)) return;
+  device const float* x = input(args, work.first);  // its token is asked for with the expert
+  device const Expert& expert = args.experts[work.expert];
+  const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
+  const Gate gate(args.weights, expert.gate, hidden, intermediate);
+  const Up up(args.weights, expert.up, hidden, intermediate);
+
+  Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, at);
+  if (steps.Single) {
+    steps.fetch_turns(x);
+    steps.fetch_after();
+    steps.fetch(0);
+  }
+  Sums<Spec, 2> sums[2] = {};
+  steps.run(sums, scratch.stage, args);
+  store<Spec>(args, steps, sums, scratch, at);
+}
+
+template <typename Spec, typename Steps>
+METAL_FUNC void store(const Down args, thread const Steps& steps, thread Sums<Spec, 1> (&sums)[1],
+                      threadgroup Scratch<Spec, 1>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
+  add_lines<Spec, 1>(sums, scratch, at);
+  if (steps.line > 0) return;
+  const uint hidden = args.shape.hidden;
+  #pragma unroll
+  for (uint i = 0; i < Plan<Spec, 1>::Tiles; ++i) {
+    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
+    if (o >= hidden) continue;
+    #pragma unroll
+    for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
+      const uint r = 4 * j + at.lane % 4;
+      if (r < steps.work.rows) {
+        *(device float2*)(args.y + ulong(steps.work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * steps.first_after.of(i));
+      }
+    }
+  }
+}
+
+template <typename Spec, typename Steps>
+METAL_FUNC void store(const Down args, thread const Steps& steps, thread Sums<Spec, 1> (&sums)[1],
+                      threadgroup RowScratch<Spec, 1>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
+  leave<Spec, 1>(sums, scratch, at);
+  const uint hidden = args.shape.hidden;
+  if (at.index >= Spec::outputs || steps.own >= hidden) return;
+  args.y[ulong(steps.work.first) * hidden + steps.own] = prob[0] * (total<Spec, 1>(scratch, 0, at.index) * steps.first_after.of());
+}
+
 template <typename Spec, typename Weights>
 METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
-  constexpr uint Tiles = Plan<Spec, 1>::Tiles;
   const Work work = args.work[at.group.x];
   if (!valid(work, args.shape)) return earlier_launches(at.lane);
   device const Expert& expert = args.experts[work.expert];
@@ -771,28 +871,20 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
   const Weights w(args.weights, expert.down, intermediate, hidden);
 
   Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, at);
+  if (steps.Single) {
+    steps.fetch_after();
+    steps.fetch(0);
+  }
   float prob[Plan<Spec, 1>::Products];
   #pragma unroll
-  for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) prob[j] = args.prob[work.first + min(4 * j + at.lane % 4, work.rows - 1)];
-  earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
-  if (steps.Single) steps.fetch_turns(args);
-  Sums<Spec, 1> sums[1] = {};
-  steps.run(sums, scratch, args);
-
-  add_lines<Spec, 1>(sums, scratch, at);
-  if (steps.line > 0) return;
-  #pragma unroll
-  for (uint i = 0; i < Tiles; ++i) {
-    const uint o = steps.output + 16 * i + at.lane / 4 * 2;
-    if (o >= hidden) continue;
-    #pragma unroll
-    for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
-      const uint r = 4 * j + at.lane % 4;
-      if (r < work.rows) {
-        *(device float2*)(args.y + ulong(work.first + r) * hidden + o) = prob[j] * (sums[0].of[i][j] * steps.first_after.of(i));
-      }
-    }
+  for (uint j = 0; j < Plan<Spec, 1>::Products; ++j) {
+    prob[j] = args.prob[work.first + (steps.Single ? 0 : min(4 * j + at.lane % 4, work.rows - 1))];
   }
+  earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
+  if (steps.Single) steps.fetch_turns(input(args, work.first));
+  Sums<Spec, 1> sums[1] = {};
+  steps.run(sums, scratch.stage, args);
+  store<Spec>(args, steps, sums, scratch, prob, at);
 }
 #line 22 "templates/library.metal.tmpl"
 

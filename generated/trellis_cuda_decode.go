@@ -43,7 +43,7 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          384,
-	ThreadgroupBytes: 17664,
+	ThreadgroupBytes: 19200,
 	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{
@@ -75,7 +75,7 @@ var trellisCudaDecodeDown = &runtime.Body{
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          384,
-	ThreadgroupBytes: 6624,
+	ThreadgroupBytes: 8160,
 	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{

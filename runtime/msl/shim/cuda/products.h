@@ -12,6 +12,18 @@ MSL_FN uint halves(float low, float high) {
   return two;
 }
 
+// The compiler loads what it is told to use, and takes no other value for it.
+MSL_FN float2 loaded(float2 v) {
+  ulong bits = as_type<ulong>(v);
+  __asm__ volatile("" : "+l"(bits));
+  return as_type<float2>(bits);
+}
+MSL_FN half2 loaded(half2 v) {
+  uint bits = as_type<uint>(v);
+  __asm__ volatile("" : "+r"(bits));
+  return as_type<half2>(bits);
+}
+
 // A launch that may begin before the launches before it have ended waits for them here, and lets later ones begin.
 MSL_FN void earlier_launches(uint) {
   __asm__ volatile("griddepcontrol.wait;" ::: "memory");
