@@ -67,14 +67,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "6f9773d4da1bb6de9b943c9225f5fb067974b075633c62f3dfcac9f8a29c73b3",
+	Digest: "6c2484c2834492942908c77110af403571671c2072994c7a88ab63f5dddca48e",
 	Specs:  "65dcd6f835b36f37667d2e6ef0a5b67e49ad3950c90717d0571bf95866027896",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "b4973beb3ec8a1c345ac9c9dcf319562b6288cf8f3888570fbdcaa6c54499910"},
 		{Name: "trellis_base.metal", SHA256: "2904dc5da50ce884498dc222d7c0fb427c3997a12449db1d2ef69b172effd302"},
-		{Name: "trellis_cuda_base.metal", SHA256: "53a9945ba9c901e8fc7b2cef347c0794c7d1374ca06ccfce9e105e9406c897d2"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "2319826e94f94ae5149f05e88eecfad4c9dd186e87f09693f854db62aeb4e32b"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "624cf09b1e86da9f64e4ddad9578acfd9efdc9e6b4e19364d8cf8622e5f8226a"},
+		{Name: "trellis_cuda_base.metal", SHA256: "2b0619d5f8f3fe4f11f59b167ea03e0745333a4d53ee5c6892eb5bf49cfefaee"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "5275af40e5c57d35a1f54570047f0b3b569a3eef29c156598baa835c889e0047"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "a2bf92180a8fd3490ffb556bdcd9bbd83b9a546fc49bda088c598205d1dd1c9f"},
 		{Name: "trellis_decode.metal", SHA256: "309c572629064e57412cce3aa2666c0735539753e201503d415e8f07513de93b"},
 		{Name: "trellis_large_batch.metal", SHA256: "d0681ed2a1399ad79fb6ca76a7c64e9b95ac580c4e7c610e55f76059cde6305d"},
 		{Name: "trellis_prefill4.metal", SHA256: "de90471cbcade1f88fd6ade807c3f5b9aee366ee10d4f545efd03fae6884422f"},

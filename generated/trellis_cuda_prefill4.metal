@@ -406,21 +406,27 @@ struct Inputs {
 // 2^-n.
 METAL_FUNC float reduction(uint n) { return as_type<float>((127 - n) << 23); }
 
-// Stages the inputs that the lanes have fetched from the given one on, or 0 if there is no row.
+// A lane's inputs, in the order of its pairs, times su, and the exponent of the greatest of all lanes.
+struct Scaled {
+  float4 v;
+  uint exponent;
+};
+
+// Returns the inputs that the lanes have fetched from the given one on.
 template <typename Weights>
-METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, const Weights w,
-                      const Inputs in, bool there, uint first, uint lane) {
-  if (!there) {
-    *(threadgroup uint2*)(greater + 2 * lane) = uint2(0);
-    *(threadgroup uint2*)(lesser + 2 * lane) = uint2(0);
-    if (lane == 0) sum = 0.0f;
-    return;
-  }
+METAL_FUNC Scaled scaled(const Weights w, const Inputs in, uint first, uint lane) {
   float4 v(in.first.x * float(in.first_su.x), in.second.x * float(in.second_su.x),
            in.first.y * float(in.first_su.y), in.second.y * float(in.second_su.y));
   v = as_type<float4>(as_type<uint4>(v) & (first + lane / 4 * 16 < w.inputs ? ~0u : 0u));  // no branch, which would wait
   const float most = max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
-  const uint exponent = max(simd_max(as_type<uint>(most)) >> 23, 28u);
+  return Scaled{v, max(simd_max(as_type<uint>(most)) >> 23, 28u)};
+}
+
+// Stages inputs.
+template <typename Weights>
+METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, const Weights w,
+                      const Scaled in, uint lane) {
+  float4 v = in.v;
   const float total = simd_sum(v.x + v.y + v.z + v.w);
 
   float4 reductions(1.0f);
@@ -431,13 +437,20 @@ METAL_FUNC void stage(threadgroup uint* greater, threadgroup uint* lesser, threa
                           reduction(Weights::pair_low(p + 1)), reduction(Weights::pair_high(p + 1)));
     }
   }
-  v *= reductions * as_type<float>((268 - exponent) << 23);  // below 2^15
+  v *= reductions * as_type<float>((268 - in.exponent) << 23);  // below 2^15
   const uint g0 = halves(v.x, v.y), g1 = halves(v.z, v.w);
   const half2 h0 = as_type<half2>(g0), h1 = as_type<half2>(g1);
   *(threadgroup uint2*)(greater + 2 * lane) = uint2(g0, g1);
   *(threadgroup uint2*)(lesser + 2 * lane) =
       uint2(halves(v.x - float(h0.x), v.y - float(h0.y)), halves(v.z - float(h1.x), v.w - float(h1.y)));
-  if (lane == 0) sum = float2(as_type<float>((exponent - 14) << 23) * w.pair_unit(), w.middle() * total);
+  if (lane == 0) sum = float2(as_type<float>((in.exponent - 14) << 23) * w.pair_unit(), w.middle() * total);
+}
+
+// Stages zeroes, of a row that there is not.
+METAL_FUNC void stage_none(threadgroup uint* greater, threadgroup uint* lesser, threadgroup float2& sum, uint lane) {
+  *(threadgroup uint2*)(greater + 2 * lane) = uint2(0);
+  *(threadgroup uint2*)(lesser + 2 * lane) = uint2(0);
+  if (lane == 0) sum = 0.0f;
 }
 
 // The weights of a group of inputs, fetched before they are needed.
@@ -668,13 +681,19 @@ struct Steps {
     }
   }
 
-  // Stages the inputs of the first steps, of a single row.
+  // Stages the inputs of the first steps, of a single row. All are waited for at once, before there is a branch.
   void put_turns(threadgroup Stage<Spec, N>& to) const {
+    Scaled firsts_in[Turns], seconds_in[Turns];
+    #pragma unroll
+    for (uint i = 0; i < Turns; ++i) {
+      firsts_in[i] = scaled(first, first_turns[i], group(turn(0, i)) * First::Group, lane);
+      if (N == 2) seconds_in[i] = scaled(second, second_turns[i], group(turn(1, i)) * Second::Group, lane);
+    }
     #pragma unroll
     for (uint i = 0; i < Turns; ++i) {
       const uint s = turn(0, i), t = turn(1, i);
-      if (s < Spec::steps) put(to.x[s][line][0], to.sum[s][line][0], first, first_turns[i], 0, true, group(s));
-      if (N == 2 && t < Spec::steps) put(to.x[t][line][N - 1], to.sum[t][line][N - 1], second, second_turns[i], 0, true, group(t));
+      if (s < Spec::steps) put(to.x[s][line][0], to.sum[s][line][0], first, firsts_in[i], 0);
+      if (N == 2 && t < Spec::steps) put(to.x[t][line][N - 1], to.sum[t][line][N - 1], second, seconds_in[i], 0);
     }
   }
 
@@ -729,7 +748,17 @@ struct Steps {
   template <typename Weights>
   void put(threadgroup uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch], threadgroup float2 (&sum)[Spec::tile], const Weights w,
            const Inputs in, uint r, bool there, uint group) const {
-    stage(x[2 * r], x[2 * r + 1], sum[r], w, in, there, group * Weights::Group, lane);
+    if (there) {
+      put(x, sum, w, scaled(w, in, group * Weights::Group, lane), r);
+    } else {
+      stage_none(x[2 * r], x[2 * r + 1], sum[r], lane);
+    }
+  }
+
+  template <typename Weights>
+  void put(threadgroup uint (&x)[2 * Spec::tile][Plan<Spec, N>::Pitch], threadgroup float2 (&sum)[Spec::tile], const Weights w,
+           const Scaled in, uint r) const {
+    stage(x[2 * r], x[2 * r + 1], sum[r], w, in, lane);
   }
 
   // What a line stages is read by that line alone.
