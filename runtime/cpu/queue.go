@@ -83,7 +83,8 @@ func (c *call) argumentsOf(l runtime.Launch) ([][]byte, error) {
 	return args, nil
 }
 
-// Barrier does nothing: launches run one after another.
+// Barrier does nothing: launches run one after another, or as one if none of them
+// reads what another writes.
 func (q *queue) Barrier() {}
 
 // Wait runs the launches, as one where they follow one another and can join. When

@@ -167,8 +167,8 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 }
 
 // A lookahead is the indices of the next strip of all projections, which are
-// fetched while this one is multiplied. While a panel is, they are fetched one
-// after another: decoding waits for memory, and multiplying does not need it.
+// fetched while this one is multiplied: what a set's decoders do not fetch, its
+// multipliers with a panel do, one after another.
 type lookahead struct {
 	at   [2]uintptr
 	size [2]int
