@@ -54,6 +54,7 @@ type call struct {
 	routing   *routing // for pass route
 	args      [maxArgs][]byte
 	arguments [maxArgs][]byte // of a launch, before it is known what they are
+	joined    []*call         // launches that run as one with this
 
 	// While it runs.
 	ctx    context.Context
@@ -108,7 +109,34 @@ func (c *call) put() {
 	clear(c.args[:])
 	clear(c.arguments[:])
 	c.pass, c.kernel, c.routing = nil, nil, nil
+	c.leave()
 	calls.put(c)
+}
+
+// joins reports whether o differs from c in its kernel and its work list alone:
+// if no row is in both, they can run as one.
+func (c *call) joins(o *call) bool {
+	a, b := c.shape, o.shape
+	a.Items, b.Items = 0, 0
+	if c.pass != o.pass || c.codec == nil || a != b {
+		return false
+	}
+	for i := range c.params {
+		p := &c.params[i]
+		if p.Access != runtime.Constant && p.Name != "work" && !same(c.args[i], o.args[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// same reports whether a and b are the same memory.
+func same(a, b []byte) bool { return address(a) == address(b) && len(a) == len(b) }
+
+// leave ends the joining of launches to c.
+func (c *call) leave() {
+	clear(c.joined)
+	c.joined = c.joined[:0]
 }
 
 // do runs a call that was prepared.

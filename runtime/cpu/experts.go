@@ -16,13 +16,13 @@ const strip = 16
 // An expertJob is the work list of a launch and what it takes to do it. It is a
 // job: its goroutines first make the activations, then multiply.
 type expertJob struct {
-	call *call
+	call *call // of those that run as one, the first
 	kind *kind
 	in   int
 	out  int
 
 	matrices []matrix // [experts, projections]
-	known    []bool   // which experts are in matrices
+	known    []bool   // which experts of a work list are in matrices
 	items    []item
 	sorted   []item
 	segments []segment
@@ -62,38 +62,20 @@ func (e *expertJob) forget() {
 	e.call, e.kind = nil, nil
 }
 
-// read reads and checks the work list of c and the experts in it. An entry
-// without rows is padding.
+// read reads and checks the work lists of c and of the launches joined to it, and
+// the experts in them.
 func (e *expertJob) read(c *call, k *kind) error {
 	e.call, e.kind = c, k
 	e.out, e.in = k.dims(c.shape)
-	work := view[runtime.Work](c.bytes("work"))
 	sized(&e.matrices, int(c.shape.Experts)*len(k.projections))
-	clear(sized(&e.known, int(c.shape.Experts)))
 	e.items = e.items[:0]
-	for i, w := range work {
-		switch {
-		case w.Rows == 0:
-			continue
-		case w.Expert >= c.shape.Experts:
-			return fmt.Errorf("argument work: item %d is of expert %d, and there are %d", i, w.Expert, c.shape.Experts)
-		case int64(w.Rows) > int64(c.kernel.Tile):
-			return fmt.Errorf("argument work: item %d has %d rows, and the kernel takes %d", i, w.Rows, c.kernel.Tile)
-		case uint64(w.First)+uint64(w.Rows) > uint64(c.shape.Rows):
-			return fmt.Errorf("argument work: item %d has rows %d to %d, and there are %d", i, w.First, uint64(w.First)+uint64(w.Rows)-1, c.shape.Rows)
+	if err := e.list(c); err != nil {
+		return err
+	}
+	for _, o := range c.joined {
+		if err := e.list(o); err != nil {
+			return err
 		}
-		if !e.known[w.Expert] {
-			if err := e.expert(int(w.Expert)); err != nil {
-				return fmt.Errorf("argument experts: expert %d: %w", w.Expert, err)
-			}
-			e.known[w.Expert] = true
-		}
-		it := item{int(w.Expert), int(w.First), int(w.Rows)}
-		if n := len(e.items) - 1; n >= 0 && e.items[n].expert == it.expert && e.items[n].first+e.items[n].rows == it.first {
-			e.items[n].rows += it.rows
-			continue
-		}
-		e.items = append(e.items, it)
 	}
 	e.sorted = append(e.sorted[:0], e.items...)
 	slices.SortFunc(e.sorted, func(a, b item) int { return cmp.Compare(a.first, b.first) })
@@ -105,15 +87,44 @@ func (e *expertJob) read(c *call, k *kind) error {
 	return nil
 }
 
+// list reads the work list of c. An entry without rows is padding.
+func (e *expertJob) list(c *call) error {
+	clear(sized(&e.known, int(c.shape.Experts)))
+	for i, w := range view[runtime.Work](c.bytes("work")) {
+		switch {
+		case w.Rows == 0:
+			continue
+		case w.Expert >= c.shape.Experts:
+			return fmt.Errorf("argument work: item %d is of expert %d, and there are %d", i, w.Expert, c.shape.Experts)
+		case int64(w.Rows) > int64(c.kernel.Tile):
+			return fmt.Errorf("argument work: item %d has %d rows, and the kernel takes %d", i, w.Rows, c.kernel.Tile)
+		case uint64(w.First)+uint64(w.Rows) > uint64(c.shape.Rows):
+			return fmt.Errorf("argument work: item %d has rows %d to %d, and there are %d", i, w.First, uint64(w.First)+uint64(w.Rows)-1, c.shape.Rows)
+		}
+		if !e.known[w.Expert] {
+			if err := e.expert(c, int(w.Expert)); err != nil {
+				return fmt.Errorf("argument experts: expert %d: %w", w.Expert, err)
+			}
+			e.known[w.Expert] = true
+		}
+		it := item{int(w.Expert), int(w.First), int(w.Rows)}
+		if n := len(e.items) - 1; n >= 0 && e.items[n].expert == it.expert && e.items[n].first+e.items[n].rows == it.first {
+			e.items[n].rows += it.rows
+			continue
+		}
+		e.items = append(e.items, it)
+	}
+	return nil
+}
+
 // matricesOf returns the matrices of an expert, by projection.
 func (e *expertJob) matricesOf(expert int) []matrix {
 	n := len(e.kind.projections)
 	return e.matrices[expert*n : (expert+1)*n : (expert+1)*n]
 }
 
-// expert finds the matrices of an expert in the weights.
-func (e *expertJob) expert(expert int) error {
-	c := e.call
+// expert finds the matrices of an expert in the weights, for c.
+func (e *expertJob) expert(c *call, expert int) error {
 	weights, descriptor := c.bytes("weights"), c.bytes("experts")[expert*c.codec.expertSize():]
 	ms := e.matricesOf(expert)
 	for i, p := range e.kind.projections {

@@ -83,26 +83,30 @@ func (c *call) argumentsOf(l runtime.Launch) ([][]byte, error) {
 	return args, nil
 }
 
-// Barrier does nothing: launches run one after another.
+// Barrier does nothing: launches run one after another, or as one if none of them
+// reads what another writes.
 func (q *queue) Barrier() {}
 
-// Wait runs the launches. When ctx ends it stops between two tiles of a launch;
-// what was not done is dropped, with a *LaunchError each.
+// Wait runs the launches, as one where they follow one another and can join. When
+// ctx ends it stops between two tiles of a launch; what was not done is dropped,
+// with a *LaunchError each.
 func (q *queue) Wait(ctx context.Context) error {
 	if q.closed {
 		return errQueueClosed
 	}
 	defer q.forget()
 	var errs []error
-	for i := range q.pending {
-		p := &q.pending[i]
-		err := errNotRun
+	for left := q.pending; len(left) > 0; {
+		n, err := 1, errNotRun
 		if ctx.Err() == nil {
-			err = p.run(ctx, q.library.device.engine)
+			n, err = runSome(ctx, q.library.device.engine, left)
 		}
-		if err != nil {
-			errs = append(errs, &runtime.LaunchError{Kernel: p.kernel, Err: err})
+		for _, p := range left[:n] {
+			if err != nil {
+				errs = append(errs, &runtime.LaunchError{Kernel: p.kernel, Err: err})
+			}
 		}
+		left = left[n:]
 	}
 	if len(errs) > 0 && ctx.Err() != nil {
 		errs = append(errs, ctx.Err())
@@ -110,13 +114,32 @@ func (q *queue) Wait(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (p *pending) run(ctx context.Context, e engine) error {
+// runSome runs the first of some launches and those after it that can join it, or
+// the first alone if that fails, and returns how many.
+func runSome(ctx context.Context, e engine, ps []pending) (n int, err error) {
+	first := &ps[0]
+	if err := first.open(); err != nil {
+		return 1, err
+	}
+	for n = 1; n < len(ps) && first.call.joins(ps[n].call) && ps[n].open() == nil; n++ {
+		first.call.joined = append(first.call.joined, ps[n].call)
+	}
+	err = first.call.do(ctx, e)
+	if err == nil || n == 1 || ctx.Err() != nil {
+		return n, err
+	}
+	first.call.leave()
+	return 1, first.call.do(ctx, e)
+}
+
+// open reports an argument of p that was closed since the launch.
+func (p *pending) open() error {
 	for i, b := range p.buffers {
-		if b != nil && b.closed { // since the launch
+		if b != nil && b.closed {
 			return fmt.Errorf("argument %d: %w", i, runtime.ErrBufferClosed)
 		}
 	}
-	return p.call.do(ctx, e)
+	return nil
 }
 
 // forget empties the queue, but keeps its memory.

@@ -149,7 +149,8 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 			b := &of.blocks[i]
 			acts, meta := &b.acts[t*16*b.rows*digits], &b.meta[g*b.rows*metas]
 			if i == 0 && p.spread != nil {
-				p.spread(&to[0], &y[0], from, acts, meta, steps, stride, n)
+				at, rest := next.at[of.projection]+uintptr(64*t), next.rest[of.projection]+uintptr(64*t)
+				p.spread(&to[0], &y[0], from, acts, meta, steps, stride, n, at, rest, 64*tiles)
 				from, first = &to[0], p.lead
 				if p.lead > 0 {
 					continue
@@ -166,13 +167,13 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 }
 
 // A lookahead is the indices of the next strip of all projections, which are
-// fetched while this one is multiplied. While a panel is, they are fetched one
-// after another: decoding waits for memory, and multiplying does not need it.
+// fetched while this one is multiplied: what a set's decoders do not fetch, its
+// multipliers with a panel do, one after another.
 type lookahead struct {
 	at   [2]uintptr
 	size [2]int
 	off  int
-	rest [2]uintptr // without panels: what a projection's multiplier fetches besides simd.Own
+	rest [2]uintptr // what a projection's multiplier or spreader fetches besides simd.Own
 }
 
 // evenRows is the number of rows from which on multiplying takes longer than

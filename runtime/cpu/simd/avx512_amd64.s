@@ -3535,9 +3535,9 @@ loop40:
 	VZEROUPPER
 	RET
 
-// func avx512Spread2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512Spread2(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread2(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -3556,24 +3556,30 @@ TEXT ·avx512Spread2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R11
+	LEAQ           64(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group41:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R10
 	VPBROADCASTD 64(CX), Z9
 	VPBROADCASTD 68(CX), Z10
 	VPBROADCASTD 72(CX), Z11
@@ -3592,8 +3598,11 @@ group41:
 	VPBROADCASTD 124(CX), Z24
 
 loop42:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -3669,10 +3678,10 @@ loop42:
 	VPDPBUSD.BCST  252(DI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           64(DX), R13
+	LEAQ           64(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop42
 	VCVTPH2PS      (R8), Z4
 	PREFETCHT0     64(R8)
@@ -3748,9 +3757,9 @@ loop42:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512SpreadExact2(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact2(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -3769,24 +3778,30 @@ TEXT ·avx512SpreadExact2(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000040, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z4
 	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
 	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
 	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R11
+	LEAQ           64(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group43:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R10
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
@@ -3805,8 +3820,11 @@ group43:
 	VPXORD  Z24, Z24, Z24
 
 loop44:
-	PREFETCHT1     8192(DX)
 	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -3882,19 +3900,19 @@ loop44:
 	VPDPBUSD.BCST  252(DI), Z3, Z24
 	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           64(DX), R13
+	LEAQ           64(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop44
 	VCVTPH2PS      (R8), Z4
 	PREFETCHT0     64(R8)
 	VPERMPS        Z4, Z25, Z4
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z26
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z27
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z26
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z27
 	VPSLLD         $0x08, Z10, Z10
 	VPADDD         Z10, Z9, Z9
 	VPSUBD.BCST    32(CX), Z9, Z9
@@ -7622,9 +7640,9 @@ loop84:
 	VZEROUPPER
 	RET
 
-// func avx512Spread3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Spread3(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread3(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -7647,10 +7665,15 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -7663,17 +7686,17 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R11
+	LEAQ           96(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group85:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R10
 	VPBROADCASTD 64(CX), Z10
 	VPBROADCASTD 68(CX), Z11
 	VPBROADCASTD 72(CX), Z12
@@ -7692,10 +7715,12 @@ group85:
 	VPBROADCASTD 124(CX), Z25
 
 loop86:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -7778,10 +7803,10 @@ loop86:
 	VPDPBUSD.BCST  252(DI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           96(DX), R13
+	LEAQ           96(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop86
 	VCVTPH2PS      (R8), Z9
 	PREFETCHT0     64(R8)
@@ -7857,9 +7882,9 @@ loop86:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -7882,10 +7907,15 @@ TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000060, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VPERMB         (DX), Z4, Z9
 	VPERMB         32(DX), Z4, K1, Z9
 	VPMULTISHIFTQB Z9, Z5, Z0
@@ -7898,17 +7928,17 @@ TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-64
 	VPANDD         Z8, Z9, Z1
 	VPANDD         Z8, Z28, Z2
 	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R11
+	LEAQ           96(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group87:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R10
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -7927,10 +7957,12 @@ group87:
 	VPXORD  Z25, Z25, Z25
 
 loop88:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -8013,19 +8045,19 @@ loop88:
 	VPDPBUSD.BCST  252(DI), Z3, Z25
 	VPANDD         Z8, Z27, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           96(DX), R13
+	LEAQ           96(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop88
 	VCVTPH2PS      (R8), Z9
 	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z26, Z9
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z27
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z28
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z27
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z28
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    32(CX), Z10, Z10
@@ -11446,9 +11478,9 @@ loop128:
 	VZEROUPPER
 	RET
 
-// func avx512Spread4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512Spread4(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread4(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -11467,10 +11499,15 @@ TEXT ·avx512Spread4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -11479,17 +11516,17 @@ TEXT ·avx512Spread4(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R11
+	LEAQ           128(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group129:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R13
+	CMPQ         R13, R14
+	CMOVQGT      R14, R13
+	SUBQ         R13, R10
 	VPBROADCASTD 64(CX), Z10
 	VPBROADCASTD 68(CX), Z11
 	VPBROADCASTD 72(CX), Z12
@@ -11508,10 +11545,12 @@ group129:
 	VPBROADCASTD 124(CX), Z25
 
 loop130:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -11590,10 +11629,10 @@ loop130:
 	VPDPBUSD.BCST  252(DI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           128(DX), R13
+	LEAQ           128(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop130
 	VCVTPH2PS      (R8), Z6
 	PREFETCHT0     64(R8)
@@ -11669,9 +11708,9 @@ loop130:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -11690,10 +11729,15 @@ TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x00000080, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      (DX), Z6
 	VPERMT2D       64(DX), Z8, Z6
 	VMOVDQU64      (DX), Z7
@@ -11702,17 +11746,17 @@ TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-64
 	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
 	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R11
+	LEAQ           128(DX), R13
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R13, DX
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R14
 
 group131:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R10
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
@@ -11731,10 +11775,12 @@ group131:
 	VPXORD  Z25, Z25, Z25
 
 loop132:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -11813,19 +11859,19 @@ loop132:
 	VPDPBUSD.BCST  252(DI), Z3, Z25
 	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           128(DX), R13
+	LEAQ           128(DX), R15
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        R15, DX
+	DECQ           R13
 	JNZ            loop132
 	VCVTPH2PS      (R8), Z6
 	PREFETCHT0     64(R8)
 	VPERMPS        Z6, Z26, Z6
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z7
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z27
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z7
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z27
 	VPSLLD         $0x08, Z11, Z11
 	VPADDD         Z11, Z10, Z10
 	VPSUBD.BCST    32(CX), Z10, Z10
@@ -15815,9 +15861,9 @@ loop172:
 	VZEROUPPER
 	RET
 
-// func avx512Spread5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Spread5(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread5(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -15837,12 +15883,17 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -15863,17 +15914,17 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R11
+	LEAQ           160(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group173:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R14
+	CMPQ         R14, R15
+	CMOVQGT      R15, R14
+	SUBQ         R14, R10
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
 	VPBROADCASTD 72(CX), Z13
@@ -15892,12 +15943,14 @@ group173:
 	VPBROADCASTD 124(CX), Z26
 
 loop174:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -15988,10 +16041,10 @@ loop174:
 	VPDPBUSD.BCST  252(DI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           160(DX), R13
+	LEAQ           160(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop174
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
@@ -16067,9 +16120,9 @@ loop174:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512SpreadExact5(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact5(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -16089,12 +16142,17 @@ TEXT ·avx512SpreadExact5(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000a0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -16115,17 +16173,17 @@ TEXT ·avx512SpreadExact5(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R11
+	LEAQ           160(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group175:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R14
+	CMPQ    R14, R15
+	CMOVQGT R15, R14
+	SUBQ    R14, R10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -16144,12 +16202,14 @@ group175:
 	VPXORD  Z26, Z26, Z26
 
 loop176:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -16240,19 +16300,19 @@ loop176:
 	VPDPBUSD.BCST  252(DI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           160(DX), R13
+	LEAQ           160(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop176
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z9
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z10
+	MOVL           $0x0000ffff, R14
+	VPBROADCASTD   R14, Z9
+	MOVL           $0x47800000, R14
+	VPBROADCASTD   R14, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    32(CX), Z11, Z11
@@ -20407,9 +20467,9 @@ loop216:
 	VZEROUPPER
 	RET
 
-// func avx512Spread6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VBMI2, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Spread6(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread6(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -20434,12 +20494,17 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -20461,17 +20526,17 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R11
+	LEAQ           192(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group217:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R14
+	CMPQ         R14, R15
+	CMOVQGT      R15, R14
+	SUBQ         R14, R10
 	VPBROADCASTD 64(CX), Z13
 	VPBROADCASTD 68(CX), Z14
 	VPBROADCASTD 72(CX), Z15
@@ -20490,12 +20555,14 @@ group217:
 	VPBROADCASTD 124(CX), Z28
 
 loop218:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -20587,10 +20654,10 @@ loop218:
 	VPDPBUSD.BCST  252(DI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           192(DX), R13
+	LEAQ           192(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop218
 	VCVTPH2PS      (R8), Z7
 	PREFETCHT0     64(R8)
@@ -20666,9 +20733,9 @@ loop218:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VBMI2, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512SpreadExact6(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact6(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -20693,12 +20760,17 @@ TEXT ·avx512SpreadExact6(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000c0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      (DX), Z7
 	VMOVDQU64      64(DX), Z9
 	VMOVDQU64      128(DX), Z11
@@ -20720,17 +20792,17 @@ TEXT ·avx512SpreadExact6(SB), NOSPLIT, $0-64
 	VPANDD         Z6, Z7, Z1
 	VPANDD         Z6, Z9, Z2
 	VPANDD         Z6, Z12, Z3
-	LEAQ           192(DX), R11
+	LEAQ           192(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group219:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R14
+	CMPQ    R14, R15
+	CMOVQGT R15, R14
+	SUBQ    R14, R10
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
@@ -20749,12 +20821,14 @@ group219:
 	VPXORD  Z28, Z28, Z28
 
 loop220:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -20846,19 +20920,19 @@ loop220:
 	VPDPBUSD.BCST  252(DI), Z3, Z28
 	VPANDD         Z6, Z12, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           192(DX), R13
+	LEAQ           192(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop220
 	VCVTPH2PS      (R8), Z7
 	PREFETCHT0     64(R8)
 	VPERMPS        Z7, Z29, Z7
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z9
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z11
+	MOVL           $0x0000ffff, R14
+	VPBROADCASTD   R14, Z9
+	MOVL           $0x47800000, R14
+	VPBROADCASTD   R14, Z11
 	VPSLLD         $0x08, Z14, Z14
 	VPADDD         Z14, Z13, Z13
 	VPSUBD.BCST    32(CX), Z13, Z13
@@ -24926,9 +25000,9 @@ loop260:
 	VZEROUPPER
 	RET
 
-// func avx512Spread7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Spread7(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread7(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -24948,14 +25022,19 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
-	PREFETCHT1     8384(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R11)(R12*2)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -24976,17 +25055,17 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R11
+	LEAQ           224(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group261:
-	MOVQ         R10, R11
-	CMPQ         R11, R12
-	CMOVQGT      R12, R11
-	SUBQ         R11, R10
+	MOVQ         R10, R14
+	CMPQ         R14, R15
+	CMOVQGT      R15, R14
+	SUBQ         R14, R10
 	VPBROADCASTD 64(CX), Z11
 	VPBROADCASTD 68(CX), Z12
 	VPBROADCASTD 72(CX), Z13
@@ -25005,14 +25084,16 @@ group261:
 	VPBROADCASTD 124(CX), Z26
 
 loop262:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R11)(R12*2)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -25103,10 +25184,10 @@ loop262:
 	VPDPBUSD.BCST  252(DI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           224(DX), R13
+	LEAQ           224(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop262
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
@@ -25182,9 +25263,9 @@ loop262:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512SpreadExact7(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact7(SB), NOSPLIT, $8-88
 	MOVQ           y+8(FP), AX
 	MOVQ           meta+32(FP), CX
 	MOVQ           w+16(FP), DX
@@ -25204,14 +25285,19 @@ TEXT ·avx512SpreadExact7(SB), NOSPLIT, $0-64
 	LEAQ           -1(R10), BX
 	IMUL3Q         $0x000000e0, BX, BX
 	ADDQ           DX, BX
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
-	PREFETCHT1     8384(DX)
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R13
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R11)(R12*2)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VPERMB         (DX), Z4, Z8
 	VPMULTISHIFTQB Z8, Z6, Z8
 	VPANDD         Z7, Z8, Z8
@@ -25232,17 +25318,17 @@ TEXT ·avx512SpreadExact7(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ    Z1, Z9, Z1
 	VPUNPCKLQDQ    Z10, Z8, Z2
 	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           224(DX), R11
+	LEAQ           224(DX), R14
 	CMPQ           DX, BX
-	CMOVQCS        R11, DX
+	CMOVQCS        R14, DX
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
-	MOVQ           $0x00000008, R12
+	MOVQ           $0x00000008, R15
 
 group263:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R14
+	CMPQ    R14, R15
+	CMOVQGT R15, R14
+	SUBQ    R14, R10
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
@@ -25261,14 +25347,16 @@ group263:
 	VPXORD  Z26, Z26, Z26
 
 loop264:
-	PREFETCHT1     8192(DX)
-	PREFETCHT1     8256(DX)
-	PREFETCHT1     8320(DX)
-	PREFETCHT1     8384(DX)
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
 	PREFETCHT0     2240(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R11)(R12*1)
+	PREFETCHT1     (R11)(R12*2)
+	PREFETCHT1     (R13)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R13
 	VMOVDQU64      Z0, (SI)
 	VMOVDQU64      Z1, 64(SI)
 	VMOVDQU64      Z2, 128(SI)
@@ -25359,19 +25447,19 @@ loop264:
 	VPDPBUSD.BCST  252(DI), Z3, Z26
 	VPUNPCKHQDQ    Z10, Z8, Z3
 	ADDQ           $0x00000100, DI
-	LEAQ           224(DX), R13
+	LEAQ           224(DX), BP
 	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	DECQ           R11
+	CMOVQCS        BP, DX
+	DECQ           R14
 	JNZ            loop264
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R9, R8
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z9
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z10
+	MOVL           $0x0000ffff, R14
+	VPBROADCASTD   R14, Z9
+	MOVL           $0x47800000, R14
+	VPBROADCASTD   R14, Z10
 	VPSLLD         $0x08, Z12, Z12
 	VPADDD         Z12, Z11, Z11
 	VPSUBD.BCST    32(CX), Z11, Z11
@@ -29268,9 +29356,9 @@ loop304:
 	VZEROUPPER
 	RET
 
-// func avx512Spread8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512Spread8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Spread8(SB), NOSPLIT, $0-64
+TEXT ·avx512Spread8(SB), NOSPLIT, $8-88
 	MOVQ        y+8(FP), AX
 	MOVQ        meta+32(FP), CX
 	MOVQ        w+16(FP), DX
@@ -29285,14 +29373,19 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $0-64
 	LEAQ        -1(R10), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
-	PREFETCHT1  8256(DX)
-	PREFETCHT1  8320(DX)
-	PREFETCHT1  8384(DX)
+	MOVQ        next+64(FP), R11
+	MOVQ        apart+80(FP), R12
+	MOVQ        ahead+72(FP), R13
 	PREFETCHT0  2048(DX)
 	PREFETCHT0  2112(DX)
 	PREFETCHT0  2176(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R11)
+	PREFETCHT1  (R11)(R12*1)
+	PREFETCHT1  (R11)(R12*2)
+	PREFETCHT1  (R13)
+	ADDQ        $0x00000040, R11
+	ADDQ        $0x00000040, R13
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -29305,17 +29398,17 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R11
+	LEAQ        256(DX), R14
 	CMPQ        DX, BX
-	CMOVQCS     R11, DX
+	CMOVQCS     R14, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R12
+	MOVQ        $0x00000008, R15
 
 group305:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R14
+	CMPQ    R14, R15
+	CMOVQGT R15, R14
+	SUBQ    R14, R10
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -29334,14 +29427,16 @@ group305:
 	VPXORD  Z22, Z22, Z22
 
 loop306:
-	PREFETCHT1    8192(DX)
-	PREFETCHT1    8256(DX)
-	PREFETCHT1    8320(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R11)
+	PREFETCHT1    (R11)(R12*1)
+	PREFETCHT1    (R11)(R12*2)
+	PREFETCHT1    (R13)
+	ADDQ          $0x00000040, R11
+	ADDQ          $0x00000040, R13
 	VMOVDQU64     Z0, (SI)
 	VMOVDQU64     Z1, 64(SI)
 	VMOVDQU64     Z2, 128(SI)
@@ -29424,10 +29519,10 @@ loop306:
 	VPDPBUSD.BCST 252(DI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000100, DI
-	LEAQ          256(DX), R13
+	LEAQ          256(DX), BP
 	CMPQ          DX, BX
-	CMOVQCS       R13, DX
-	DECQ          R11
+	CMOVQCS       BP, DX
+	DECQ          R14
 	JNZ           loop306
 	VCVTPH2PS     (R8), Z4
 	PREFETCHT0    64(R8)
@@ -29535,9 +29630,9 @@ loop306:
 	VZEROUPPER
 	RET
 
-// func avx512SpreadExact8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+// func avx512SpreadExact8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512SpreadExact8(SB), NOSPLIT, $0-64
+TEXT ·avx512SpreadExact8(SB), NOSPLIT, $8-88
 	MOVQ        y+8(FP), AX
 	MOVQ        meta+32(FP), CX
 	MOVQ        w+16(FP), DX
@@ -29552,14 +29647,19 @@ TEXT ·avx512SpreadExact8(SB), NOSPLIT, $0-64
 	LEAQ        -1(R10), BX
 	IMUL3Q      $0x00000100, BX, BX
 	ADDQ        DX, BX
-	PREFETCHT1  8192(DX)
-	PREFETCHT1  8256(DX)
-	PREFETCHT1  8320(DX)
-	PREFETCHT1  8384(DX)
+	MOVQ        next+64(FP), R11
+	MOVQ        apart+80(FP), R12
+	MOVQ        ahead+72(FP), R13
 	PREFETCHT0  2048(DX)
 	PREFETCHT0  2112(DX)
 	PREFETCHT0  2176(DX)
 	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R11)
+	PREFETCHT1  (R11)(R12*1)
+	PREFETCHT1  (R11)(R12*2)
+	PREFETCHT1  (R13)
+	ADDQ        $0x00000040, R11
+	ADDQ        $0x00000040, R13
 	VMOVDQU64   (DX), Z4
 	VMOVDQU64   64(DX), Z6
 	VPUNPCKLDQ  Z6, Z4, Z5
@@ -29572,17 +29672,17 @@ TEXT ·avx512SpreadExact8(SB), NOSPLIT, $0-64
 	VPUNPCKHQDQ Z1, Z5, Z1
 	VPUNPCKLQDQ Z6, Z4, Z2
 	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R11
+	LEAQ        256(DX), R14
 	CMPQ        DX, BX
-	CMOVQCS     R11, DX
+	CMOVQCS     R14, DX
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R12
+	MOVQ        $0x00000008, R15
 
 group307:
-	MOVQ    R10, R11
-	CMPQ    R11, R12
-	CMOVQGT R12, R11
-	SUBQ    R11, R10
+	MOVQ    R10, R14
+	CMPQ    R14, R15
+	CMOVQGT R15, R14
+	SUBQ    R14, R10
 	VPXORD  Z7, Z7, Z7
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
@@ -29601,14 +29701,16 @@ group307:
 	VPXORD  Z22, Z22, Z22
 
 loop308:
-	PREFETCHT1    8192(DX)
-	PREFETCHT1    8256(DX)
-	PREFETCHT1    8320(DX)
-	PREFETCHT1    8384(DX)
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
 	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R11)
+	PREFETCHT1    (R11)(R12*1)
+	PREFETCHT1    (R11)(R12*2)
+	PREFETCHT1    (R13)
+	ADDQ          $0x00000040, R11
+	ADDQ          $0x00000040, R13
 	VMOVDQU64     Z0, (SI)
 	VMOVDQU64     Z1, 64(SI)
 	VMOVDQU64     Z2, 128(SI)
@@ -29691,19 +29793,19 @@ loop308:
 	VPDPBUSD.BCST 252(DI), Z3, Z22
 	VPUNPCKHQDQ   Z6, Z4, Z3
 	ADDQ          $0x00000100, DI
-	LEAQ          256(DX), R13
+	LEAQ          256(DX), BP
 	CMPQ          DX, BX
-	CMOVQCS       R13, DX
-	DECQ          R11
+	CMOVQCS       BP, DX
+	DECQ          R14
 	JNZ           loop308
 	VCVTPH2PS     (R8), Z4
 	PREFETCHT0    64(R8)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R9, R8
-	MOVL          $0x0000ffff, R11
-	VPBROADCASTD  R11, Z5
-	MOVL          $0x47800000, R11
-	VPBROADCASTD  R11, Z6
+	MOVL          $0x0000ffff, R14
+	VPBROADCASTD  R14, Z5
+	MOVL          $0x47800000, R14
+	VPBROADCASTD  R14, Z6
 	VPSLLD        $0x08, Z8, Z8
 	VPADDD        Z8, Z7, Z7
 	VPSUBD.BCST   32(CX), Z7, Z7
@@ -35910,7 +36012,7 @@ loop404:
 	RET
 
 // func avx512Silu(h *float32, stride int, gate *[16]float32, up *[16]float32, gateSV *byte, upSV *byte, gateBits int, upBits int, rows int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	MOVQ         h+0(FP), AX
 	MOVQ         stride+8(FP), CX
@@ -35959,51 +36061,52 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	VPBROADCASTD DI, Z17
 
 loop405:
-	VPERMPS (DX), Z0, Z18
-	VPERMPS (BX), Z1, Z19
-	VMULPS  Z2, Z18, Z18
-	VMULPS  Z3, Z19, Z19
-	VPXORD  Z17, Z18, Z20
-	VMAXPS  Z4, Z20, Z20
-	VMINPS  Z5, Z20, Z20
-	VMULPS  Z6, Z20, Z21
-	VADDPS  Z7, Z21, Z21
-	VSUBPS  Z7, Z21, Z23
-	VMULPS  Z8, Z23, Z22
-	VSUBPS  Z22, Z20, Z22
-	VMULPS  Z9, Z23, Z23
-	VSUBPS  Z23, Z22, Z22
-	VMOVAPS Z11, Z20
-	VMULPS  Z22, Z20, Z20
-	VADDPS  Z12, Z20, Z20
-	VMULPS  Z22, Z20, Z20
-	VADDPS  Z13, Z20, Z20
-	VMULPS  Z22, Z20, Z20
-	VADDPS  Z14, Z20, Z20
-	VMULPS  Z22, Z20, Z20
-	VADDPS  Z15, Z20, Z20
-	VMULPS  Z22, Z20, Z20
-	VADDPS  Z16, Z20, Z20
-	VMULPS  Z22, Z22, Z23
-	VMULPS  Z23, Z20, Z20
-	VADDPS  Z22, Z20, Z20
-	VADDPS  Z10, Z20, Z20
-	VPSLLD  $0x17, Z21, Z21
-	VPADDD  Z21, Z20, Z20
-	VADDPS  Z10, Z20, Z20
-	VDIVPS  Z20, Z18, Z18
-	VMULPS  Z19, Z18, Z18
-	VMOVUPS Z18, (AX)
-	ADDQ    CX, AX
-	ADDQ    $0x00000040, DX
-	ADDQ    $0x00000040, BX
-	DECQ    SI
-	JNZ     loop405
+	VPERMPS    (DX), Z0, Z18
+	VPERMPS    (BX), Z1, Z19
+	VMULPS     Z2, Z18, Z18
+	VMULPS     Z3, Z19, Z19
+	VPXORD     Z17, Z18, Z20
+	VMAXPS     Z4, Z20, Z20
+	VMINPS     Z5, Z20, Z20
+	VMULPS     Z6, Z20, Z21
+	VADDPS     Z7, Z21, Z21
+	VSUBPS     Z7, Z21, Z23
+	VMULPS     Z8, Z23, Z22
+	VSUBPS     Z22, Z20, Z22
+	VMULPS     Z9, Z23, Z23
+	VSUBPS     Z23, Z22, Z22
+	VMOVAPS    Z11, Z20
+	VMULPS     Z22, Z20, Z20
+	VADDPS     Z12, Z20, Z20
+	VMULPS     Z22, Z20, Z20
+	VADDPS     Z13, Z20, Z20
+	VMULPS     Z22, Z20, Z20
+	VADDPS     Z14, Z20, Z20
+	VMULPS     Z22, Z20, Z20
+	VADDPS     Z15, Z20, Z20
+	VMULPS     Z22, Z20, Z20
+	VADDPS     Z16, Z20, Z20
+	VMULPS     Z22, Z22, Z23
+	VMULPS     Z23, Z20, Z20
+	VADDPS     Z22, Z20, Z20
+	VADDPS     Z10, Z20, Z20
+	VPSLLD     $0x17, Z21, Z21
+	VPADDD     Z21, Z20, Z20
+	VADDPS     Z10, Z20, Z20
+	VDIVPS     Z20, Z18, Z18
+	VMULPS     Z19, Z18, Z18
+	VMOVUPS    Z18, (AX)
+	PREFETCHT0 64(AX)
+	ADDQ       CX, AX
+	ADDQ       $0x00000040, DX
+	ADDQ       $0x00000040, BX
+	DECQ       SI
+	JNZ        loop405
 	VZEROUPPER
 	RET
 
 // func avx512Scale(y *float32, stride int, sums *[16]float32, sv *byte, prob *float32, bits int, rows int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·avx512Scale(SB), NOSPLIT, $0-56
 	MOVQ      y+0(FP), AX
 	MOVQ      stride+8(FP), CX
@@ -36022,6 +36125,7 @@ loop406:
 	VMULPS      Z1, Z2, Z2
 	VMULPS.BCST (BX), Z2, Z2
 	VMOVUPS     Z2, (AX)
+	PREFETCHT0  64(AX)
 	ADDQ        CX, AX
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX

@@ -65,10 +65,10 @@ func avx512DotExact2x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact2x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -131,10 +131,10 @@ func avx512DotExact3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact3(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -197,10 +197,10 @@ func avx512DotExact4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact4(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -263,10 +263,10 @@ func avx512DotExact5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact5(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -329,10 +329,10 @@ func avx512DotExact6x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact6x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact6(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -395,10 +395,10 @@ func avx512DotExact7x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact7x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact7(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -461,10 +461,10 @@ func avx512DotExact8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps
 func avx512DotExact8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
-func avx512Spread8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512Spread8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
-func avx512SpreadExact8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int)
+func avx512SpreadExact8(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
 
 //go:noescape
 func avx512Multiply1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)

@@ -52,7 +52,7 @@ func benchmarkStrip(b *testing.B, set *Set, p problem, how way, strips int) {
 		for i, rows := range blocks {
 			if how.panel && i == 0 {
 				from = ptr[byte](panel)
-				spread(from, y, w, a, m, st, 32, p.tiles)
+				spread(from, y, w, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size), uintptr(unsafe.Pointer(w))+uintptr(size+Own(p.bits, p.tiles)), 64*p.tiles)
 				continue
 			}
 			of[rows](y, from, a, m, st, 32, p.tiles, uintptr(unsafe.Pointer(w))+uintptr(size))

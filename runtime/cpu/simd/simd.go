@@ -92,8 +92,10 @@ type (
 
 	// A Spreader writes the indices of tiles to a panel, of PanelHead and
 	// tiles·256 bytes, and does what a Multiplier does for the number of rows that belongs to it. If
-	// that is 0, it takes no notice of y, acts, meta and steps.
-	Spreader = func(panel *byte, y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)
+	// that is 0, it takes no notice of y, acts, meta and steps. Meanwhile it may fetch 64 bytes for
+	// each tile from ahead on, from next on, and if Own has more than that, from places that are
+	// apart bytes after next and after each other.
+	Spreader = func(panel *byte, y *[16]float32, indices *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, next, ahead uintptr, apart int)
 )
 
 // A rowQuantizer is a Quantizer of one of several rows, whose inputs are at x.
@@ -127,7 +129,7 @@ func quantizer(row rowQuantizer, four fourQuantizer, digits, metas int) Quantize
 
 // decoder returns a Spreader of 0 rows.
 func decoder(decode func(panel, indices *byte, tiles int)) Spreader {
-	return func(panel *byte, _ *[16]float32, indices *byte, _ *int8, _ *float32, _ *byte, _, tiles int) {
+	return func(panel *byte, _ *[16]float32, indices *byte, _ *int8, _ *float32, _ *byte, _, tiles int, _, _ uintptr, _ int) {
 		decode(panel, indices, tiles)
 	}
 }

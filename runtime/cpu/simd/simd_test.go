@@ -129,7 +129,7 @@ func (p problem) run(t testing.TB, set *Set, s strip, how way, blocks []int) (y,
 		if how.panel && i == 0 {
 			panel := ptr[byte](fresh(PanelHead + 256*p.tiles))
 			spread, _ := how.spread(set, p.bits)
-			spread(panel, to, w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles)
+			spread(panel, to, w, ptr[int8](acts), ptr[float32](meta), ptr[byte](s.steps), 32, p.tiles, ahead, ahead, 64*p.tiles)
 			w = panel
 			continue
 		}

@@ -71,6 +71,7 @@ func (k *z) silu() {
 		k.VDIVPS(p, t, t)
 		k.VMULPS(u, t, t)
 		k.VMOVUPS(t, at(h, 0))
+		k.PREFETCHT0(at(h, 64)) // the next strip's
 		k.ADDQ(stride, h)
 		k.ADDQ(U32(64), gate)
 		k.ADDQ(U32(64), up)
@@ -100,6 +101,7 @@ func (k *z) scale() {
 		k.VMULPS(sv, v, v)
 		k.VMULPS_BCST(at(prob, 0), v, v)
 		k.VMOVUPS(v, at(y, 0))
+		k.PREFETCHT0(at(y, 64))
 		k.ADDQ(stride, y)
 		k.ADDQ(U32(64), sums)
 		k.ADDQ(U32(4), prob)

@@ -43,6 +43,12 @@ func (k *z) following(bits int, w, n reg.GPVirtual) *following {
 	return f
 }
 
+// followingPart is following for a part of the tiles of a strip: where the
+// stretches begin for them, and how far apart, are parameters.
+func (k *z) followingPart(bits int) *following {
+	return &following{k, ownStretches(bits), k.load("next"), k.load("apart"), k.load("ahead")}
+}
+
 // ownStretches is what package simd has in Own.
 func ownStretches(bits int) int { return max(1, (bits-1)/2) }
 
@@ -106,7 +112,7 @@ type strip struct {
 	bits      int
 	w, last   reg.GPVirtual // the tile to decode, and the last one
 	panel     reg.GPVirtual // where to keep the order and the indices, if anywhere
-	following *following    // nil where tiles far ahead are fetched, of this call or not
+	following *following
 	c         [4]reg.VecVirtual
 	steps     []func() // to decode the tile at w
 }
@@ -133,6 +139,8 @@ func (t *strip) begin(n reg.GPVirtual) {
 	t.ADDQ(t.w, t.last)
 	if t.panel == nil {
 		t.following = t.z.following(t.bits, t.w, n)
+	} else {
+		t.following = t.followingPart(t.bits)
 	}
 	t.fetch()
 	for _, step := range t.steps {
@@ -151,10 +159,6 @@ func (t *strip) next() {
 
 // fetch asks for what will be needed, for a tile of it.
 func (t *strip) fetch() {
-	if t.following == nil {
-		t.prefetchTile(t.bits, t.w)
-		return
-	}
 	t.prefetchNear(t.bits, t.w)
 	t.following.tile()
 }
@@ -281,7 +285,7 @@ func (k *z) dotExact(bits, rows int) {
 	k.products(4*rows, k.strip(bits), &digits{k, y, meta, rows})
 }
 
-const spreadArgs = "func(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int)"
+const spreadArgs = "func(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, next, ahead uintptr, apart int)"
 
 // spread writes the kernel that does what that of the most rows does, and makes
 // a panel.
