@@ -67,14 +67,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "6c2484c2834492942908c77110af403571671c2072994c7a88ab63f5dddca48e",
-	Specs:  "65dcd6f835b36f37667d2e6ef0a5b67e49ad3950c90717d0571bf95866027896",
+	Digest: "77e04c4f4e7d606250ba7bc7a4b8028702d56d23b6d861a28cc8e4ba7729cfcf",
+	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "b4973beb3ec8a1c345ac9c9dcf319562b6288cf8f3888570fbdcaa6c54499910"},
 		{Name: "trellis_base.metal", SHA256: "2904dc5da50ce884498dc222d7c0fb427c3997a12449db1d2ef69b172effd302"},
-		{Name: "trellis_cuda_base.metal", SHA256: "2b0619d5f8f3fe4f11f59b167ea03e0745333a4d53ee5c6892eb5bf49cfefaee"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "5275af40e5c57d35a1f54570047f0b3b569a3eef29c156598baa835c889e0047"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "a2bf92180a8fd3490ffb556bdcd9bbd83b9a546fc49bda088c598205d1dd1c9f"},
+		{Name: "trellis_cuda_base.metal", SHA256: "62d3698188d7c36c668a1becfa4ee80e83558303e05cd4239b114838330ceeb9"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "d168259c84f95d952c770bc84250600e41173f5c9e479bb8ef5d653ea64d4cbe"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f29317f78e9bd2ba29bca1e8f213c08d62f0c066f272280aba3832ecd21731bf"},
 		{Name: "trellis_decode.metal", SHA256: "309c572629064e57412cce3aa2666c0735539753e201503d415e8f07513de93b"},
 		{Name: "trellis_large_batch.metal", SHA256: "d0681ed2a1399ad79fb6ca76a7c64e9b95ac580c4e7c610e55f76059cde6305d"},
 		{Name: "trellis_prefill4.metal", SHA256: "de90471cbcade1f88fd6ade807c3f5b9aee366ee10d4f545efd03fae6884422f"},

@@ -43,7 +43,7 @@ var trellisCudaBaseGateUp = &runtime.Body{
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          384,
-	ThreadgroupBytes: 49152,
+	ThreadgroupBytes: 35328,
 	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{

@@ -1,8 +1,8 @@
 // Up to Spec::tile rows of an expert, by products of 16×16 weights and four rows of 16 inputs.
 //
 // A threadgroup owns Spec::outputs outputs. Its simdgroups stand in Spec::splits lines; those of a line own
-// Spec::outputs / 16 / Across tiles of outputs each, and a group of 128 inputs at each step. The lines are added
-// up at the end, in their order: by the first, or, of a single row, by a thread for each output.
+// Spec::outputs / 16 / Across tiles of outputs each, and a group of 128 inputs at each step. Several lines are for a
+// single row: a thread for each output adds them up at the end, in their order.
 //
 // Weights are multiplied as the indices that they are, the rest follows from sums: with x' = x · su,
 //   Σ W·x = Σ over groups of scale · (Σ idx·x' − middle · Σ x'), times sv.
@@ -54,14 +54,15 @@ struct alignas(16) Stage {
 };
 
 template <typename Spec, uint N>
-union alignas(16) Scratch {
+struct alignas(16) Scratch {
+  static_assert(Spec::splits == 1, "lines are added up of a single row alone");
   Stage<Spec, N> stage[Spec::buffers];
-  float2 partial[max(Spec::splits, 2u) - 1][Plan<Spec, N>::Across][N][Plan<Spec, N>::Tiles][Plan<Spec, N>::Products][32];
 };
 
 // Of a single row. Its sums have a place of their own, so that no simdgroup waits for others to have read their inputs.
 template <typename Spec, uint N>
 struct alignas(16) RowScratch {
+  static_assert(Spec::threads >= Spec::outputs, "a thread for each output");
   Stage<Spec, N> stage[Spec::buffers];
   float partial[Spec::splits][N][Spec::outputs];
 };
@@ -249,38 +250,6 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
       const float2 scale(float(w.scale[i].x), float(w.scale[i].y));
       sums.of[i][j] += scale * 16777216.0f * (float2(s.x + s.y, s.z + s.w) * unit.x);
       sums.of[i][j] -= scale * unit.y;
-    }
-  }
-}
-
-// Adds the sums of all lines to those of the first.
-template <typename Spec, uint N>
-METAL_FUNC void add_lines(thread Sums<Spec, N> (&sums)[N], threadgroup Scratch<Spec, N>& scratch, const Position at) {
-  if (Spec::splits == 1) return;
-  constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles, Products = Plan<Spec, N>::Products;
-  const uint line = at.simd / Across, place = at.simd % Across;
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  #pragma unroll
-  for (uint n = 0; n < N; ++n) {
-    #pragma unroll
-    for (uint i = 0; i < Tiles; ++i) {
-      #pragma unroll
-      for (uint j = 0; j < Products; ++j) {
-        if (line > 0) scratch.partial[line - 1][place][n][i][j][at.lane] = sums[n].of[i][j];
-      }
-    }
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-  if (line > 0) return;
-  #pragma unroll
-  for (uint n = 0; n < N; ++n) {
-    #pragma unroll
-    for (uint i = 0; i < Tiles; ++i) {
-      #pragma unroll
-      for (uint j = 0; j < Products; ++j) {
-        #pragma unroll
-        for (uint l = 1; l < Spec::splits; ++l) sums[n].of[i][j] += scratch.partial[l - 1][place][n][i][j][at.lane];
-      }
     }
   }
 }
@@ -503,10 +472,8 @@ struct Steps {
 
 // Stores the rows that lanes hold.
 template <typename Spec, typename Steps>
-METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread Sums<Spec, 2> (&sums)[2],
-                      threadgroup Scratch<Spec, 2>& scratch, const Position at) {
-  add_lines<Spec, 2>(sums, scratch, at);
-  if (steps.line > 0) return;
+METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const Sums<Spec, 2> (&sums)[2],
+                      threadgroup Scratch<Spec, 2>&, const Position at) {
   const uint intermediate = args.shape.intermediate;
   #pragma unroll
   for (uint i = 0; i < Plan<Spec, 2>::Tiles; ++i) {
@@ -525,7 +492,7 @@ METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread Sums<
 
 // Stores a single row.
 template <typename Spec, typename Steps>
-METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread Sums<Spec, 2> (&sums)[2],
+METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const Sums<Spec, 2> (&sums)[2],
                       threadgroup RowScratch<Spec, 2>& scratch, const Position at) {
   leave<Spec, 2>(sums, scratch, at);
   const uint intermediate = args.shape.intermediate;
@@ -558,10 +525,8 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 }
 
 template <typename Spec, typename Steps>
-METAL_FUNC void store(const Down args, thread const Steps& steps, thread Sums<Spec, 1> (&sums)[1],
-                      threadgroup Scratch<Spec, 1>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
-  add_lines<Spec, 1>(sums, scratch, at);
-  if (steps.line > 0) return;
+METAL_FUNC void store(const Down args, thread const Steps& steps, thread const Sums<Spec, 1> (&sums)[1],
+                      threadgroup Scratch<Spec, 1>&, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
   const uint hidden = args.shape.hidden;
   #pragma unroll
   for (uint i = 0; i < Plan<Spec, 1>::Tiles; ++i) {
@@ -578,7 +543,7 @@ METAL_FUNC void store(const Down args, thread const Steps& steps, thread Sums<Sp
 }
 
 template <typename Spec, typename Steps>
-METAL_FUNC void store(const Down args, thread const Steps& steps, thread Sums<Spec, 1> (&sums)[1],
+METAL_FUNC void store(const Down args, thread const Steps& steps, thread const Sums<Spec, 1> (&sums)[1],
                       threadgroup RowScratch<Spec, 1>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
   leave<Spec, 1>(sums, scratch, at);
   const uint hidden = args.shape.hidden;

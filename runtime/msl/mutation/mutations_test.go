@@ -736,4 +736,9 @@ var mutations = []mutation{
 		old: "l = 1; l < Spec::splits", new: "l = 2; l < Spec::splits", kernel: cudaDecode,
 		level: suite, says: `column \d+ is .*, want`,
 	},
+	{
+		what: "no barrier before lines are added", file: products,
+		old: "  threadgroup_barrier(mem_flags::mem_threadgroup);\n}\n\n// Returns the sum", new: "}\n\n// Returns the sum", kernel: cudaDecode,
+		level: suite, says: `column \d+ is .*, want`, checker: `race|uninitialised`, at: []string{"scratch.partial"},
+	},
 }
