@@ -7,7 +7,8 @@
 // weights once: they are decoded for all of its rows together, in pieces that
 // goroutines take by the bytes that they cost, not by expert.
 //
-// A Queue of this device runs launches one after another when Wait is called.
+// A Queue of this device runs launches one after another when Wait is called, and
+// as one those that follow each other and differ in their work lists alone.
 // Results depend neither on the number of workers, nor on the instructions that
 // the host has, nor on what else is in a launch: a row of an expert has the same
 // bits in every family.
