@@ -16,6 +16,19 @@ inline float silu(float x) { return x / (1.0f + exp(-x)); }
 template <typename Lane>
 METAL_FUNC void earlier_launches(Lane) {}
 
+// Comes where the next launch may begin, on such devices. That may read, before it waits, what is older than this
+// launch: so this one has waited, or the next is held back by what the launches before this one write. A template, as above.
+template <typename Lane>
+METAL_FUNC void later_launches(Lane) {}
+
+// Asks for what will be read soon. It reads nothing, so earlier launches may still write it. A template, as above.
+template <typename Byte>
+METAL_FUNC void soon(device const Byte*) {}
+
+// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+template <typename Spec, typename Args, typename At>
+METAL_FUNC void begin(const Args, const At) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -346,6 +359,7 @@ void combine(const Combine args, const Position at) {
   uint rows[8];
   #pragma unroll
   for (uint s = 0; s < 8; ++s) rows[s] = row[min(s, slots - 1)];
+  later_launches(at.lane);
   earlier_launches(at.lane);
   if (i >= hidden) return;
 
@@ -362,33 +376,33 @@ void combine(const Combine args, const Position at) {
 
 #line 20 "specs/passes.yaml"
 kernel void moe_route(constant Shape& shape [[buffer(0)]], constant Routing& routing [[buffer(1)]], device const float* router [[buffer(2)]], device const float* bias [[buffer(3)]], device const float* x [[buffer(4)]], device float* scores [[buffer(5)]], device uint* chosen [[buffer(6)]], device float* chosen_prob [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 59 "templates/library.metal.tmpl"
+#line 63 "templates/library.metal.tmpl"
   route<route_constants>(Route{shape, routing, router, bias, x, scores, chosen, chosen_prob}, Position{group, index, simd, lane});
 }
 
 #line 32 "specs/passes.yaml"
 kernel void moe_count(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device uint* counts [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 59 "templates/library.metal.tmpl"
+#line 63 "templates/library.metal.tmpl"
   threadgroup CountScratch<count_constants> scratch;
   count<count_constants>(Count{shape, chosen, counts}, scratch, Position{group, index, simd, lane});
 }
 
 #line 45 "specs/passes.yaml"
 kernel void moe_prefix(constant Shape& shape [[buffer(0)]], device const uint* counts [[buffer(1)]], device uint* base [[buffer(2)]], device uint* offsets [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 59 "templates/library.metal.tmpl"
+#line 63 "templates/library.metal.tmpl"
   threadgroup PrefixScratch<prefix_constants> scratch;
   prefix<prefix_constants>(Prefix{shape, counts, base, offsets}, scratch, Position{group, index, simd, lane});
 }
 
 #line 61 "specs/passes.yaml"
 kernel void moe_scatter(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device const float* chosen_prob [[buffer(2)]], device const uint* base [[buffer(3)]], device uint* token [[buffer(4)]], device float* prob [[buffer(5)]], device uint* row [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 59 "templates/library.metal.tmpl"
+#line 63 "templates/library.metal.tmpl"
   threadgroup ScatterScratch<scatter_constants> scratch;
   scatter<scatter_constants>(Scatter{shape, chosen, chosen_prob, base, token, prob, row}, scratch, Position{group, index, simd, lane});
 }
 
 #line 96 "specs/passes.yaml"
 kernel void moe_combine(constant Shape& shape [[buffer(0)]], device const uint* row [[buffer(1)]], device const float* y [[buffer(2)]], device float* out [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 59 "templates/library.metal.tmpl"
+#line 63 "templates/library.metal.tmpl"
   combine<combine_constants>(Combine{shape, row, y, out}, Position{group, index, simd, lane});
 }

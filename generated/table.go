@@ -67,16 +67,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "77e04c4f4e7d606250ba7bc7a4b8028702d56d23b6d861a28cc8e4ba7729cfcf",
+	Digest: "99fe641841fd0a7e4334757948073715830da9013094c5e86c1eed061daaa74d",
 	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "b4973beb3ec8a1c345ac9c9dcf319562b6288cf8f3888570fbdcaa6c54499910"},
-		{Name: "trellis_base.metal", SHA256: "2904dc5da50ce884498dc222d7c0fb427c3997a12449db1d2ef69b172effd302"},
-		{Name: "trellis_cuda_base.metal", SHA256: "62d3698188d7c36c668a1becfa4ee80e83558303e05cd4239b114838330ceeb9"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "d168259c84f95d952c770bc84250600e41173f5c9e479bb8ef5d653ea64d4cbe"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "f29317f78e9bd2ba29bca1e8f213c08d62f0c066f272280aba3832ecd21731bf"},
-		{Name: "trellis_decode.metal", SHA256: "309c572629064e57412cce3aa2666c0735539753e201503d415e8f07513de93b"},
-		{Name: "trellis_large_batch.metal", SHA256: "d0681ed2a1399ad79fb6ca76a7c64e9b95ac580c4e7c610e55f76059cde6305d"},
-		{Name: "trellis_prefill4.metal", SHA256: "de90471cbcade1f88fd6ade807c3f5b9aee366ee10d4f545efd03fae6884422f"},
+		{Name: "helpers.metal", SHA256: "9a9c390b13aa2a7d7a2604660e5ca3557e33e76f9cf33fe489acf450684208f1"},
+		{Name: "trellis_base.metal", SHA256: "f43eb0a86ea4daf9721a395be80111ab865a1c9bf128d4d575edff68fe1ae8c7"},
+		{Name: "trellis_cuda_base.metal", SHA256: "78d84844f6c5fa26a6a92e0ac839aceb45a1ad6fe7842f7c9042d009567770e6"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "a1b60f6d60168595b9ce1bf705e1920e9ebac61d5f1145864222829f5daa3d7e"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "bfa73709b72c14136611c2c931bb336c2f023d02cf230f32249ad478c08a13d2"},
+		{Name: "trellis_decode.metal", SHA256: "e6d1e6dc0d69abfe342afe785c8762228c9ca5aede42e211ccce1da27c71a6bf"},
+		{Name: "trellis_large_batch.metal", SHA256: "8000ba7e67c7f762b9d75a0f9949825d34beb92fa7b7552bbb850634a4b95b2a"},
+		{Name: "trellis_prefill4.metal", SHA256: "709638c7e2a4d87127cb645fffe76f4797155546d8e622febbf24c8f88bc61bc"},
 	},
 }

@@ -16,6 +16,19 @@ inline float silu(float x) { return x / (1.0f + exp(-x)); }
 template <typename Lane>
 METAL_FUNC void earlier_launches(Lane) {}
 
+// Comes where the next launch may begin, on such devices. That may read, before it waits, what is older than this
+// launch: so this one has waited, or the next is held back by what the launches before this one write. A template, as above.
+template <typename Lane>
+METAL_FUNC void later_launches(Lane) {}
+
+// Asks for what will be read soon. It reads nothing, so earlier launches may still write it. A template, as above.
+template <typename Byte>
+METAL_FUNC void soon(device const Byte*) {}
+
+// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+template <typename Spec, typename Args, typename At>
+METAL_FUNC void begin(const Args, const At) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -532,10 +545,8 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
       #pragma unroll
       for (uint j = 0; j < Products; ++j) {
         if (j > 0 && 4 * j >= rows) continue;
-        uint4 inputs = 0;
-        if (8 * j + lane / 4 < 2 * Spec::tile) {
-          inputs = *(threadgroup const uint4*)(x[8 * j + lane / 4] + 8 * (4 * half_group + lane % 4) + p);
-        }
+        const uint column = min(8 * j + lane / 4, 2 * Spec::tile - 1);  // what there is not is not stored
+        const uint4 inputs = *(threadgroup const uint4*)(x[column] + 8 * (4 * half_group + lane % 4) + p);
         #pragma unroll
         for (uint i = 0; i < Tiles; ++i) {
           multiply_add_16x8x16(products[i][j], weights[i][0], uint2(inputs.x, inputs.y), lane);
@@ -547,7 +558,7 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
   #pragma unroll
   for (uint j = 0; j < Products; ++j) {
     if (j > 0 && 4 * j >= rows) continue;
-    const float2 unit = 4 * j + lane % 4 < Spec::tile ? sum[4 * j + lane % 4] : float2(0.0f);
+    const float2 unit = sum[min(4 * j + lane % 4, Spec::tile - 1)];
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
       const float4 s = products[i][j];
@@ -749,6 +760,7 @@ struct Steps {
     for (uint from = 0; from < steps; from += Spec::steps) {
       threadgroup Stage<Spec, N>& staged = stage[from / Spec::steps % Spec::buffers];
       barrier();
+      if (Single && N == 2) later_launches(lane);  // not earlier, when it delays loads
       #pragma unroll 1
       for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
         if (!Single && from + s + 1 == steps) fetch_after();
@@ -804,6 +816,29 @@ METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const
   const float g = total<Spec, 2>(scratch, 0, at.index) * steps.first_after.of();
   const float u = total<Spec, 2>(scratch, 1, at.index) * steps.second_after.of();
   args.h[ulong(steps.work.first) * intermediate + steps.own] = silu(g) * u;
+}
+
+// Asks for a line of 128 bytes, of as many as there are.
+METAL_FUNC void soon(device const void* p, uint bytes, uint line) {
+  if (128 * line < bytes) soon((device const uchar*)p + 128 * line);
+}
+
+// Waits. For a single row, the first threadgroups ask meanwhile for what they then read one after another, which takes
+// as long as products do. Those of an entry of the work list share experts and inputs out among them.
+template <typename Spec>
+METAL_FUNC void begin(const GateUp args, const Position at) {
+  const Shape shape = args.shape;
+  if (Spec::tile == 1 && at.simd == 0 && shape.items * at.group.y < 128) {
+    if (at.lane == 0) {
+      soon((device const uchar*)(args.work + at.group.x));
+      soon((device const uchar*)(args.token + min(at.group.x, shape.rows - 1)));
+    }
+    const uint groups = (shape.intermediate + Spec::outputs - 1) / Spec::outputs, line = at.group.y + groups * at.lane;
+    soon(args.experts, shape.experts * sizeof(Expert), line);
+    soon(args.x, shape.tokens * shape.hidden * sizeof(float), line);
+  }
+  earlier_launches(at.lane);
+  if (Spec::tile > 1) later_launches(at.lane);
 }
 
 template <typename Spec, typename Gate, typename Up>
@@ -875,6 +910,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
     prob[j] = args.prob[work.first + (steps.Single ? 0 : min(4 * j + at.lane % 4, work.rows - 1))];
   }
   earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
+  later_launches(at.lane);
   if (steps.Single) steps.fetch_turns(input(args, work.first));
   Sums<Spec, 1> sums[1] = {};
   steps.run(sums, scratch.stage, args);
@@ -885,7 +921,10 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 template <typename GateWeights, typename UpWeights, typename DownWeights>
 [[kernel]] void trellis_base_gate_up_kernel(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
-  gate_up<trellis_base_gate_up, GateWeights, UpWeights>(GateUp{shape, weights, experts, work, token, x, h}, scratch, Position{group, index, simd, lane});
+  const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
+  const Position at = Position{group, index, simd, lane};
+  begin<trellis_base_gate_up>(args, at);
+  gate_up<trellis_base_gate_up, GateWeights, UpWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3")]] [[kernel]] decltype(trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
@@ -909,10 +948,11 @@ template [[host_name("moe_trellis_swiglu_cuda_base")]] [[kernel]] decltype(trell
 // Any of the tuples: one switch for the whole threadgroup.
 #line 14 "specs/families/cuda_base.yaml"
 kernel void moe_trellis_swiglu_cuda_base_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 40 "templates/library.metal.tmpl"
+#line 43 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
+  begin<trellis_base_gate_up>(args, at);
   if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.gate.bits << 4 | expert.up.bits) {
@@ -927,7 +967,10 @@ kernel void moe_trellis_swiglu_cuda_base_fairway(constant Shape& shape [[buffer(
 template <typename GateWeights, typename UpWeights, typename DownWeights>
 [[kernel]] void trellis_base_down_kernel(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup DownScratch<trellis_base_down> scratch;
-  down<trellis_base_down, DownWeights>(Down{shape, weights, experts, work, prob, h, y}, scratch, Position{group, index, simd, lane});
+  const Down args = Down{shape, weights, experts, work, prob, h, y};
+  const Position at = Position{group, index, simd, lane};
+  begin<trellis_base_down>(args, at);
+  down<trellis_base_down, DownWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_cuda_base_6_2_3_down")]] [[kernel]] decltype(trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_base_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
@@ -951,10 +994,11 @@ template [[host_name("moe_trellis_swiglu_cuda_base_down")]] [[kernel]] decltype(
 // Any of the tuples: one switch for the whole threadgroup.
 #line 22 "specs/families/cuda_base.yaml"
 kernel void moe_trellis_swiglu_cuda_base_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 40 "templates/library.metal.tmpl"
+#line 43 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_base_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
+  begin<trellis_base_down>(args, at);
   if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.down.bits) {

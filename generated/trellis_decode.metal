@@ -16,6 +16,19 @@ inline float silu(float x) { return x / (1.0f + exp(-x)); }
 template <typename Lane>
 METAL_FUNC void earlier_launches(Lane) {}
 
+// Comes where the next launch may begin, on such devices. That may read, before it waits, what is older than this
+// launch: so this one has waited, or the next is held back by what the launches before this one write. A template, as above.
+template <typename Lane>
+METAL_FUNC void later_launches(Lane) {}
+
+// Asks for what will be read soon. It reads nothing, so earlier launches may still write it. A template, as above.
+template <typename Byte>
+METAL_FUNC void soon(device const Byte*) {}
+
+// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+template <typename Spec, typename Args, typename At>
+METAL_FUNC void begin(const Args, const At) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -421,7 +434,10 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 template <typename GateWeights, typename UpWeights, typename DownWeights>
 [[kernel]] void trellis_decode_gate_up_kernel(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup GateUpScratch<trellis_decode_gate_up> scratch;
-  gate_up<trellis_decode_gate_up, GateWeights, UpWeights>(GateUp{shape, weights, experts, work, token, x, h}, scratch, Position{group, index, simd, lane});
+  const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
+  const Position at = Position{group, index, simd, lane};
+  begin<trellis_decode_gate_up>(args, at);
+  gate_up<trellis_decode_gate_up, GateWeights, UpWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_decode_6_2_3")]] [[kernel]] decltype(trellis_decode_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_decode_gate_up_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
@@ -445,10 +461,11 @@ template [[host_name("moe_trellis_swiglu_decode")]] [[kernel]] decltype(trellis_
 // Any of the tuples: one switch for the whole threadgroup.
 #line 14 "specs/families/decode.yaml"
 kernel void moe_trellis_swiglu_decode_fairway(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const uint* token [[buffer(4)]], device const float* x [[buffer(5)]], device float* h [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 40 "templates/library.metal.tmpl"
+#line 43 "templates/library.metal.tmpl"
   threadgroup GateUpScratch<trellis_decode_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
+  begin<trellis_decode_gate_up>(args, at);
   if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.gate.bits << 4 | expert.up.bits) {
@@ -463,7 +480,10 @@ kernel void moe_trellis_swiglu_decode_fairway(constant Shape& shape [[buffer(0)]
 template <typename GateWeights, typename UpWeights, typename DownWeights>
 [[kernel]] void trellis_decode_down_kernel(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
   threadgroup DownScratch<trellis_decode_down> scratch;
-  down<trellis_decode_down, DownWeights>(Down{shape, weights, experts, work, prob, h, y}, scratch, Position{group, index, simd, lane});
+  const Down args = Down{shape, weights, experts, work, prob, h, y};
+  const Position at = Position{group, index, simd, lane};
+  begin<trellis_decode_down>(args, at);
+  down<trellis_decode_down, DownWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
 template [[host_name("moe_trellis_swiglu_decode_6_2_3_down")]] [[kernel]] decltype(trellis_decode_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>) trellis_decode_down_kernel<Trellis<6>, Trellis<2>, Trellis<3>>;
@@ -487,10 +507,11 @@ template [[host_name("moe_trellis_swiglu_decode_down")]] [[kernel]] decltype(tre
 // Any of the tuples: one switch for the whole threadgroup.
 #line 21 "specs/families/decode.yaml"
 kernel void moe_trellis_swiglu_decode_fairway_down(constant Shape& shape [[buffer(0)]], device const uchar* weights [[buffer(1)]], device const Expert* experts [[buffer(2)]], device const Work* work [[buffer(3)]], device const float* prob [[buffer(4)]], device const float* h [[buffer(5)]], device float* y [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 40 "templates/library.metal.tmpl"
+#line 43 "templates/library.metal.tmpl"
   threadgroup DownScratch<trellis_decode_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
+  begin<trellis_decode_down>(args, at);
   if (work[group.x].rows == 0) return;
   device const Expert& expert = experts[work[group.x].expert];
   switch (expert.down.bits) {

@@ -11,6 +11,19 @@ inline float silu(float x) { return x / (1.0f + exp(-x)); }
 template <typename Lane>
 METAL_FUNC void earlier_launches(Lane) {}
 
+// Comes where the next launch may begin, on such devices. That may read, before it waits, what is older than this
+// launch: so this one has waited, or the next is held back by what the launches before this one write. A template, as above.
+template <typename Lane>
+METAL_FUNC void later_launches(Lane) {}
+
+// Asks for what will be read soon. It reads nothing, so earlier launches may still write it. A template, as above.
+template <typename Byte>
+METAL_FUNC void soon(device const Byte*) {}
+
+// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+template <typename Spec, typename Args, typename At>
+METAL_FUNC void begin(const Args, const At) {}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>

@@ -24,7 +24,7 @@ type library struct {
 // A function is a kernel on the GPU.
 type function struct {
 	handle driver.Function
-	waits  bool // for earlier launches, so that it may begin before they have ended
+	order
 }
 
 // Load compiles the PTX among sources, module by module: what is wrong with one

@@ -15,7 +15,7 @@ import (
 type module struct {
 	handle    driver.Module              // 0 if there are words
 	words     string                     // why it cannot be used
-	entries   map[string]bool            // that the file defines, and whether they wait for earlier launches
+	entries   map[string]order           // that the file defines
 	functions map[string]driver.Function // as the driver enumerates them; nil if it does not
 }
 
@@ -24,8 +24,24 @@ const header = "// marlingen "
 
 var entry = regexp.MustCompile(`\.entry\s+([A-Za-z0-9_$]+)`)
 
-// waits is the instruction by which a kernel waits for launches before it.
-const waits = "griddepcontrol.wait;"
+// An order says how a kernel stands to other launches.
+type order struct {
+	waits bool // for earlier ones itself, so that it may begin before they have ended
+	leads bool // it lets the next one begin before it has waited
+}
+
+// The instructions by which a kernel waits for launches before it, and lets
+// launches after it begin.
+var (
+	waitsFor = []byte("griddepcontrol.wait;")
+	lets     = []byte("griddepcontrol.launch_dependents;")
+)
+
+// orderOf returns the order of the kernel of an entry.
+func orderOf(ptx []byte) order {
+	wait, let := bytes.Index(ptx, waitsFor), bytes.Index(ptx, lets)
+	return order{waits: wait >= 0, leads: let >= 0 && (wait < 0 || let < wait)}
+}
 
 // loadModule compiles a file whose header has to have a digest. The error is
 // for what is wrong with more than the file.
@@ -34,14 +50,14 @@ func (d *Device) loadModule(sources fs.FS, name, digest string) (*module, error)
 	if err != nil {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
-	m := &module{entries: make(map[string]bool)}
+	m := &module{entries: make(map[string]order)}
 	found := entry.FindAllSubmatchIndex(ptx, -1)
 	for i, at := range found {
 		end := len(ptx)
 		if i+1 < len(found) {
 			end = found[i+1][0]
 		}
-		m.entries[string(ptx[at[2]:at[3]])] = bytes.Contains(ptx[at[1]:end], []byte(waits))
+		m.entries[string(ptx[at[2]:at[3]])] = orderOf(ptx[at[1]:end])
 	}
 	first, _, _ := bytes.Cut(ptx, []byte("\n"))
 	have, ok := strings.CutPrefix(strings.TrimRight(string(first), " \r"), header)

@@ -20,7 +20,7 @@ type queue struct {
 	pending    []*runtime.Kernel // launched, and not waited for
 	busy       bool              // something is in the stream
 	after      bool              // the last thing in the stream is a launch
-	written    []*buffer         // by it
+	written    []*buffer         // by it, and by those before it that may not have ended when the next one begins
 	seen       uint64            // writes that the stream waits for
 	elapsed    time.Duration
 	recording  *graph // nil if launches run
@@ -85,7 +85,10 @@ func (q *queue) launch(l runtime.Launch) error {
 		if err := d.api.Launch(f.handle, groups, l.Kernel.Threads, l.Kernel.ThreadgroupBytes, early, q.stream, q.params); err != nil {
 			return err
 		}
-		q.after, q.written = true, q.written[:0]
+		if !early || !f.leads {
+			q.written = q.written[:0]
+		}
+		q.after = true
 		for i, b := range l.Kernel.Bindings {
 			if b.Access == runtime.Write {
 				q.written = append(q.written, l.Args[i].Buffer.(*buffer))
@@ -103,8 +106,8 @@ func (q *queue) launch(l runtime.Launch) error {
 	return q.enqueue(put, l.Kernel)
 }
 
-// dependsEarly reports whether the last launch has written what l may read before
-// it waits.
+// dependsEarly reports whether a launch that may not have ended writes what l may
+// read before it waits.
 func (q *queue) dependsEarly(l runtime.Launch) bool {
 	late := l.Kernel.Pass.Late()
 	if late == "" {

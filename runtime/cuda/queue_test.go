@@ -181,6 +181,8 @@ func TestEarly(t *testing.T) {
 	}
 	count.Args[2] = runtime.Arg{Buffer: buffer(2048)}
 	l, combine := launch(down, "work"), launch(table.Kernel(generated.MoeCombine), "row")
+	behind := launch(down, "work")
+	behind.Args[3] = l.Args[6] // its work list is what l writes
 	early := func(launches ...runtime.Launch) int {
 		before := d.Early()
 		for _, l := range launches {
@@ -193,6 +195,8 @@ func TestEarly(t *testing.T) {
 	require.Equal(t, 2, early(l, l))
 	require.Equal(t, 1, early(count, combine), "the rows of the second are written by the first")
 	require.Equal(t, 2, early(combine, combine))
+	require.Equal(t, 2, early(l, combine, behind), "the third reads what the first writes, which the second has not waited for when it lets the third begin")
+	require.Equal(t, 3, early(l, count, behind), "the second has waited")
 	_, err := count.Args[2].Buffer.WriteAt(make([]byte, 2048), 0)
 	require.NoError(t, err)
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/marlingen/marlingen/runtime"
@@ -71,7 +72,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		if err := f.binds(wanted[f.symbol]); err != nil {
 			return nil, &PTXError{name, err.Error()}
 		}
-		f.ptxEntry(&b, entryName(i), wanted[f.symbol].Pass.Late() != "" && strings.Contains(text, waits))
+		f.ptxEntry(&b, entryName(i), slices.Contains(waitingPasses, wanted[f.symbol].Pass) && strings.Contains(text, waits))
 		delete(wanted, f.symbol)
 	}
 	for symbol := range wanted {
@@ -106,9 +107,11 @@ func (f *function) binds(k *runtime.Kernel) error {
 	return nil
 }
 
-// waits is the call by which a kernel itself waits for what earlier launches
-// write, if its pass reads something before.
+// waits is the call by which kernels of waitingPasses wait themselves for
+// what earlier launches write, if their text has it.
 const waits = "earlier_launches(at."
+
+var waitingPasses = []runtime.Pass{runtime.GateUp, runtime.Down, runtime.Combine}
 
 // ptxEntry writes the entry point of f. It begins with the wait for earlier
 // launches, unless the kernel itself does that.
@@ -127,7 +130,7 @@ func (f *function) ptxEntry(b *strings.Builder, name string, waiting bool) {
 		}
 	}
 	head := fmt.Sprintf("extern \"C\" __attribute__((flatten)) __kernel void %s(%s)", name, strings.Join(types, ", "))
-	wait := "metal::earlier_launches(0);"
+	wait := "metal::earlier_launches(0); metal::later_launches(0);"
 	if waiting {
 		wait = ""
 	}

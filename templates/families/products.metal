@@ -228,10 +228,8 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
       #pragma unroll
       for (uint j = 0; j < Products; ++j) {
         if (j > 0 && 4 * j >= rows) continue;
-        uint4 inputs = 0;
-        if (8 * j + lane / 4 < 2 * Spec::tile) {
-          inputs = *(threadgroup const uint4*)(x[8 * j + lane / 4] + 8 * (4 * half_group + lane % 4) + p);
-        }
+        const uint column = min(8 * j + lane / 4, 2 * Spec::tile - 1);  // what there is not is not stored
+        const uint4 inputs = *(threadgroup const uint4*)(x[column] + 8 * (4 * half_group + lane % 4) + p);
         #pragma unroll
         for (uint i = 0; i < Tiles; ++i) {
           multiply_add_16x8x16(products[i][j], weights[i][0], uint2(inputs.x, inputs.y), lane);
@@ -243,7 +241,7 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
   #pragma unroll
   for (uint j = 0; j < Products; ++j) {
     if (j > 0 && 4 * j >= rows) continue;
-    const float2 unit = 4 * j + lane % 4 < Spec::tile ? sum[4 * j + lane % 4] : float2(0.0f);
+    const float2 unit = sum[min(4 * j + lane % 4, Spec::tile - 1)];
     #pragma unroll
     for (uint i = 0; i < Tiles; ++i) {
       const float4 s = products[i][j];
@@ -445,6 +443,7 @@ struct Steps {
     for (uint from = 0; from < steps; from += Spec::steps) {
       threadgroup Stage<Spec, N>& staged = stage[from / Spec::steps % Spec::buffers];
       barrier();
+      if (Single && N == 2) later_launches(lane);  // not earlier, when it delays loads
       #pragma unroll 1
       for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
         if (!Single && from + s + 1 == steps) fetch_after();
@@ -500,6 +499,29 @@ METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const
   const float g = total<Spec, 2>(scratch, 0, at.index) * steps.first_after.of();
   const float u = total<Spec, 2>(scratch, 1, at.index) * steps.second_after.of();
   args.h[ulong(steps.work.first) * intermediate + steps.own] = silu(g) * u;
+}
+
+// Asks for a line of 128 bytes, of as many as there are.
+METAL_FUNC void soon(device const void* p, uint bytes, uint line) {
+  if (128 * line < bytes) soon((device const uchar*)p + 128 * line);
+}
+
+// Waits. For a single row, the first threadgroups ask meanwhile for what they then read one after another, which takes
+// as long as products do. Those of an entry of the work list share experts and inputs out among them.
+template <typename Spec>
+METAL_FUNC void begin(const GateUp args, const Position at) {
+  const Shape shape = args.shape;
+  if (Spec::tile == 1 && at.simd == 0 && shape.items * at.group.y < 128) {
+    if (at.lane == 0) {
+      soon((device const uchar*)(args.work + at.group.x));
+      soon((device const uchar*)(args.token + min(at.group.x, shape.rows - 1)));
+    }
+    const uint groups = (shape.intermediate + Spec::outputs - 1) / Spec::outputs, line = at.group.y + groups * at.lane;
+    soon(args.experts, shape.experts * sizeof(Expert), line);
+    soon(args.x, shape.tokens * shape.hidden * sizeof(float), line);
+  }
+  earlier_launches(at.lane);
+  if (Spec::tile > 1) later_launches(at.lane);
 }
 
 template <typename Spec, typename Gate, typename Up>
@@ -571,6 +593,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
     prob[j] = args.prob[work.first + (steps.Single ? 0 : min(4 * j + at.lane % 4, work.rows - 1))];
   }
   earlier_launches(at.lane);  // h is theirs; all else is older, and gate_up has waited for it
+  later_launches(at.lane);
   if (steps.Single) steps.fetch_turns(input(args, work.first));
   Sums<Spec, 1> sums[1] = {};
   steps.run(sums, scratch.stage, args);

@@ -11,6 +11,7 @@ void combine(const Combine args, const Position at) {
   uint rows[8];
   #pragma unroll
   for (uint s = 0; s < 8; ++s) rows[s] = row[min(s, slots - 1)];
+  later_launches(at.lane);
   earlier_launches(at.lane);
   if (i >= hidden) return;
 

@@ -24,8 +24,8 @@ MSL_FN half2 loaded(half2 v) {
   return as_type<half2>(bits);
 }
 
-// A launch that may begin before the launches before it have ended waits for them here, and lets later ones begin.
-MSL_FN void earlier_launches(uint) {
-  __asm__ volatile("griddepcontrol.wait;" ::: "memory");
-  __asm__ volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
+MSL_FN void earlier_launches(uint) { __asm__ volatile("griddepcontrol.wait;" ::: "memory"); }
+MSL_FN void later_launches(uint) { __asm__ volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+
+// Into the second-level cache, which the memory's writers share.
+MSL_FN void soon(const MSL_DEVICE uchar* p) { __asm__ volatile("prefetch.global.L2 [%0];" : : "l"(p)); }
