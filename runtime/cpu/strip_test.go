@@ -64,7 +64,7 @@ func TestLookahead(t *testing.T) {
 					ms[p].parts[indices] = make([]byte, out*in*int(ms[p].bits)/8)
 				}
 				var next lookahead
-				next.strip(0, ms, rows)
+				next.strip(0, ms, rows, ms, 1)
 				type stretch struct{ from, end uintptr }
 				var fetched []stretch
 				for p, m := range ms {
@@ -97,7 +97,7 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 		of.blocks = append(of.blocks, b)
 	}
 	var next lookahead
-	next.strip(1, []matrix{*m}, rows)
+	next.strip(1, []matrix{*m}, rows, []matrix{*m}, 2)
 	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
 	for i := range ones {
 		ones[i] = 1

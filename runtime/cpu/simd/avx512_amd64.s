@@ -331,8 +331,8 @@ TEXT ·avx512Dot2x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x00000040, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	VMOVDQU64    avx512Outputs<>+128(SB), Z0
 	MOVQ         y+0(FP), R10
 	VMOVDQU64    (R10), Z1
@@ -4039,8 +4039,8 @@ TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x00000060, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	VMOVDQU64    avx512Outputs<>+192(SB), Z0
 	MOVQ         y+0(FP), R10
 	VMOVDQU64    (R10), Z1
@@ -8221,8 +8221,8 @@ TEXT ·avx512Dot4x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x00000080, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	LEAQ         (R8)(R8*2), R10
 	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+256(SB), Z0
@@ -12079,8 +12079,8 @@ TEXT ·avx512Dot5x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x000000a0, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	LEAQ         (R8)(R8*2), R10
 	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+320(SB), Z0
@@ -16578,8 +16578,8 @@ TEXT ·avx512Dot6x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x000000c0, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	LEAQ         (R8)(R8*2), R10
 	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+384(SB), Z0
@@ -21258,8 +21258,8 @@ TEXT ·avx512Dot7x1(SB), NOSPLIT, $0-64
 	MOVQ         tiles+48(FP), DI
 	MOVQ         DI, R8
 	SHLQ         $0x05, R8
-	IMUL3Q       $0x000000e0, DI, R9
-	LEAQ         4096(R9)(AX*1), R9
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	LEAQ         (R8)(R8*2), R10
 	ADDQ         R9, R10
 	LEAQ         (R8)(R8*2), R11
@@ -25848,8 +25848,8 @@ TEXT ·avx512Dot8x1(SB), NOSPLIT, $0-64
 	MOVQ      tiles+48(FP), DI
 	MOVQ      DI, R8
 	SHLQ      $0x05, R8
-	IMUL3Q    $0x00000100, DI, R9
-	LEAQ      4096(R9)(AX*1), R9
+	MOVQ      ahead+56(FP), R9
+	ADDQ      $0x00001000, R9
 	LEAQ      (R8)(R8*2), R10
 	ADDQ      R9, R10
 	LEAQ      (R8)(R8*2), R11

@@ -31,7 +31,7 @@ func (k *z) dot(bits int) {
 	k.function(dotName(bits, 1), multiplyArgs)
 	w, acts, meta := k.load("w"), k.load("acts"), k.load("meta")
 	steps, stride, tiles := k.load("steps"), k.load("stride"), k.load("tiles")
-	past := k.past(bits, w, tiles)
+	past := k.past(bits, tiles)
 	outputs := k.constant(offset(k.outputs, 64*bits))
 	sum := k.constant(at(k.load("y"), 0))
 	r := k.row(bits)
@@ -83,7 +83,7 @@ func (k *z) dot(bits int) {
 // call takes, and dotNear more.
 const dotNear = 4096
 
-// A past asks for indices past those of a call, in streams that begin at equal
+// A past asks for indices that the next call takes, in streams that begin at equal
 // distances, a line of each for two tiles. Memory is read faster in several
 // pages at once.
 type past struct {
@@ -93,14 +93,13 @@ type past struct {
 	first   []reg.GPVirtual // of three streams each
 }
 
-// past returns what asks for as many indices as there are in the tiles at w.
-func (k *z) past(bits int, w, tiles reg.GPVirtual) *past {
+// past returns what asks for as many indices as there are in a call's tiles.
+func (k *z) past(bits int, tiles reg.GPVirtual) *past {
 	p := &past{z: k, streams: bits, apart: k.GP64()}
 	k.MOVQ(tiles, p.apart)
 	k.SHLQ(U8(5), p.apart)
-	first := k.GP64()
-	k.IMUL3Q(U32(32*bits), tiles, first)
-	k.LEAQ(indexed(first, w, 1, dotNear), first)
+	first := k.load("ahead")
+	k.ADDQ(U32(dotNear), first)
 	for i := 0; i < bits; i += 3 {
 		if i > 0 {
 			next := k.GP64()
