@@ -11,19 +11,11 @@ type row struct {
 
 	// tile returns the steps that add a tile to acc, in chains: steps of one wait
 	// for each other, and perhaps for the first steps of those before.
-	tile func(w, acts tileAt) [][]func()
+	tile func(w, acts Mem) [][]func()
 
 	// reduce leaves the doubled sums in acc[0], in the order of the width.
 	reduce func()
 }
-
-// A tileAt is where a tile is, or its activations.
-type tileAt struct {
-	base reg.GPVirtual
-	off  int
-}
-
-func (t tileAt) at(off int) Mem { return at(t.base, t.off+off) }
 
 // dot writes the kernel of one row of 8-bit activations. It takes two tiles at a
 // time, which are a whole number of cache lines.
@@ -38,7 +30,7 @@ func (k *z) dot(bits int) {
 	some := func(n int) {
 		var chains [][]func()
 		for t := range n {
-			chains = append(chains, r.tile(tileAt{w, 32 * bits * t}, tileAt{acts, 16 * t})...)
+			chains = append(chains, r.tile(at(w, 32*bits*t), at(acts, 16*t))...)
 		}
 		staggered(chains)
 		k.ADDQ(U32(32*bits*n), w)
@@ -162,30 +154,27 @@ func (k *z) zmms(n int) (v []reg.VecVirtual) {
 }
 
 // rowOfTwos multiplies the fields of bytes where they are, with sums of their own
-// for each place in a byte. Those of successive tiles are kept apart as well.
+// for each place in a byte.
 func (k *z) rowOfTwos() *row {
 	var and [4]reg.VecVirtual
 	for s := range and {
 		and[s] = k.dwordsOf(0x03030303 << (2 * s))
 	}
-	acc := k.zmms(8)
-	return &row{acc, func(w, acts tileAt) (chains [][]func()) {
+	acc := k.zmms(4)
+	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		v := k.ZMM()
 		for s := range and {
-			part, acc := k.ZMM(), acc[w.off/64%2*4+s]
+			part := k.ZMM()
 			var chain []func()
 			if s == 0 {
-				chain = append(chain, func() { k.VMOVDQU64(w.at(0), v) })
+				chain = append(chain, func() { k.VMOVDQU64(w, v) })
 			}
 			chains = append(chains, append(chain,
 				func() { k.VPANDD(and[s], v, part) },
-				func() { k.VPDPBUSD_BCST(acts.at(4*s), part, acc) }))
+				func() { k.VPDPBUSD_BCST(offset(acts, 4*s), part, acc[s]) }))
 		}
 		return chains
 	}, func() {
-		for s := range and {
-			k.VPADDD(acc[4+s], acc[s], acc[s])
-		}
 		for s := 1; s < 4; s++ {
 			k.VPSRAD(U8(2*s), acc[s], acc[s])
 		}
@@ -206,7 +195,7 @@ func (k *z) rowOfThrees() *row {
 	}
 	and := k.dwordsOf(doubled(3))
 	acc := k.zmms(4)
-	return &row{acc, func(w, acts tileAt) (chains [][]func()) {
+	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		act := k.zmms(2)
 		for outputs := range 2 {
 			lanes := k.ZMM()
@@ -214,10 +203,10 @@ func (k *z) rowOfThrees() *row {
 				v := k.ZMM()
 				var chain []func()
 				if inputs == 0 {
-					chain = append(chain, func() { k.VPERMB(w.at(32*outputs), bytes[outputs], lanes) })
+					chain = append(chain, func() { k.VPERMB(offset(w, 32*outputs), bytes[outputs], lanes) })
 				}
 				if outputs == 0 {
-					chain = append(chain, func() { k.VPBROADCASTQ(acts.at(8*inputs), act[inputs]) })
+					chain = append(chain, func() { k.VPBROADCASTQ(offset(acts, 8*inputs), act[inputs]) })
 				}
 				chains = append(chains, append(chain,
 					func() { k.VPMULTISHIFTQB(lanes, shifts[inputs], v) },
@@ -238,17 +227,17 @@ func (k *z) rowOfThrees() *row {
 func (k *z) rowOfFours() *row {
 	and := []reg.VecVirtual{k.dwordsOf(0x0f0f0f0f), k.dwordsOf(0xf0f0f0f0)}
 	acc := k.zmms(4)
-	return &row{acc, func(w, acts tileAt) (chains [][]func()) {
+	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		for s := range and {
 			act := k.ZMM()
 			for half := range 2 {
 				v := k.ZMM()
 				var chain []func()
 				if half == 0 {
-					chain = append(chain, func() { k.VPBROADCASTQ(acts.at(8*s), act) })
+					chain = append(chain, func() { k.VPBROADCASTQ(offset(acts, 8*s), act) })
 				}
 				chains = append(chains, append(chain,
-					func() { k.VPANDD(w.at(64*half), and[s], v) },
+					func() { k.VPANDD(offset(w, 64*half), and[s], v) },
 					func() { k.VPDPBUSD(act, v, acc[2*s+half]) }))
 			}
 		}
@@ -276,13 +265,13 @@ func (k *z) addPairs(acc []reg.VecVirtual) {
 func (k *z) rowOfQuarters(bits int) *row {
 	u := k.unpacker(bits)
 	acc := k.zmms(4)
-	return &row{acc, func(w, acts tileAt) (chains [][]func()) {
+	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		act := k.ZMM()
 		for j := range acc {
 			v := k.ZMM()
 			var chain []func()
 			if j == 0 {
-				chain = append(chain, func() { k.VBROADCASTI32X4(acts.at(0), act) })
+				chain = append(chain, func() { k.VBROADCASTI32X4(acts, act) })
 			}
 			chain = append(chain, u.bytes(w, j, v)...)
 			chains = append(chains, append(chain, func() { k.VPDPBUSD(act, v, acc[j]) }))
