@@ -289,7 +289,7 @@ func (e *expertJob) work(worker int) {
 		if !ok {
 			break
 		}
-		e.compute(e.chunks[i], s)
+		e.compute(e.chunks[i], e.upcoming(worker), s)
 		e.done.Add(1)
 	}
 }
@@ -312,8 +312,17 @@ func (e *expertJob) load(b blockRef, scratch *scratch) {
 	clear(inputs)
 }
 
-// compute computes the strips of a chunk.
-func (e *expertJob) compute(k chunk, scratch *scratch) {
+// upcoming returns the chunk that a worker takes next of its own. If there is
+// none, it has no strips.
+func (e *expertJob) upcoming(worker int) chunk {
+	if i, ok := e.strips[worker].peek(); ok {
+		return e.chunks[i]
+	}
+	return chunk{}
+}
+
+// compute computes the strips of a chunk, and looks ahead to the one after it.
+func (e *expertJob) compute(k, after chunk, scratch *scratch) {
 	c, s := e.call, &e.segments[k.segment]
 	y := &scratch.y
 	for p := range s.matrices {
@@ -321,7 +330,14 @@ func (e *expertJob) compute(k chunk, scratch *scratch) {
 	}
 	var next lookahead
 	for n := k.first; n < k.end; n++ {
-		next.strip(n, s.matrices, s.rows)
+		to, at := s.matrices, n+1
+		if at == k.end {
+			to, at = e.segments[after.segment].matrices, after.first
+			if after.first == after.end {
+				to, at = s.matrices, n
+			}
+		}
+		next.strip(n, s.matrices, s.rows, to, at)
 		for p := range s.matrices {
 			c.engine.strip(y[p], &s.matmuls[p], n, &next, &scratch.panel)
 		}

@@ -36,6 +36,12 @@ func take(cursors []cursor, worker int) (int, bool) {
 	return 0, false
 }
 
+// peek returns the number that is handed out next, if there is one.
+func (c *cursor) peek() (int, bool) {
+	n := c.next.Load()
+	return int(n), n < c.end.Load()
+}
+
 // A loop is a job of independent tasks.
 type loop struct {
 	call    *call

@@ -52,26 +52,43 @@ func TestStrips(t *testing.T) {
 	}
 }
 
+// TestUpcoming shows that a worker looks ahead to the chunk that it takes next,
+// and past its own to none.
+func TestUpcoming(t *testing.T) {
+	e := expertJob{chunks: []chunk{{0, 0, 3}, {0, 3, 6}, {1, 0, 4}}, strips: make([]cursor, 2)}
+	deal(e.strips, len(e.chunks))
+	require.Equal(t, e.chunks[0], e.upcoming(0))
+	for _, want := range []chunk{{0, 3, 6}, {1, 0, 4}, {}} {
+		require.Equal(t, want, e.upcoming(1))
+		take(e.strips, 1)
+	}
+	require.Equal(t, chunk{}, e.upcoming(0), "taken by the other")
+}
+
 // TestLookahead shows that multipliers of two projections fetch all of the next
-// strips of both, whichever fetches what.
+// strips of both, whichever fetches what: of the same expert or of another.
 func TestLookahead(t *testing.T) {
 	const in, out = 2048, 32
 	for gate := uint8(2); gate <= 8; gate++ {
 		for up := uint8(2); up <= 8; up++ {
 			for _, rows := range []int{2, evenRows} {
-				ms := []matrix{{bits: gate, out: out, in: in}, {bits: up, out: out, in: in}}
-				for p := range ms {
-					ms[p].parts[indices] = make([]byte, out*in*int(ms[p].bits)/8)
+				expert := func() []matrix {
+					ms := []matrix{{bits: gate, out: out, in: in}, {bits: up, out: out, in: in}}
+					for p := range ms {
+						ms[p].parts[indices] = make([]byte, out*in*int(ms[p].bits)/8)
+					}
+					return ms
 				}
+				ms, to := expert(), expert()
 				var next lookahead
-				next.strip(0, ms, rows)
+				next.strip(0, ms, rows, to, 1)
 				type stretch struct{ from, end uintptr }
 				var fetched []stretch
 				for p, m := range ms {
 					own := uintptr(simd.Own(int(m.bits), in/16))
 					fetched = append(fetched, stretch{next.at[p], next.at[p] + own}, stretch{next.rest[p], next.rest[p] + in/16*64})
 				}
-				for _, m := range ms {
+				for _, m := range to {
 					size := uintptr(len(m.parts[indices])) / 2
 					for at := address(m.parts[indices]) + size; at < address(m.parts[indices])+2*size; at += 64 {
 						require.True(t, slices.ContainsFunc(fetched, func(s stretch) bool { return s.from <= at && at < s.end }),
@@ -97,7 +114,7 @@ func stripOf(e engine, m *matrix, rows int, x []float32) [][strip]float32 {
 		of.blocks = append(of.blocks, b)
 	}
 	var next lookahead
-	next.strip(1, []matrix{*m}, rows)
+	next.strip(1, []matrix{*m}, rows, []matrix{*m}, 2)
 	y, out, ones := make([][strip]float32, rows), make([][strip]float32, rows), make([]float32, rows)
 	for i := range ones {
 		ones[i] = 1

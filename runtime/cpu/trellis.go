@@ -157,8 +157,11 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 				}
 			}
 			ahead := next.rest[of.projection]
-			if p.spread != nil {
+			switch {
+			case p.spread != nil:
 				ahead = next.take(n * simd.Ahead)
+			case b.rows*digits == 1:
+				ahead = next.at[of.projection]
 			}
 			p.multiply[b.rows](&y[first], from, acts, meta, steps, stride, n, ahead)
 			first += b.rows
@@ -172,6 +175,7 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 type lookahead struct {
 	at   [2]uintptr
 	size [2]int
+	none [2]uintptr // what is there to fetch where nothing need be: the strip that is multiplied
 	off  int
 	rest [2]uintptr // what a projection's multiplier or spreader fetches besides simd.Own
 }
@@ -180,16 +184,18 @@ type lookahead struct {
 // reading, unless indices are wide.
 const evenRows = 8
 
-// strip looks ahead from strip n of the matrices on, for so many rows.
-func (l *lookahead) strip(n int, ms []matrix, rows int) {
+// strip looks ahead from strip n of the matrices, which has so many rows, to a
+// strip of others or of the same.
+func (l *lookahead) strip(n int, ms []matrix, rows int, to []matrix, at int) {
 	l.off = 0
 	for p := range ms {
 		m := &ms[p]
 		l.size[p] = m.in * 2 * int(m.bits)
-		l.at[p] = address(m.parts[indices]) + uintptr((n+1)*l.size[p])
+		l.none[p] = address(m.parts[indices]) + uintptr(n*l.size[p])
+		l.at[p] = address(to[p].parts[indices]) + uintptr(at*to[p].in*2*int(to[p].bits))
 		l.rest[p] = l.at[p] + uintptr(simd.Own(int(m.bits), m.in/16))
 		if m.bits == 2 {
-			l.rest[p] = l.none(p)
+			l.rest[p] = l.none[p]
 		}
 	}
 	if len(ms) == 1 {
@@ -199,13 +205,10 @@ func (l *lookahead) strip(n int, ms []matrix, rows int) {
 	// A multiplier of 2 bits has nothing besides, and leaves memory idle.
 	for p := range ms {
 		if other := 1 - p; ms[p].bits == 2 && ms[other].bits > 2 && rows >= evenRows {
-			l.rest[p], l.rest[other] = l.rest[other], l.none(other)
+			l.rest[p], l.rest[other] = l.rest[other], l.none[other]
 		}
 	}
 }
-
-// none returns what is there to fetch where nothing need be: a strip that was.
-func (l *lookahead) none(p int) uintptr { return l.at[p] - uintptr(l.size[p]) }
 
 // take returns where the next n bytes are.
 func (l *lookahead) take(n int) uintptr {

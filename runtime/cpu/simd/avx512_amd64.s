@@ -323,71 +323,108 @@ GLOBL avx512Digits<>(SB), RODATA|NOPTR, $576
 // func avx512Dot2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot2x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	VMOVDQU64    avx512Outputs<>+128(SB), Z0
-	VMOVUPS      (AX), Z1
-	MOVL         $0x03030303, R9
-	VPBROADCASTD R9, Z6
-	MOVL         $0x0c0c0c0c, R9
-	VPBROADCASTD R9, Z7
-	MOVL         $0x30303030, R9
-	VPBROADCASTD R9, Z8
-	MOVL         $0xc0c0c0c0, R9
-	VPBROADCASTD R9, Z9
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R10
+	VMOVDQU64    (R10), Z1
+	MOVL         $0x03030303, R10
+	VPBROADCASTD R10, Z2
+	MOVL         $0x0c0c0c0c, R10
+	VPBROADCASTD R10, Z3
+	MOVL         $0x30303030, R10
+	VPBROADCASTD R10, Z4
+	MOVL         $0xc0c0c0c0, R10
+	VPBROADCASTD R10, Z5
+	MOVQ         $0x00000008, R11
 
 group1:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
+	MOVQ    DI, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, DI
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	MOVQ    R10, R12
+	SHRQ    $0x01, R10
+	JZ      last2
 
-loop2:
-	PREFETCHT1    8192(CX)
-	PREFETCHT0    2048(CX)
-	VMOVDQU64     (CX), Z10
-	VPANDD        Z6, Z10, Z11
-	VPDPBUSD.BCST (DX), Z11, Z2
-	VPANDD        Z7, Z10, Z11
-	VPDPBUSD.BCST 4(DX), Z11, Z3
-	VPANDD        Z8, Z10, Z11
-	VPDPBUSD.BCST 8(DX), Z11, Z4
-	VPANDD        Z9, Z10, Z10
-	VPDPBUSD.BCST 12(DX), Z10, Z5
-	ADDQ          $0x00000040, CX
-	ADDQ          $0x00000010, DX
-	DECQ          R9
-	JNZ           loop2
-	VPSRAD        $0x02, Z3, Z3
-	VPSRAD        $0x04, Z4, Z4
-	VPSRAD        $0x06, Z5, Z5
-	VPADDD        Z3, Z2, Z2
-	VPADDD        Z5, Z4, Z4
-	VPADDD        Z4, Z2, Z2
-	VPADDD        Z2, Z2, Z2
-	VPADDD.BCST   4(BX), Z2, Z2
-	VCVTPH2PS     (SI), Z10
-	PREFETCHT0    64(SI)
-	VPERMPS       Z10, Z0, Z10
-	ADDQ          DI, SI
-	VCVTDQ2PS     Z2, Z2
-	VMULPS.BCST   (BX), Z10, Z10
-	VFMADD213PS   Z1, Z10, Z2
-	VMOVAPS       Z2, Z1
-	ADDQ          $0x00000008, BX
-	TESTQ         R8, R8
-	JNZ           group1
-	VMOVUPS       Z1, (AX)
+loop4:
+	PREFETCHT0    4096(AX)
+	PREFETCHT0    4160(AX)
+	PREFETCHT1    (R9)
+	PREFETCHT1    (R9)(R8*1)
+	ADDQ          $0x00000040, R9
+	VMOVDQU64     (AX), Z10
+	VPANDD        Z2, Z10, Z11
+	VPANDD        Z3, Z10, Z12
+	VPDPBUSD.BCST (CX), Z11, Z6
+	VPDPBUSD.BCST 4(CX), Z12, Z7
+	VPANDD        Z4, Z10, Z11
+	VPDPBUSD.BCST 8(CX), Z11, Z8
+	VPANDD        Z5, Z10, Z10
+	VPDPBUSD.BCST 12(CX), Z10, Z9
+	VMOVDQU64     64(AX), Z10
+	VPANDD        Z2, Z10, Z11
+	VPANDD        Z3, Z10, Z12
+	VPDPBUSD.BCST 16(CX), Z11, Z6
+	VPDPBUSD.BCST 20(CX), Z12, Z7
+	VPANDD        Z4, Z10, Z11
+	VPDPBUSD.BCST 24(CX), Z11, Z8
+	VPANDD        Z5, Z10, Z10
+	VPDPBUSD.BCST 28(CX), Z10, Z9
+	ADDQ          $0x00000080, AX
+	ADDQ          $0x00000020, CX
+	DECQ          R10
+	JNZ           loop4
+
+last2:
+	TESTQ         $0x00000001, R12
+	JZ            end3
+	VMOVDQU64     (AX), Z10
+	VPANDD        Z2, Z10, Z11
+	VPANDD        Z3, Z10, Z12
+	VPDPBUSD.BCST (CX), Z11, Z6
+	VPDPBUSD.BCST 4(CX), Z12, Z7
+	VPANDD        Z4, Z10, Z11
+	VPDPBUSD.BCST 8(CX), Z11, Z8
+	VPANDD        Z5, Z10, Z10
+	VPDPBUSD.BCST 12(CX), Z10, Z9
+	ADDQ          $0x00000040, AX
+	ADDQ          $0x00000010, CX
+
+end3:
+	VPSRAD      $0x02, Z7, Z7
+	VPSRAD      $0x04, Z8, Z8
+	VPSRAD      $0x06, Z9, Z9
+	VPADDD      Z7, Z6, Z6
+	VPADDD      Z9, Z8, Z8
+	VPADDD      Z8, Z6, Z6
+	VPADDD      Z6, Z6, Z6
+	VPADDD.BCST 4(DX), Z6, Z6
+	VCVTPH2PS   (BX), Z10
+	PREFETCHT0  64(BX)
+	VPERMPS     Z10, Z0, Z10
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z6, Z6
+	VMULPS.BCST (DX), Z10, Z10
+	VFMADD213PS Z1, Z10, Z6
+	VMOVAPS     Z6, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group1
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -429,7 +466,7 @@ TEXT ·avx512Dot2x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z17
 	MOVQ           $0x00000008, R13
 
-group3:
+group5:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -443,7 +480,7 @@ group3:
 	VPXORD       Z15, Z15, Z15
 	VPXORD       Z16, Z16, Z16
 
-loop4:
+loop6:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -467,7 +504,7 @@ loop4:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop4
+	JNZ            loop6
 	VPADDD         Z13, Z9, Z9
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
@@ -488,7 +525,7 @@ loop4:
 	VMOVUPS        Z10, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group3
+	JNZ            group5
 	VZEROUPPER
 	RET
 
@@ -570,7 +607,7 @@ TEXT ·avx512Dot2x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group5:
+group7:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -588,7 +625,7 @@ group5:
 	VPXORD       Z19, Z19, Z19
 	VPXORD       Z20, Z20, Z20
 
-loop6:
+loop8:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -616,7 +653,7 @@ loop6:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop6
+	JNZ            loop8
 	VPADDD         Z15, Z9, Z9
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -644,7 +681,7 @@ loop6:
 	VMOVUPS        Z11, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group5
+	JNZ            group7
 	VZEROUPPER
 	RET
 
@@ -686,7 +723,7 @@ TEXT ·avx512Dot2x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group7:
+group9:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -708,7 +745,7 @@ group7:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop8:
+loop10:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -740,7 +777,7 @@ loop8:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop8
+	JNZ            loop10
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -775,7 +812,7 @@ loop8:
 	VMOVUPS        Z12, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group7
+	JNZ            group9
 	VZEROUPPER
 	RET
 
@@ -817,7 +854,7 @@ TEXT ·avx512Dot2x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z19
 	MOVQ           $0x00000008, R13
 
-group9:
+group11:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -833,7 +870,7 @@ group9:
 	VPXORD       Z17, Z17, Z17
 	VPXORD       Z18, Z18, Z18
 
-loop10:
+loop12:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -869,7 +906,7 @@ loop10:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop10
+	JNZ            loop12
 	VPADDD         Z14, Z9, Z9
 	VPADDD         Z15, Z10, Z10
 	VPADDD         Z16, Z11, Z11
@@ -901,7 +938,7 @@ loop10:
 	VMOVUPS        Z13, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group9
+	JNZ            group11
 	VZEROUPPER
 	RET
 
@@ -943,7 +980,7 @@ TEXT ·avx512Dot2x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group11:
+group13:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -961,7 +998,7 @@ group11:
 	VPXORD       Z19, Z19, Z19
 	VPXORD       Z20, Z20, Z20
 
-loop12:
+loop14:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1001,7 +1038,7 @@ loop12:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop12
+	JNZ            loop14
 	VPADDD         Z15, Z9, Z9
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
@@ -1038,7 +1075,7 @@ loop12:
 	VMOVUPS        Z14, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group11
+	JNZ            group13
 	VZEROUPPER
 	RET
 
@@ -1080,7 +1117,7 @@ TEXT ·avx512Dot2x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z23
 	MOVQ           $0x00000008, R13
 
-group13:
+group15:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1100,7 +1137,7 @@ group13:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 
-loop14:
+loop16:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1144,7 +1181,7 @@ loop14:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop14
+	JNZ            loop16
 	VPADDD         Z16, Z9, Z9
 	VPADDD         Z17, Z10, Z10
 	VPADDD         Z18, Z11, Z11
@@ -1186,7 +1223,7 @@ loop14:
 	VMOVUPS        Z15, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group13
+	JNZ            group15
 	VZEROUPPER
 	RET
 
@@ -1228,7 +1265,7 @@ TEXT ·avx512Dot2x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group15:
+group17:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1250,7 +1287,7 @@ group15:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop16:
+loop18:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1298,7 +1335,7 @@ loop16:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop16
+	JNZ            loop18
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -1345,7 +1382,7 @@ loop16:
 	VMOVUPS        Z16, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group15
+	JNZ            group17
 	VZEROUPPER
 	RET
 
@@ -1387,7 +1424,7 @@ TEXT ·avx512Dot2x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z27
 	MOVQ           $0x00000008, R13
 
-group17:
+group19:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1411,7 +1448,7 @@ group17:
 	VPXORD       Z25, Z25, Z25
 	VPXORD       Z26, Z26, Z26
 
-loop18:
+loop20:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1463,7 +1500,7 @@ loop18:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop18
+	JNZ            loop20
 	VPADDD         Z18, Z9, Z9
 	VPADDD         Z19, Z10, Z10
 	VPADDD         Z20, Z11, Z11
@@ -1515,7 +1552,7 @@ loop18:
 	VMOVUPS        Z17, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group17
+	JNZ            group19
 	VZEROUPPER
 	RET
 
@@ -1557,7 +1594,7 @@ TEXT ·avx512Dot2x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z19
 	MOVQ           $0x00000008, R13
 
-group19:
+group21:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1573,7 +1610,7 @@ group19:
 	VPBROADCASTD 72(CX), Z17
 	VPBROADCASTD 76(CX), Z18
 
-loop20:
+loop22:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1629,7 +1666,7 @@ loop20:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop20
+	JNZ            loop22
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z19, Z4
@@ -1676,7 +1713,7 @@ loop20:
 	VMOVUPS        Z18, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group19
+	JNZ            group21
 	VZEROUPPER
 	RET
 
@@ -1718,7 +1755,7 @@ TEXT ·avx512Dot2x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z20
 	MOVQ           $0x00000008, R13
 
-group21:
+group23:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1735,7 +1772,7 @@ group21:
 	VPBROADCASTD 80(CX), Z18
 	VPBROADCASTD 84(CX), Z19
 
-loop22:
+loop24:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1795,7 +1832,7 @@ loop22:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop22
+	JNZ            loop24
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z20, Z4
@@ -1846,7 +1883,7 @@ loop22:
 	VMOVUPS        Z19, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group21
+	JNZ            group23
 	VZEROUPPER
 	RET
 
@@ -1888,7 +1925,7 @@ TEXT ·avx512Dot2x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group23:
+group25:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -1906,7 +1943,7 @@ group23:
 	VPBROADCASTD 88(CX), Z19
 	VPBROADCASTD 92(CX), Z20
 
-loop24:
+loop26:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -1970,7 +2007,7 @@ loop24:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop24
+	JNZ            loop26
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z21, Z4
@@ -2025,7 +2062,7 @@ loop24:
 	VMOVUPS        Z20, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group23
+	JNZ            group25
 	VZEROUPPER
 	RET
 
@@ -2067,7 +2104,7 @@ TEXT ·avx512Dot2x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group25:
+group27:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -2086,7 +2123,7 @@ group25:
 	VPBROADCASTD 96(CX), Z20
 	VPBROADCASTD 100(CX), Z21
 
-loop26:
+loop28:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -2154,7 +2191,7 @@ loop26:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop26
+	JNZ            loop28
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z22, Z4
@@ -2213,7 +2250,7 @@ loop26:
 	VMOVUPS        Z21, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group25
+	JNZ            group27
 	VZEROUPPER
 	RET
 
@@ -2255,7 +2292,7 @@ TEXT ·avx512Dot2x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z23
 	MOVQ           $0x00000008, R13
 
-group27:
+group29:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -2275,7 +2312,7 @@ group27:
 	VPBROADCASTD 104(CX), Z21
 	VPBROADCASTD 108(CX), Z22
 
-loop28:
+loop30:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -2347,7 +2384,7 @@ loop28:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop28
+	JNZ            loop30
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z23, Z4
@@ -2410,7 +2447,7 @@ loop28:
 	VMOVUPS        Z22, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group27
+	JNZ            group29
 	VZEROUPPER
 	RET
 
@@ -2452,7 +2489,7 @@ TEXT ·avx512Dot2x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z24
 	MOVQ           $0x00000008, R13
 
-group29:
+group31:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -2473,7 +2510,7 @@ group29:
 	VPBROADCASTD 112(CX), Z22
 	VPBROADCASTD 116(CX), Z23
 
-loop30:
+loop32:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -2549,7 +2586,7 @@ loop30:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop30
+	JNZ            loop32
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z24, Z4
@@ -2616,7 +2653,7 @@ loop30:
 	VMOVUPS        Z23, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group29
+	JNZ            group31
 	VZEROUPPER
 	RET
 
@@ -2658,7 +2695,7 @@ TEXT ·avx512Dot2x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group31:
+group33:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -2680,7 +2717,7 @@ group31:
 	VPBROADCASTD 120(CX), Z23
 	VPBROADCASTD 124(CX), Z24
 
-loop32:
+loop34:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -2760,7 +2797,7 @@ loop32:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop32
+	JNZ            loop34
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z25, Z4
@@ -2831,148 +2868,13 @@ loop32:
 	VMOVUPS        Z24, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R9, R9
-	JNZ            group31
+	JNZ            group33
 	VZEROUPPER
 	RET
 
 // func avx512DotExact2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
 TEXT ·avx512DotExact2x1(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Field2From0<>+0(SB), Z5
-	VMOVDQU64      avx512Field2From2<>+0(SB), Z6
-	VMOVDQU64      avx512Field2From4<>+0(SB), Z7
-	VMOVDQU64      avx512Field2From6<>+0(SB), Z8
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000040, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000040, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      (DX), Z4
-	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
-	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
-	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
-	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R13
-
-group33:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-
-loop34:
-	PREFETCHT0     2048(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z9
-	VPDPBUSD.BCST  4(SI), Z0, Z10
-	VPDPBUSD.BCST  8(SI), Z0, Z11
-	VPDPBUSD.BCST  12(SI), Z0, Z12
-	VMOVDQU64      (DX), Z4
-	VPDPBUSD.BCST  16(SI), Z1, Z13
-	VPDPBUSD.BCST  20(SI), Z1, Z14
-	VPDPBUSD.BCST  24(SI), Z1, Z15
-	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
-	VPDPBUSD.BCST  28(SI), Z1, Z16
-	VPDPBUSD.BCST  32(SI), Z2, Z17
-	VPDPBUSD.BCST  36(SI), Z2, Z18
-	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
-	VPDPBUSD.BCST  40(SI), Z2, Z19
-	VPDPBUSD.BCST  44(SI), Z2, Z20
-	VPDPBUSD.BCST  48(SI), Z3, Z21
-	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
-	VPDPBUSD.BCST  52(SI), Z3, Z22
-	VPDPBUSD.BCST  56(SI), Z3, Z23
-	VPDPBUSD.BCST  60(SI), Z3, Z24
-	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	ADDQ           $0x00000040, SI
-	LEAQ           64(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop34
-	VPADDD         Z17, Z9, Z9
-	VPADDD         Z18, Z10, Z10
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z13, Z9, Z9
-	VPADDD         Z14, Z10, Z10
-	VPADDD         Z15, Z11, Z11
-	VPADDD         Z16, Z12, Z12
-	VCVTPH2PS      (DI), Z4
-	PREFETCHT0     64(DI)
-	VPERMPS        Z4, Z25, Z4
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z26
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z27
-	VPSLLD         $0x08, Z10, Z10
-	VPADDD         Z10, Z9, Z9
-	VPSUBD.BCST    8(CX), Z9, Z9
-	VPSLLD         $0x08, Z12, Z12
-	VPADDD         Z12, Z11, Z11
-	VPSUBD.BCST    4(CX), Z11, Z11
-	VPSRAD         $0x10, Z9, Z10
-	VPADDD         Z10, Z11, Z11
-	VPANDD         Z26, Z9, Z9
-	VCVTDQ2PS      Z9, Z9
-	VCVTDQ2PS      Z11, Z11
-	VMULPS         Z27, Z11, Z11
-	VADDPS         Z11, Z9, Z9
-	VMULPS.BCST    (CX), Z4, Z10
-	VFMADD213PS    (AX), Z10, Z9
-	VMOVUPS        Z9, (AX)
-	ADDQ           $0x0000000c, CX
-	TESTQ          R9, R9
-	JNZ            group33
-	VZEROUPPER
-	RET
-
-// func avx512DotExact2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512DotExact2x2(SB), NOSPLIT, $0-64
 	MOVQ           y+0(FP), AX
 	MOVQ           meta+24(FP), CX
 	MOVQ           w+8(FP), DX
@@ -3040,6 +2942,141 @@ loop36:
 	VPDPBUSD.BCST  4(SI), Z0, Z10
 	VPDPBUSD.BCST  8(SI), Z0, Z11
 	VPDPBUSD.BCST  12(SI), Z0, Z12
+	VMOVDQU64      (DX), Z4
+	VPDPBUSD.BCST  16(SI), Z1, Z13
+	VPDPBUSD.BCST  20(SI), Z1, Z14
+	VPDPBUSD.BCST  24(SI), Z1, Z15
+	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
+	VPDPBUSD.BCST  28(SI), Z1, Z16
+	VPDPBUSD.BCST  32(SI), Z2, Z17
+	VPDPBUSD.BCST  36(SI), Z2, Z18
+	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
+	VPDPBUSD.BCST  40(SI), Z2, Z19
+	VPDPBUSD.BCST  44(SI), Z2, Z20
+	VPDPBUSD.BCST  48(SI), Z3, Z21
+	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
+	VPDPBUSD.BCST  52(SI), Z3, Z22
+	VPDPBUSD.BCST  56(SI), Z3, Z23
+	VPDPBUSD.BCST  60(SI), Z3, Z24
+	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
+	ADDQ           $0x00000040, SI
+	LEAQ           64(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop36
+	VPADDD         Z17, Z9, Z9
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z13, Z9, Z9
+	VPADDD         Z14, Z10, Z10
+	VPADDD         Z15, Z11, Z11
+	VPADDD         Z16, Z12, Z12
+	VCVTPH2PS      (DI), Z4
+	PREFETCHT0     64(DI)
+	VPERMPS        Z4, Z25, Z4
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z26
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
+	VPSLLD         $0x08, Z10, Z10
+	VPADDD         Z10, Z9, Z9
+	VPSUBD.BCST    8(CX), Z9, Z9
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    4(CX), Z11, Z11
+	VPSRAD         $0x10, Z9, Z10
+	VPADDD         Z10, Z11, Z11
+	VPANDD         Z26, Z9, Z9
+	VCVTDQ2PS      Z9, Z9
+	VCVTDQ2PS      Z11, Z11
+	VMULPS         Z27, Z11, Z11
+	VADDPS         Z11, Z9, Z9
+	VMULPS.BCST    (CX), Z4, Z10
+	VFMADD213PS    (AX), Z10, Z9
+	VMOVUPS        Z9, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R9, R9
+	JNZ            group35
+	VZEROUPPER
+	RET
+
+// func avx512DotExact2x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
+TEXT ·avx512DotExact2x2(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Field2From0<>+0(SB), Z5
+	VMOVDQU64      avx512Field2From2<>+0(SB), Z6
+	VMOVDQU64      avx512Field2From4<>+0(SB), Z7
+	VMOVDQU64      avx512Field2From6<>+0(SB), Z8
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000040, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000040, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      (DX), Z4
+	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
+	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
+	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
+	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
+	LEAQ           64(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+128(SB), Z25
+	MOVQ           $0x00000008, R13
+
+group37:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+
+loop38:
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z9
+	VPDPBUSD.BCST  4(SI), Z0, Z10
+	VPDPBUSD.BCST  8(SI), Z0, Z11
+	VPDPBUSD.BCST  12(SI), Z0, Z12
 	VPDPBUSD.BCST  16(SI), Z0, Z13
 	VPDPBUSD.BCST  20(SI), Z0, Z14
 	VPDPBUSD.BCST  24(SI), Z0, Z15
@@ -3078,7 +3115,7 @@ loop36:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop36
+	JNZ            loop38
 	VPADDD         Z17, Z9, Z9
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
@@ -3129,7 +3166,7 @@ loop36:
 	VMOVUPS        Z13, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group35
+	JNZ            group37
 	VZEROUPPER
 	RET
 
@@ -3171,7 +3208,7 @@ TEXT ·avx512DotExact2x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group37:
+group39:
 	MOVQ    R9, R11
 	CMPQ    R11, R13
 	CMOVQGT R13, R11
@@ -3189,7 +3226,7 @@ group37:
 	VPXORD  Z19, Z19, Z19
 	VPXORD  Z20, Z20, Z20
 
-loop38:
+loop40:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -3253,7 +3290,7 @@ loop38:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop38
+	JNZ            loop40
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z21, Z4
@@ -3312,7 +3349,7 @@ loop38:
 	VMOVUPS        Z17, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R9, R9
-	JNZ            group37
+	JNZ            group39
 	VZEROUPPER
 	RET
 
@@ -3354,7 +3391,7 @@ TEXT ·avx512DotExact2x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group39:
+group41:
 	MOVQ    R9, R11
 	CMPQ    R11, R13
 	CMOVQGT R13, R11
@@ -3376,7 +3413,7 @@ group39:
 	VPXORD  Z23, Z23, Z23
 	VPXORD  Z24, Z24, Z24
 
-loop40:
+loop42:
 	PREFETCHT0     2048(DX)
 	PREFETCHT1     (R10)
 	PREFETCHT1     (R12)
@@ -3456,7 +3493,7 @@ loop40:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop40
+	JNZ            loop42
 	VCVTPH2PS      (DI), Z4
 	PREFETCHT0     64(DI)
 	VPERMPS        Z4, Z25, Z4
@@ -3531,7 +3568,7 @@ loop40:
 	VMOVUPS        Z21, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group39
+	JNZ            group41
 	VZEROUPPER
 	RET
 
@@ -3575,7 +3612,7 @@ TEXT ·avx512Spread2(SB), NOSPLIT, $0-88
 	VMOVDQU64      avx512Outputs<>+128(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group41:
+group43:
 	MOVQ         R10, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -3596,228 +3633,6 @@ group41:
 	VPBROADCASTD 116(CX), Z22
 	VPBROADCASTD 120(CX), Z23
 	VPBROADCASTD 124(CX), Z24
-
-loop42:
-	PREFETCHT0     2048(DX)
-	PREFETCHT1     (R11)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R11
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      Z0, (SI)
-	VMOVDQU64      Z1, 64(SI)
-	VMOVDQU64      Z2, 128(SI)
-	VMOVDQU64      Z3, 192(SI)
-	ADDQ           $0x00000100, SI
-	VPDPBUSD.BCST  (DI), Z0, Z9
-	VPDPBUSD.BCST  4(DI), Z0, Z10
-	VPDPBUSD.BCST  8(DI), Z0, Z11
-	VPDPBUSD.BCST  12(DI), Z0, Z12
-	VPDPBUSD.BCST  16(DI), Z0, Z13
-	VPDPBUSD.BCST  20(DI), Z0, Z14
-	VPDPBUSD.BCST  24(DI), Z0, Z15
-	VPDPBUSD.BCST  28(DI), Z0, Z16
-	VPDPBUSD.BCST  32(DI), Z0, Z17
-	VPDPBUSD.BCST  36(DI), Z0, Z18
-	VPDPBUSD.BCST  40(DI), Z0, Z19
-	VPDPBUSD.BCST  44(DI), Z0, Z20
-	VPDPBUSD.BCST  48(DI), Z0, Z21
-	VMOVDQU64      (DX), Z4
-	VPDPBUSD.BCST  52(DI), Z0, Z22
-	VPDPBUSD.BCST  56(DI), Z0, Z23
-	VPDPBUSD.BCST  60(DI), Z0, Z24
-	VPDPBUSD.BCST  64(DI), Z1, Z9
-	VPDPBUSD.BCST  68(DI), Z1, Z10
-	VPDPBUSD.BCST  72(DI), Z1, Z11
-	VPDPBUSD.BCST  76(DI), Z1, Z12
-	VPDPBUSD.BCST  80(DI), Z1, Z13
-	VPDPBUSD.BCST  84(DI), Z1, Z14
-	VPDPBUSD.BCST  88(DI), Z1, Z15
-	VPDPBUSD.BCST  92(DI), Z1, Z16
-	VPDPBUSD.BCST  96(DI), Z1, Z17
-	VPDPBUSD.BCST  100(DI), Z1, Z18
-	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
-	VPDPBUSD.BCST  104(DI), Z1, Z19
-	VPDPBUSD.BCST  108(DI), Z1, Z20
-	VPDPBUSD.BCST  112(DI), Z1, Z21
-	VPDPBUSD.BCST  116(DI), Z1, Z22
-	VPDPBUSD.BCST  120(DI), Z1, Z23
-	VPDPBUSD.BCST  124(DI), Z1, Z24
-	VPDPBUSD.BCST  128(DI), Z2, Z9
-	VPDPBUSD.BCST  132(DI), Z2, Z10
-	VPDPBUSD.BCST  136(DI), Z2, Z11
-	VPDPBUSD.BCST  140(DI), Z2, Z12
-	VPDPBUSD.BCST  144(DI), Z2, Z13
-	VPDPBUSD.BCST  148(DI), Z2, Z14
-	VPDPBUSD.BCST  152(DI), Z2, Z15
-	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
-	VPDPBUSD.BCST  156(DI), Z2, Z16
-	VPDPBUSD.BCST  160(DI), Z2, Z17
-	VPDPBUSD.BCST  164(DI), Z2, Z18
-	VPDPBUSD.BCST  168(DI), Z2, Z19
-	VPDPBUSD.BCST  172(DI), Z2, Z20
-	VPDPBUSD.BCST  176(DI), Z2, Z21
-	VPDPBUSD.BCST  180(DI), Z2, Z22
-	VPDPBUSD.BCST  184(DI), Z2, Z23
-	VPDPBUSD.BCST  188(DI), Z2, Z24
-	VPDPBUSD.BCST  192(DI), Z3, Z9
-	VPDPBUSD.BCST  196(DI), Z3, Z10
-	VPDPBUSD.BCST  200(DI), Z3, Z11
-	VPDPBUSD.BCST  204(DI), Z3, Z12
-	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
-	VPDPBUSD.BCST  208(DI), Z3, Z13
-	VPDPBUSD.BCST  212(DI), Z3, Z14
-	VPDPBUSD.BCST  216(DI), Z3, Z15
-	VPDPBUSD.BCST  220(DI), Z3, Z16
-	VPDPBUSD.BCST  224(DI), Z3, Z17
-	VPDPBUSD.BCST  228(DI), Z3, Z18
-	VPDPBUSD.BCST  232(DI), Z3, Z19
-	VPDPBUSD.BCST  236(DI), Z3, Z20
-	VPDPBUSD.BCST  240(DI), Z3, Z21
-	VPDPBUSD.BCST  244(DI), Z3, Z22
-	VPDPBUSD.BCST  248(DI), Z3, Z23
-	VPDPBUSD.BCST  252(DI), Z3, Z24
-	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	ADDQ           $0x00000100, DI
-	LEAQ           64(DX), R15
-	CMPQ           DX, BX
-	CMOVQCS        R15, DX
-	DECQ           R13
-	JNZ            loop42
-	VCVTPH2PS      (R8), Z4
-	PREFETCHT0     64(R8)
-	VPERMPS        Z4, Z25, Z4
-	ADDQ           R9, R8
-	VCVTDQ2PS      Z9, Z9
-	VMULPS.BCST    (CX), Z4, Z26
-	VFMADD213PS    (AX), Z26, Z9
-	VMOVUPS        Z9, (AX)
-	VCVTDQ2PS      Z10, Z10
-	VMULPS.BCST    4(CX), Z4, Z9
-	VFMADD213PS    64(AX), Z9, Z10
-	VMOVUPS        Z10, 64(AX)
-	VCVTDQ2PS      Z11, Z11
-	VMULPS.BCST    8(CX), Z4, Z9
-	VFMADD213PS    128(AX), Z9, Z11
-	VMOVUPS        Z11, 128(AX)
-	VCVTDQ2PS      Z12, Z12
-	VMULPS.BCST    12(CX), Z4, Z9
-	VFMADD213PS    192(AX), Z9, Z12
-	VMOVUPS        Z12, 192(AX)
-	VCVTDQ2PS      Z13, Z13
-	VMULPS.BCST    16(CX), Z4, Z9
-	VFMADD213PS    256(AX), Z9, Z13
-	VMOVUPS        Z13, 256(AX)
-	VCVTDQ2PS      Z14, Z14
-	VMULPS.BCST    20(CX), Z4, Z9
-	VFMADD213PS    320(AX), Z9, Z14
-	VMOVUPS        Z14, 320(AX)
-	VCVTDQ2PS      Z15, Z15
-	VMULPS.BCST    24(CX), Z4, Z9
-	VFMADD213PS    384(AX), Z9, Z15
-	VMOVUPS        Z15, 384(AX)
-	VCVTDQ2PS      Z16, Z16
-	VMULPS.BCST    28(CX), Z4, Z9
-	VFMADD213PS    448(AX), Z9, Z16
-	VMOVUPS        Z16, 448(AX)
-	VCVTDQ2PS      Z17, Z17
-	VMULPS.BCST    32(CX), Z4, Z9
-	VFMADD213PS    512(AX), Z9, Z17
-	VMOVUPS        Z17, 512(AX)
-	VCVTDQ2PS      Z18, Z18
-	VMULPS.BCST    36(CX), Z4, Z9
-	VFMADD213PS    576(AX), Z9, Z18
-	VMOVUPS        Z18, 576(AX)
-	VCVTDQ2PS      Z19, Z19
-	VMULPS.BCST    40(CX), Z4, Z9
-	VFMADD213PS    640(AX), Z9, Z19
-	VMOVUPS        Z19, 640(AX)
-	VCVTDQ2PS      Z20, Z20
-	VMULPS.BCST    44(CX), Z4, Z9
-	VFMADD213PS    704(AX), Z9, Z20
-	VMOVUPS        Z20, 704(AX)
-	VCVTDQ2PS      Z21, Z21
-	VMULPS.BCST    48(CX), Z4, Z9
-	VFMADD213PS    768(AX), Z9, Z21
-	VMOVUPS        Z21, 768(AX)
-	VCVTDQ2PS      Z22, Z22
-	VMULPS.BCST    52(CX), Z4, Z9
-	VFMADD213PS    832(AX), Z9, Z22
-	VMOVUPS        Z22, 832(AX)
-	VCVTDQ2PS      Z23, Z23
-	VMULPS.BCST    56(CX), Z4, Z9
-	VFMADD213PS    896(AX), Z9, Z23
-	VMOVUPS        Z23, 896(AX)
-	VCVTDQ2PS      Z24, Z24
-	VMULPS.BCST    60(CX), Z4, Z4
-	VFMADD213PS    960(AX), Z4, Z24
-	VMOVUPS        Z24, 960(AX)
-	ADDQ           $0x00000080, CX
-	TESTQ          R10, R10
-	JNZ            group41
-	VZEROUPPER
-	RET
-
-// func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512SpreadExact2(SB), NOSPLIT, $0-88
-	MOVQ           y+8(FP), AX
-	MOVQ           meta+32(FP), CX
-	MOVQ           w+16(FP), DX
-	VMOVDQU64      avx512Field2From0<>+0(SB), Z5
-	VMOVDQU64      avx512Field2From2<>+0(SB), Z6
-	VMOVDQU64      avx512Field2From4<>+0(SB), Z7
-	VMOVDQU64      avx512Field2From6<>+0(SB), Z8
-	MOVQ           panel+0(FP), SI
-	MOVQ           acts+24(FP), DI
-	MOVQ           steps+40(FP), R8
-	MOVQ           stride+48(FP), R9
-	MOVQ           tiles+56(FP), R10
-	VMOVDQU64      avx512Outputs<>+128(SB), Z0
-	VMOVDQU64      Z0, (SI)
-	ADDQ           $0x00000040, SI
-	LEAQ           -1(R10), BX
-	IMUL3Q         $0x00000040, BX, BX
-	ADDQ           DX, BX
-	MOVQ           next+64(FP), R11
-	MOVQ           apart+80(FP), R12
-	MOVQ           ahead+72(FP), R12
-	PREFETCHT0     2048(DX)
-	PREFETCHT1     (R11)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R11
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      (DX), Z4
-	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
-	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
-	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
-	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
-	LEAQ           64(DX), R13
-	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	VMOVDQU64      avx512Outputs<>+128(SB), Z25
-	MOVQ           $0x00000008, R14
-
-group43:
-	MOVQ    R10, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R10
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
 
 loop44:
 	PREFETCHT0     2048(DX)
@@ -3909,6 +3724,228 @@ loop44:
 	PREFETCHT0     64(R8)
 	VPERMPS        Z4, Z25, Z4
 	ADDQ           R9, R8
+	VCVTDQ2PS      Z9, Z9
+	VMULPS.BCST    (CX), Z4, Z26
+	VFMADD213PS    (AX), Z26, Z9
+	VMOVUPS        Z9, (AX)
+	VCVTDQ2PS      Z10, Z10
+	VMULPS.BCST    4(CX), Z4, Z9
+	VFMADD213PS    64(AX), Z9, Z10
+	VMOVUPS        Z10, 64(AX)
+	VCVTDQ2PS      Z11, Z11
+	VMULPS.BCST    8(CX), Z4, Z9
+	VFMADD213PS    128(AX), Z9, Z11
+	VMOVUPS        Z11, 128(AX)
+	VCVTDQ2PS      Z12, Z12
+	VMULPS.BCST    12(CX), Z4, Z9
+	VFMADD213PS    192(AX), Z9, Z12
+	VMOVUPS        Z12, 192(AX)
+	VCVTDQ2PS      Z13, Z13
+	VMULPS.BCST    16(CX), Z4, Z9
+	VFMADD213PS    256(AX), Z9, Z13
+	VMOVUPS        Z13, 256(AX)
+	VCVTDQ2PS      Z14, Z14
+	VMULPS.BCST    20(CX), Z4, Z9
+	VFMADD213PS    320(AX), Z9, Z14
+	VMOVUPS        Z14, 320(AX)
+	VCVTDQ2PS      Z15, Z15
+	VMULPS.BCST    24(CX), Z4, Z9
+	VFMADD213PS    384(AX), Z9, Z15
+	VMOVUPS        Z15, 384(AX)
+	VCVTDQ2PS      Z16, Z16
+	VMULPS.BCST    28(CX), Z4, Z9
+	VFMADD213PS    448(AX), Z9, Z16
+	VMOVUPS        Z16, 448(AX)
+	VCVTDQ2PS      Z17, Z17
+	VMULPS.BCST    32(CX), Z4, Z9
+	VFMADD213PS    512(AX), Z9, Z17
+	VMOVUPS        Z17, 512(AX)
+	VCVTDQ2PS      Z18, Z18
+	VMULPS.BCST    36(CX), Z4, Z9
+	VFMADD213PS    576(AX), Z9, Z18
+	VMOVUPS        Z18, 576(AX)
+	VCVTDQ2PS      Z19, Z19
+	VMULPS.BCST    40(CX), Z4, Z9
+	VFMADD213PS    640(AX), Z9, Z19
+	VMOVUPS        Z19, 640(AX)
+	VCVTDQ2PS      Z20, Z20
+	VMULPS.BCST    44(CX), Z4, Z9
+	VFMADD213PS    704(AX), Z9, Z20
+	VMOVUPS        Z20, 704(AX)
+	VCVTDQ2PS      Z21, Z21
+	VMULPS.BCST    48(CX), Z4, Z9
+	VFMADD213PS    768(AX), Z9, Z21
+	VMOVUPS        Z21, 768(AX)
+	VCVTDQ2PS      Z22, Z22
+	VMULPS.BCST    52(CX), Z4, Z9
+	VFMADD213PS    832(AX), Z9, Z22
+	VMOVUPS        Z22, 832(AX)
+	VCVTDQ2PS      Z23, Z23
+	VMULPS.BCST    56(CX), Z4, Z9
+	VFMADD213PS    896(AX), Z9, Z23
+	VMOVUPS        Z23, 896(AX)
+	VCVTDQ2PS      Z24, Z24
+	VMULPS.BCST    60(CX), Z4, Z4
+	VFMADD213PS    960(AX), Z4, Z24
+	VMOVUPS        Z24, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R10, R10
+	JNZ            group43
+	VZEROUPPER
+	RET
+
+// func avx512SpreadExact2(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, next uintptr, ahead uintptr, apart int)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
+TEXT ·avx512SpreadExact2(SB), NOSPLIT, $0-88
+	MOVQ           y+8(FP), AX
+	MOVQ           meta+32(FP), CX
+	MOVQ           w+16(FP), DX
+	VMOVDQU64      avx512Field2From0<>+0(SB), Z5
+	VMOVDQU64      avx512Field2From2<>+0(SB), Z6
+	VMOVDQU64      avx512Field2From4<>+0(SB), Z7
+	VMOVDQU64      avx512Field2From6<>+0(SB), Z8
+	MOVQ           panel+0(FP), SI
+	MOVQ           acts+24(FP), DI
+	MOVQ           steps+40(FP), R8
+	MOVQ           stride+48(FP), R9
+	MOVQ           tiles+56(FP), R10
+	VMOVDQU64      avx512Outputs<>+128(SB), Z0
+	VMOVDQU64      Z0, (SI)
+	ADDQ           $0x00000040, SI
+	LEAQ           -1(R10), BX
+	IMUL3Q         $0x00000040, BX, BX
+	ADDQ           DX, BX
+	MOVQ           next+64(FP), R11
+	MOVQ           apart+80(FP), R12
+	MOVQ           ahead+72(FP), R12
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      (DX), Z4
+	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
+	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
+	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
+	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
+	LEAQ           64(DX), R13
+	CMPQ           DX, BX
+	CMOVQCS        R13, DX
+	VMOVDQU64      avx512Outputs<>+128(SB), Z25
+	MOVQ           $0x00000008, R14
+
+group45:
+	MOVQ    R10, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R10
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+
+loop46:
+	PREFETCHT0     2048(DX)
+	PREFETCHT1     (R11)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R11
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      Z0, (SI)
+	VMOVDQU64      Z1, 64(SI)
+	VMOVDQU64      Z2, 128(SI)
+	VMOVDQU64      Z3, 192(SI)
+	ADDQ           $0x00000100, SI
+	VPDPBUSD.BCST  (DI), Z0, Z9
+	VPDPBUSD.BCST  4(DI), Z0, Z10
+	VPDPBUSD.BCST  8(DI), Z0, Z11
+	VPDPBUSD.BCST  12(DI), Z0, Z12
+	VPDPBUSD.BCST  16(DI), Z0, Z13
+	VPDPBUSD.BCST  20(DI), Z0, Z14
+	VPDPBUSD.BCST  24(DI), Z0, Z15
+	VPDPBUSD.BCST  28(DI), Z0, Z16
+	VPDPBUSD.BCST  32(DI), Z0, Z17
+	VPDPBUSD.BCST  36(DI), Z0, Z18
+	VPDPBUSD.BCST  40(DI), Z0, Z19
+	VPDPBUSD.BCST  44(DI), Z0, Z20
+	VPDPBUSD.BCST  48(DI), Z0, Z21
+	VMOVDQU64      (DX), Z4
+	VPDPBUSD.BCST  52(DI), Z0, Z22
+	VPDPBUSD.BCST  56(DI), Z0, Z23
+	VPDPBUSD.BCST  60(DI), Z0, Z24
+	VPDPBUSD.BCST  64(DI), Z1, Z9
+	VPDPBUSD.BCST  68(DI), Z1, Z10
+	VPDPBUSD.BCST  72(DI), Z1, Z11
+	VPDPBUSD.BCST  76(DI), Z1, Z12
+	VPDPBUSD.BCST  80(DI), Z1, Z13
+	VPDPBUSD.BCST  84(DI), Z1, Z14
+	VPDPBUSD.BCST  88(DI), Z1, Z15
+	VPDPBUSD.BCST  92(DI), Z1, Z16
+	VPDPBUSD.BCST  96(DI), Z1, Z17
+	VPDPBUSD.BCST  100(DI), Z1, Z18
+	VGF2P8AFFINEQB $0x00, Z5, Z4, Z0
+	VPDPBUSD.BCST  104(DI), Z1, Z19
+	VPDPBUSD.BCST  108(DI), Z1, Z20
+	VPDPBUSD.BCST  112(DI), Z1, Z21
+	VPDPBUSD.BCST  116(DI), Z1, Z22
+	VPDPBUSD.BCST  120(DI), Z1, Z23
+	VPDPBUSD.BCST  124(DI), Z1, Z24
+	VPDPBUSD.BCST  128(DI), Z2, Z9
+	VPDPBUSD.BCST  132(DI), Z2, Z10
+	VPDPBUSD.BCST  136(DI), Z2, Z11
+	VPDPBUSD.BCST  140(DI), Z2, Z12
+	VPDPBUSD.BCST  144(DI), Z2, Z13
+	VPDPBUSD.BCST  148(DI), Z2, Z14
+	VPDPBUSD.BCST  152(DI), Z2, Z15
+	VGF2P8AFFINEQB $0x00, Z6, Z4, Z1
+	VPDPBUSD.BCST  156(DI), Z2, Z16
+	VPDPBUSD.BCST  160(DI), Z2, Z17
+	VPDPBUSD.BCST  164(DI), Z2, Z18
+	VPDPBUSD.BCST  168(DI), Z2, Z19
+	VPDPBUSD.BCST  172(DI), Z2, Z20
+	VPDPBUSD.BCST  176(DI), Z2, Z21
+	VPDPBUSD.BCST  180(DI), Z2, Z22
+	VPDPBUSD.BCST  184(DI), Z2, Z23
+	VPDPBUSD.BCST  188(DI), Z2, Z24
+	VPDPBUSD.BCST  192(DI), Z3, Z9
+	VPDPBUSD.BCST  196(DI), Z3, Z10
+	VPDPBUSD.BCST  200(DI), Z3, Z11
+	VPDPBUSD.BCST  204(DI), Z3, Z12
+	VGF2P8AFFINEQB $0x00, Z7, Z4, Z2
+	VPDPBUSD.BCST  208(DI), Z3, Z13
+	VPDPBUSD.BCST  212(DI), Z3, Z14
+	VPDPBUSD.BCST  216(DI), Z3, Z15
+	VPDPBUSD.BCST  220(DI), Z3, Z16
+	VPDPBUSD.BCST  224(DI), Z3, Z17
+	VPDPBUSD.BCST  228(DI), Z3, Z18
+	VPDPBUSD.BCST  232(DI), Z3, Z19
+	VPDPBUSD.BCST  236(DI), Z3, Z20
+	VPDPBUSD.BCST  240(DI), Z3, Z21
+	VPDPBUSD.BCST  244(DI), Z3, Z22
+	VPDPBUSD.BCST  248(DI), Z3, Z23
+	VPDPBUSD.BCST  252(DI), Z3, Z24
+	VGF2P8AFFINEQB $0x00, Z8, Z4, Z3
+	ADDQ           $0x00000100, DI
+	LEAQ           64(DX), R15
+	CMPQ           DX, BX
+	CMOVQCS        R15, DX
+	DECQ           R13
+	JNZ            loop46
+	VCVTPH2PS      (R8), Z4
+	PREFETCHT0     64(R8)
+	VPERMPS        Z4, Z25, Z4
+	ADDQ           R9, R8
 	MOVL           $0x0000ffff, R13
 	VPBROADCASTD   R13, Z26
 	MOVL           $0x47800000, R13
@@ -3979,142 +4016,179 @@ loop44:
 	VMOVUPS        Z21, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group43
+	JNZ            group45
 	VZEROUPPER
 	RET
 
 // func avx512Dot3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot3x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
 	VMOVDQU64    avx512Outputs<>+192(SB), Z0
-	VMOVUPS      (AX), Z1
-	VMOVDQU64    avx512Permute3Skip0<>+0(SB), Z6
-	VMOVDQU64    avx512Permute3Skip16<>+0(SB), Z7
-	VMOVDQU64    avx512Permute3Skip40<>+0(SB), Z8
-	VMOVDQU64    avx512Shift3<>+0(SB), Z9
-	MOVL         $0x0e0e0e0e, R9
-	VPBROADCASTD R9, Z10
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R10
+	VMOVDQU64    (R10), Z1
+	VMOVDQU64    avx512Lanes3Half0<>+0(SB), Z2
+	VMOVDQU64    avx512Lane3Half0<>+0(SB), Z3
+	VMOVDQU64    avx512Lanes3Half1<>+0(SB), Z4
+	VMOVDQU64    avx512Lane3Half1<>+0(SB), Z5
+	MOVL         $0x0e0e0e0e, R10
+	VPBROADCASTD R10, Z6
+	MOVQ         $0x00000008, R11
 
-group45:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
+group47:
+	MOVQ    DI, R10
+	CMPQ    R10, R11
+	CMOVQGT R11, R10
+	SUBQ    R10, DI
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	MOVQ    R10, R12
+	SHRQ    $0x01, R10
+	JZ      last48
 
-loop46:
-	PREFETCHT1      8192(CX)
-	PREFETCHT1      8256(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT0      2112(CX)
-	VBROADCASTI32X4 (DX), Z11
-	VPERMB          (CX), Z6, Z12
-	VPMULTISHIFTQB  Z12, Z9, Z12
-	VPANDD          Z10, Z12, Z12
-	VPDPBUSD        Z11, Z12, Z2
-	VPERMB          24(CX), Z6, Z12
-	VPMULTISHIFTQB  Z12, Z9, Z12
-	VPANDD          Z10, Z12, Z12
-	VPDPBUSD        Z11, Z12, Z3
-	VPERMB          32(CX), Z7, Z12
-	VPMULTISHIFTQB  Z12, Z9, Z12
-	VPANDD          Z10, Z12, Z12
-	VPDPBUSD        Z11, Z12, Z4
-	VPERMB          32(CX), Z8, Z12
-	VPMULTISHIFTQB  Z12, Z9, Z12
-	VPANDD          Z10, Z12, Z12
-	VPDPBUSD        Z11, Z12, Z5
-	ADDQ            $0x00000060, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop46
-	VPUNPCKLDQ      Z3, Z2, Z11
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z11, Z11
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z11, Z2
-	VPUNPCKHQDQ     Z3, Z11, Z3
-	VPADDD          Z3, Z2, Z2
-	VMOVDQU64       avx512Transposed3<>+0(SB), Z11
-	VPERMD          Z2, Z11, Z2
-	VPADDD.BCST     4(BX), Z2, Z2
-	VCVTPH2PS       (SI), Z11
-	PREFETCHT0      64(SI)
-	VPERMPS         Z11, Z0, Z11
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VMULPS.BCST     (BX), Z11, Z11
-	VFMADD213PS     Z1, Z11, Z2
-	VMOVAPS         Z2, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group45
-	VMOVUPS         Z1, (AX)
+loop50:
+	PREFETCHT0     4096(AX)
+	PREFETCHT0     4160(AX)
+	PREFETCHT0     4224(AX)
+	PREFETCHT1     (R9)
+	PREFETCHT1     (R9)(R8*1)
+	PREFETCHT1     (R9)(R8*2)
+	ADDQ           $0x00000040, R9
+	VPERMB         (AX), Z2, Z13
+	VPBROADCASTQ   (CX), Z11
+	VPBROADCASTQ   8(CX), Z12
+	VPMULTISHIFTQB Z13, Z3, Z14
+	VPMULTISHIFTQB Z13, Z5, Z13
+	VPERMB         32(AX), Z4, Z15
+	VPANDD         Z6, Z14, Z14
+	VPANDD         Z6, Z13, Z13
+	VPMULTISHIFTQB Z15, Z3, Z16
+	VPMULTISHIFTQB Z15, Z5, Z15
+	VPDPBUSD       Z11, Z14, Z7
+	VPDPBUSD       Z12, Z13, Z9
+	VPANDD         Z6, Z16, Z16
+	VPANDD         Z6, Z15, Z15
+	VPERMB         96(AX), Z2, Z13
+	VPDPBUSD       Z11, Z16, Z8
+	VPDPBUSD       Z12, Z15, Z10
+	VPBROADCASTQ   16(CX), Z11
+	VPBROADCASTQ   24(CX), Z12
+	VPMULTISHIFTQB Z13, Z3, Z14
+	VPMULTISHIFTQB Z13, Z5, Z13
+	VPERMB         128(AX), Z4, Z15
+	VPANDD         Z6, Z14, Z14
+	VPANDD         Z6, Z13, Z13
+	VPMULTISHIFTQB Z15, Z3, Z16
+	VPMULTISHIFTQB Z15, Z5, Z15
+	VPDPBUSD       Z11, Z14, Z7
+	VPDPBUSD       Z12, Z13, Z9
+	VPANDD         Z6, Z16, Z16
+	VPANDD         Z6, Z15, Z15
+	VPDPBUSD       Z11, Z16, Z8
+	VPDPBUSD       Z12, Z15, Z10
+	ADDQ           $0x000000c0, AX
+	ADDQ           $0x00000020, CX
+	DECQ           R10
+	JNZ            loop50
+
+last48:
+	TESTQ          $0x00000001, R12
+	JZ             end49
+	VPERMB         (AX), Z2, Z13
+	VPBROADCASTQ   (CX), Z11
+	VPBROADCASTQ   8(CX), Z12
+	VPMULTISHIFTQB Z13, Z3, Z14
+	VPMULTISHIFTQB Z13, Z5, Z13
+	VPERMB         32(AX), Z4, Z15
+	VPANDD         Z6, Z14, Z14
+	VPANDD         Z6, Z13, Z13
+	VPMULTISHIFTQB Z15, Z3, Z16
+	VPMULTISHIFTQB Z15, Z5, Z15
+	VPDPBUSD       Z11, Z14, Z7
+	VPDPBUSD       Z12, Z13, Z9
+	VPANDD         Z6, Z16, Z16
+	VPANDD         Z6, Z15, Z15
+	VPDPBUSD       Z11, Z16, Z8
+	VPDPBUSD       Z12, Z15, Z10
+	ADDQ           $0x00000060, AX
+	ADDQ           $0x00000010, CX
+
+end49:
+	VPADDD      Z9, Z7, Z7
+	VPADDD      Z10, Z8, Z8
+	VMOVDQA64   Z7, Z11
+	VMOVDQU64   avx512Evens<>+0(SB), Z12
+	VPERMT2D    Z8, Z12, Z7
+	VMOVDQU64   avx512Odds<>+0(SB), Z12
+	VPERMT2D    Z8, Z12, Z11
+	VPADDD      Z11, Z7, Z7
+	VPADDD.BCST 4(DX), Z7, Z7
+	VCVTPH2PS   (BX), Z11
+	PREFETCHT0  64(BX)
+	VPERMPS     Z11, Z0, Z11
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z7, Z7
+	VMULPS.BCST (DX), Z11, Z11
+	VFMADD213PS Z1, Z11, Z7
+	VMOVAPS     Z7, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group47
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
-DATA avx512Permute3Skip0<>+0(SB)/8, $0x0706050403020100
-DATA avx512Permute3Skip0<>+8(SB)/8, $0x0a09080706050403
-DATA avx512Permute3Skip0<>+16(SB)/8, $0x0d0c0b0a09080706
-DATA avx512Permute3Skip0<>+24(SB)/8, $0x100f0e0d0c0b0a09
-DATA avx512Permute3Skip0<>+32(SB)/8, $0x131211100f0e0d0c
-DATA avx512Permute3Skip0<>+40(SB)/8, $0x161514131211100f
-DATA avx512Permute3Skip0<>+48(SB)/8, $0x1918171615141312
-DATA avx512Permute3Skip0<>+56(SB)/8, $0x1c1b1a1918171615
-GLOBL avx512Permute3Skip0<>(SB), RODATA|NOPTR, $64
+DATA avx512Lanes3Half0<>+0(SB)/8, $0x0706050403020100
+DATA avx512Lanes3Half0<>+8(SB)/8, $0x0d0c0b0a09080706
+DATA avx512Lanes3Half0<>+16(SB)/8, $0x131211100f0e0d0c
+DATA avx512Lanes3Half0<>+24(SB)/8, $0x1918171615141312
+DATA avx512Lanes3Half0<>+32(SB)/8, $0x1f1e1d1c1b1a1918
+DATA avx512Lanes3Half0<>+40(SB)/8, $0x2524232221201f1e
+DATA avx512Lanes3Half0<>+48(SB)/8, $0x2b2a292827262524
+DATA avx512Lanes3Half0<>+56(SB)/8, $0x31302f2e2d2c2b2a
+GLOBL avx512Lanes3Half0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Permute3Skip16<>+0(SB)/8, $0x1716151413121110
-DATA avx512Permute3Skip16<>+8(SB)/8, $0x1a19181716151413
-DATA avx512Permute3Skip16<>+16(SB)/8, $0x1d1c1b1a19181716
-DATA avx512Permute3Skip16<>+24(SB)/8, $0x201f1e1d1c1b1a19
-DATA avx512Permute3Skip16<>+32(SB)/8, $0x232221201f1e1d1c
-DATA avx512Permute3Skip16<>+40(SB)/8, $0x262524232221201f
-DATA avx512Permute3Skip16<>+48(SB)/8, $0x2928272625242322
-DATA avx512Permute3Skip16<>+56(SB)/8, $0x2c2b2a2928272625
-GLOBL avx512Permute3Skip16<>(SB), RODATA|NOPTR, $64
+DATA avx512Lane3Half0<>+0(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+8(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+16(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+24(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+32(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+40(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+48(SB)/8, $0x14110e0b0805023f
+DATA avx512Lane3Half0<>+56(SB)/8, $0x14110e0b0805023f
+GLOBL avx512Lane3Half0<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Permute3Skip40<>+0(SB)/8, $0x2f2e2d2c2b2a2928
-DATA avx512Permute3Skip40<>+8(SB)/8, $0x3231302f2e2d2c2b
-DATA avx512Permute3Skip40<>+16(SB)/8, $0x3534333231302f2e
-DATA avx512Permute3Skip40<>+24(SB)/8, $0x3837363534333231
-DATA avx512Permute3Skip40<>+32(SB)/8, $0x3b3a393837363534
-DATA avx512Permute3Skip40<>+40(SB)/8, $0x3e3d3c3b3a393837
-DATA avx512Permute3Skip40<>+48(SB)/8, $0x3f3f3f3e3d3c3b3a
-DATA avx512Permute3Skip40<>+56(SB)/8, $0x3f3f3f3f3f3f3e3d
-GLOBL avx512Permute3Skip40<>(SB), RODATA|NOPTR, $64
+DATA avx512Lanes3Half1<>+0(SB)/8, $0x1716151413121110
+DATA avx512Lanes3Half1<>+8(SB)/8, $0x1d1c1b1a19181716
+DATA avx512Lanes3Half1<>+16(SB)/8, $0x232221201f1e1d1c
+DATA avx512Lanes3Half1<>+24(SB)/8, $0x2928272625242322
+DATA avx512Lanes3Half1<>+32(SB)/8, $0x2f2e2d2c2b2a2928
+DATA avx512Lanes3Half1<>+40(SB)/8, $0x3534333231302f2e
+DATA avx512Lanes3Half1<>+48(SB)/8, $0x3b3a393837363534
+DATA avx512Lanes3Half1<>+56(SB)/8, $0x41403f3e3d3c3b3a
+GLOBL avx512Lanes3Half1<>(SB), RODATA|NOPTR, $64
 
-DATA avx512Shift3<>+0(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+8(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+16(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+24(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+32(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+40(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+48(SB)/8, $0x14110e0b080502ff
-DATA avx512Shift3<>+56(SB)/8, $0x14110e0b080502ff
-GLOBL avx512Shift3<>(SB), RODATA|NOPTR, $64
-
-DATA avx512Transposed3<>+0(SB)/8, $0x0000000400000000
-DATA avx512Transposed3<>+8(SB)/8, $0x0000000c00000008
-DATA avx512Transposed3<>+16(SB)/8, $0x0000000500000001
-DATA avx512Transposed3<>+24(SB)/8, $0x0000000d00000009
-DATA avx512Transposed3<>+32(SB)/8, $0x0000000600000002
-DATA avx512Transposed3<>+40(SB)/8, $0x0000000e0000000a
-DATA avx512Transposed3<>+48(SB)/8, $0x0000000700000003
-DATA avx512Transposed3<>+56(SB)/8, $0x0000000f0000000b
-GLOBL avx512Transposed3<>(SB), RODATA|NOPTR, $64
+DATA avx512Lane3Half1<>+0(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+8(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+16(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+24(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+32(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+40(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+48(SB)/8, $0x2c292623201d1a17
+DATA avx512Lane3Half1<>+56(SB)/8, $0x2c292623201d1a17
+GLOBL avx512Lane3Half1<>(SB), RODATA|NOPTR, $64
 
 // func avx512Dot3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
@@ -4166,7 +4240,7 @@ TEXT ·avx512Dot3x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z18
 	MOVQ           $0x00000008, R13
 
-group47:
+group51:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4180,7 +4254,7 @@ group47:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop48:
+loop52:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4212,7 +4286,7 @@ loop48:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop48
+	JNZ            loop52
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
 	VPADDD         Z16, Z12, Z12
@@ -4233,7 +4307,7 @@ loop48:
 	VMOVUPS        Z11, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group47
+	JNZ            group51
 	VZEROUPPER
 	RET
 
@@ -4327,7 +4401,7 @@ TEXT ·avx512Dot3x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group49:
+group53:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4345,7 +4419,7 @@ group49:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop50:
+loop54:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4381,7 +4455,7 @@ loop50:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop50
+	JNZ            loop54
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -4409,7 +4483,7 @@ loop50:
 	VMOVUPS        Z12, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group49
+	JNZ            group53
 	VZEROUPPER
 	RET
 
@@ -4463,7 +4537,7 @@ TEXT ·avx512Dot3x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group51:
+group55:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4485,7 +4559,7 @@ group51:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop52:
+loop56:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4525,7 +4599,7 @@ loop52:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop52
+	JNZ            loop56
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -4560,7 +4634,7 @@ loop52:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group51
+	JNZ            group55
 	VZEROUPPER
 	RET
 
@@ -4614,7 +4688,7 @@ TEXT ·avx512Dot3x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z20
 	MOVQ           $0x00000008, R13
 
-group53:
+group57:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4630,7 +4704,7 @@ group53:
 	VPXORD       Z18, Z18, Z18
 	VPXORD       Z19, Z19, Z19
 
-loop54:
+loop58:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4674,7 +4748,7 @@ loop54:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop54
+	JNZ            loop58
 	VPADDD         Z15, Z10, Z10
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
@@ -4706,7 +4780,7 @@ loop54:
 	VMOVUPS        Z14, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group53
+	JNZ            group57
 	VZEROUPPER
 	RET
 
@@ -4760,7 +4834,7 @@ TEXT ·avx512Dot3x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group55:
+group59:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4778,7 +4852,7 @@ group55:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop56:
+loop60:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4826,7 +4900,7 @@ loop56:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop56
+	JNZ            loop60
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -4863,7 +4937,7 @@ loop56:
 	VMOVUPS        Z15, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group55
+	JNZ            group59
 	VZEROUPPER
 	RET
 
@@ -4917,7 +4991,7 @@ TEXT ·avx512Dot3x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z24
 	MOVQ           $0x00000008, R13
 
-group57:
+group61:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -4937,7 +5011,7 @@ group57:
 	VPXORD       Z22, Z22, Z22
 	VPXORD       Z23, Z23, Z23
 
-loop58:
+loop62:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -4989,7 +5063,7 @@ loop58:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop58
+	JNZ            loop62
 	VPADDD         Z17, Z10, Z10
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
@@ -5031,7 +5105,7 @@ loop58:
 	VMOVUPS        Z16, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group57
+	JNZ            group61
 	VZEROUPPER
 	RET
 
@@ -5085,7 +5159,7 @@ TEXT ·avx512Dot3x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group59:
+group63:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -5107,7 +5181,7 @@ group59:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop60:
+loop64:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -5163,7 +5237,7 @@ loop60:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop60
+	JNZ            loop64
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -5210,7 +5284,7 @@ loop60:
 	VMOVUPS        Z17, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group59
+	JNZ            group63
 	VZEROUPPER
 	RET
 
@@ -5264,7 +5338,7 @@ TEXT ·avx512Dot3x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z28
 	MOVQ           $0x00000008, R13
 
-group61:
+group65:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -5288,7 +5362,7 @@ group61:
 	VPXORD       Z26, Z26, Z26
 	VPXORD       Z27, Z27, Z27
 
-loop62:
+loop66:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -5348,7 +5422,7 @@ loop62:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop62
+	JNZ            loop66
 	VPADDD         Z19, Z10, Z10
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
@@ -5400,7 +5474,7 @@ loop62:
 	VMOVUPS        Z18, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group61
+	JNZ            group65
 	VZEROUPPER
 	RET
 
@@ -5454,7 +5528,7 @@ TEXT ·avx512Dot3x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z20
 	MOVQ           $0x00000008, R13
 
-group63:
+group67:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -5470,7 +5544,7 @@ group63:
 	VPBROADCASTD 72(CX), Z18
 	VPBROADCASTD 76(CX), Z19
 
-loop64:
+loop68:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -5534,7 +5608,7 @@ loop64:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop64
+	JNZ            loop68
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z20, Z9
@@ -5581,7 +5655,7 @@ loop64:
 	VMOVUPS        Z19, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group63
+	JNZ            group67
 	VZEROUPPER
 	RET
 
@@ -5635,7 +5709,7 @@ TEXT ·avx512Dot3x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group65:
+group69:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -5652,7 +5726,7 @@ group65:
 	VPBROADCASTD 80(CX), Z19
 	VPBROADCASTD 84(CX), Z20
 
-loop66:
+loop70:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -5720,7 +5794,7 @@ loop66:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop66
+	JNZ            loop70
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z21, Z9
@@ -5771,7 +5845,7 @@ loop66:
 	VMOVUPS        Z20, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group65
+	JNZ            group69
 	VZEROUPPER
 	RET
 
@@ -5825,7 +5899,7 @@ TEXT ·avx512Dot3x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group67:
+group71:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -5843,7 +5917,7 @@ group67:
 	VPBROADCASTD 88(CX), Z20
 	VPBROADCASTD 92(CX), Z21
 
-loop68:
+loop72:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -5915,7 +5989,7 @@ loop68:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop68
+	JNZ            loop72
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z22, Z9
@@ -5970,7 +6044,7 @@ loop68:
 	VMOVUPS        Z21, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group67
+	JNZ            group71
 	VZEROUPPER
 	RET
 
@@ -6024,7 +6098,7 @@ TEXT ·avx512Dot3x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z23
 	MOVQ           $0x00000008, R13
 
-group69:
+group73:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -6043,7 +6117,7 @@ group69:
 	VPBROADCASTD 96(CX), Z21
 	VPBROADCASTD 100(CX), Z22
 
-loop70:
+loop74:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -6119,7 +6193,7 @@ loop70:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop70
+	JNZ            loop74
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z23, Z9
@@ -6178,7 +6252,7 @@ loop70:
 	VMOVUPS        Z22, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group69
+	JNZ            group73
 	VZEROUPPER
 	RET
 
@@ -6232,7 +6306,7 @@ TEXT ·avx512Dot3x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z24
 	MOVQ           $0x00000008, R13
 
-group71:
+group75:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -6252,7 +6326,7 @@ group71:
 	VPBROADCASTD 104(CX), Z22
 	VPBROADCASTD 108(CX), Z23
 
-loop72:
+loop76:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -6332,7 +6406,7 @@ loop72:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop72
+	JNZ            loop76
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z24, Z9
@@ -6395,7 +6469,7 @@ loop72:
 	VMOVUPS        Z23, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group71
+	JNZ            group75
 	VZEROUPPER
 	RET
 
@@ -6449,7 +6523,7 @@ TEXT ·avx512Dot3x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group73:
+group77:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -6470,7 +6544,7 @@ group73:
 	VPBROADCASTD 112(CX), Z23
 	VPBROADCASTD 116(CX), Z24
 
-loop74:
+loop78:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -6554,7 +6628,7 @@ loop74:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop74
+	JNZ            loop78
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z25, Z9
@@ -6621,7 +6695,7 @@ loop74:
 	VMOVUPS        Z24, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group73
+	JNZ            group77
 	VZEROUPPER
 	RET
 
@@ -6675,7 +6749,7 @@ TEXT ·avx512Dot3x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group75:
+group79:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -6697,7 +6771,7 @@ group75:
 	VPBROADCASTD 120(CX), Z24
 	VPBROADCASTD 124(CX), Z25
 
-loop76:
+loop80:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -6785,7 +6859,7 @@ loop76:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop76
+	JNZ            loop80
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z26, Z9
@@ -6856,7 +6930,7 @@ loop76:
 	VMOVUPS        Z25, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R9, R9
-	JNZ            group75
+	JNZ            group79
 	VZEROUPPER
 	RET
 
@@ -6910,7 +6984,7 @@ TEXT ·avx512DotExact3x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group77:
+group81:
 	MOVQ    R9, R11
 	CMPQ    R11, R13
 	CMOVQGT R13, R11
@@ -6932,7 +7006,7 @@ group77:
 	VPXORD  Z24, Z24, Z24
 	VPXORD  Z25, Z25, Z25
 
-loop78:
+loop82:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -6972,7 +7046,7 @@ loop78:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop78
+	JNZ            loop82
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -7011,399 +7085,13 @@ loop78:
 	VMOVUPS        Z10, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R9, R9
-	JNZ            group77
+	JNZ            group81
 	VZEROUPPER
 	RET
 
 // func avx512DotExact3x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512DotExact3x2(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	MOVQ           $0xffffff0000000000, BX
-	KMOVQ          BX, K1
-	VMOVDQU64      avx512Bytes3Half0<>+0(SB), Z4
-	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
-	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
-	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x0e0e0e0e, BX
-	VPBROADCASTD   BX, Z8
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000060, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000060, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z9
-	VPERMB         32(DX), Z4, K1, Z9
-	VPMULTISHIFTQB Z9, Z5, Z0
-	VPMULTISHIFTQB Z9, Z7, Z9
-	VPERMB         (DX), Z6, Z27
-	VPERMB         32(DX), Z6, K1, Z27
-	VPMULTISHIFTQB Z27, Z5, Z28
-	VPMULTISHIFTQB Z27, Z7, Z27
-	VPANDD         Z8, Z0, Z0
-	VPANDD         Z8, Z9, Z1
-	VPANDD         Z8, Z28, Z2
-	VPANDD         Z8, Z27, Z3
-	LEAQ           96(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+192(SB), Z26
-	MOVQ           $0x00000008, R13
-
-group79:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-
-loop80:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VPERMB         (DX), Z4, Z9
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPDPBUSD.BCST  16(SI), Z0, Z14
-	VPDPBUSD.BCST  20(SI), Z0, Z15
-	VPERMB         32(DX), Z4, K1, Z9
-	VPDPBUSD.BCST  24(SI), Z0, Z16
-	VPDPBUSD.BCST  28(SI), Z0, Z17
-	VPMULTISHIFTQB Z9, Z5, Z0
-	VPDPBUSD.BCST  32(SI), Z1, Z18
-	VPDPBUSD.BCST  36(SI), Z1, Z19
-	VPDPBUSD.BCST  40(SI), Z1, Z20
-	VPMULTISHIFTQB Z9, Z7, Z9
-	VPDPBUSD.BCST  44(SI), Z1, Z21
-	VPDPBUSD.BCST  48(SI), Z1, Z22
-	VPDPBUSD.BCST  52(SI), Z1, Z23
-	VPERMB         (DX), Z6, Z27
-	VPDPBUSD.BCST  56(SI), Z1, Z24
-	VPDPBUSD.BCST  60(SI), Z1, Z25
-	VPERMB         32(DX), Z6, K1, Z27
-	VPDPBUSD.BCST  64(SI), Z2, Z10
-	VPDPBUSD.BCST  68(SI), Z2, Z11
-	VPDPBUSD.BCST  72(SI), Z2, Z12
-	VPMULTISHIFTQB Z27, Z5, Z28
-	VPDPBUSD.BCST  76(SI), Z2, Z13
-	VPDPBUSD.BCST  80(SI), Z2, Z14
-	VPDPBUSD.BCST  84(SI), Z2, Z15
-	VPMULTISHIFTQB Z27, Z7, Z27
-	VPDPBUSD.BCST  88(SI), Z2, Z16
-	VPDPBUSD.BCST  92(SI), Z2, Z17
-	VPANDD         Z8, Z0, Z0
-	VPDPBUSD.BCST  96(SI), Z3, Z18
-	VPDPBUSD.BCST  100(SI), Z3, Z19
-	VPDPBUSD.BCST  104(SI), Z3, Z20
-	VPANDD         Z8, Z9, Z1
-	VPDPBUSD.BCST  108(SI), Z3, Z21
-	VPDPBUSD.BCST  112(SI), Z3, Z22
-	VPDPBUSD.BCST  116(SI), Z3, Z23
-	VPANDD         Z8, Z28, Z2
-	VPDPBUSD.BCST  120(SI), Z3, Z24
-	VPDPBUSD.BCST  124(SI), Z3, Z25
-	VPANDD         Z8, Z27, Z3
-	ADDQ           $0x00000080, SI
-	LEAQ           96(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop80
-	VPADDD         Z18, Z10, Z10
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z25, Z17, Z17
-	VCVTPH2PS      (DI), Z9
-	PREFETCHT0     64(DI)
-	VPERMPS        Z9, Z26, Z9
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z27
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z28
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    16(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    8(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z27, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z28, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z9, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	VPSLLD         $0x08, Z15, Z15
-	VPADDD         Z15, Z14, Z14
-	VPSUBD.BCST    20(CX), Z14, Z14
-	VPSLLD         $0x08, Z17, Z17
-	VPADDD         Z17, Z16, Z16
-	VPSUBD.BCST    12(CX), Z16, Z16
-	VPSRAD         $0x10, Z14, Z15
-	VPADDD         Z15, Z16, Z16
-	VPANDD         Z27, Z14, Z14
-	VCVTDQ2PS      Z14, Z14
-	VCVTDQ2PS      Z16, Z16
-	VMULPS         Z28, Z16, Z16
-	VADDPS         Z16, Z14, Z14
-	VMULPS.BCST    4(CX), Z9, Z15
-	VFMADD213PS    64(AX), Z15, Z14
-	VMOVUPS        Z14, 64(AX)
-	ADDQ           $0x00000018, CX
-	TESTQ          R9, R9
-	JNZ            group79
-	VZEROUPPER
-	RET
-
-// func avx512DotExact3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	MOVQ           $0xffffff0000000000, BX
-	KMOVQ          BX, K1
-	VMOVDQU64      avx512Bytes3Half0<>+0(SB), Z4
-	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
-	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
-	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
-	MOVL           $0x0e0e0e0e, BX
-	VPBROADCASTD   BX, Z8
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000060, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000060, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z9
-	VPERMB         32(DX), Z4, K1, Z9
-	VPMULTISHIFTQB Z9, Z5, Z0
-	VPMULTISHIFTQB Z9, Z7, Z9
-	VPERMB         (DX), Z6, Z23
-	VPERMB         32(DX), Z6, K1, Z23
-	VPMULTISHIFTQB Z23, Z5, Z24
-	VPMULTISHIFTQB Z23, Z7, Z23
-	VPANDD         Z8, Z0, Z0
-	VPANDD         Z8, Z9, Z1
-	VPANDD         Z8, Z24, Z2
-	VPANDD         Z8, Z23, Z3
-	LEAQ           96(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+192(SB), Z22
-	MOVQ           $0x00000008, R13
-
-group81:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-
-loop82:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPERMB         (DX), Z4, Z9
-	VPDPBUSD.BCST  16(SI), Z0, Z14
-	VPDPBUSD.BCST  20(SI), Z0, Z15
-	VPDPBUSD.BCST  24(SI), Z0, Z16
-	VPDPBUSD.BCST  28(SI), Z0, Z17
-	VPERMB         32(DX), Z4, K1, Z9
-	VPDPBUSD.BCST  32(SI), Z0, Z18
-	VPDPBUSD.BCST  36(SI), Z0, Z19
-	VPDPBUSD.BCST  40(SI), Z0, Z20
-	VPDPBUSD.BCST  44(SI), Z0, Z21
-	VPMULTISHIFTQB Z9, Z5, Z0
-	VPDPBUSD.BCST  48(SI), Z1, Z10
-	VPDPBUSD.BCST  52(SI), Z1, Z11
-	VPDPBUSD.BCST  56(SI), Z1, Z12
-	VPDPBUSD.BCST  60(SI), Z1, Z13
-	VPMULTISHIFTQB Z9, Z7, Z9
-	VPDPBUSD.BCST  64(SI), Z1, Z14
-	VPDPBUSD.BCST  68(SI), Z1, Z15
-	VPDPBUSD.BCST  72(SI), Z1, Z16
-	VPDPBUSD.BCST  76(SI), Z1, Z17
-	VPERMB         (DX), Z6, Z23
-	VPDPBUSD.BCST  80(SI), Z1, Z18
-	VPDPBUSD.BCST  84(SI), Z1, Z19
-	VPDPBUSD.BCST  88(SI), Z1, Z20
-	VPDPBUSD.BCST  92(SI), Z1, Z21
-	VPERMB         32(DX), Z6, K1, Z23
-	VPDPBUSD.BCST  96(SI), Z2, Z10
-	VPDPBUSD.BCST  100(SI), Z2, Z11
-	VPDPBUSD.BCST  104(SI), Z2, Z12
-	VPDPBUSD.BCST  108(SI), Z2, Z13
-	VPMULTISHIFTQB Z23, Z5, Z24
-	VPDPBUSD.BCST  112(SI), Z2, Z14
-	VPDPBUSD.BCST  116(SI), Z2, Z15
-	VPDPBUSD.BCST  120(SI), Z2, Z16
-	VPDPBUSD.BCST  124(SI), Z2, Z17
-	VPMULTISHIFTQB Z23, Z7, Z23
-	VPDPBUSD.BCST  128(SI), Z2, Z18
-	VPDPBUSD.BCST  132(SI), Z2, Z19
-	VPDPBUSD.BCST  136(SI), Z2, Z20
-	VPDPBUSD.BCST  140(SI), Z2, Z21
-	VPANDD         Z8, Z0, Z0
-	VPDPBUSD.BCST  144(SI), Z3, Z10
-	VPDPBUSD.BCST  148(SI), Z3, Z11
-	VPDPBUSD.BCST  152(SI), Z3, Z12
-	VPDPBUSD.BCST  156(SI), Z3, Z13
-	VPANDD         Z8, Z9, Z1
-	VPDPBUSD.BCST  160(SI), Z3, Z14
-	VPDPBUSD.BCST  164(SI), Z3, Z15
-	VPDPBUSD.BCST  168(SI), Z3, Z16
-	VPDPBUSD.BCST  172(SI), Z3, Z17
-	VPANDD         Z8, Z24, Z2
-	VPDPBUSD.BCST  176(SI), Z3, Z18
-	VPDPBUSD.BCST  180(SI), Z3, Z19
-	VPDPBUSD.BCST  184(SI), Z3, Z20
-	VPDPBUSD.BCST  188(SI), Z3, Z21
-	VPANDD         Z8, Z23, Z3
-	ADDQ           $0x000000c0, SI
-	LEAQ           96(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop82
-	VCVTPH2PS      (DI), Z9
-	PREFETCHT0     64(DI)
-	VPERMPS        Z9, Z22, Z9
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z23
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z24
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    24(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    12(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z23, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z24, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z9, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	VPSLLD         $0x08, Z15, Z15
-	VPADDD         Z15, Z14, Z14
-	VPSUBD.BCST    28(CX), Z14, Z14
-	VPSLLD         $0x08, Z17, Z17
-	VPADDD         Z17, Z16, Z16
-	VPSUBD.BCST    16(CX), Z16, Z16
-	VPSRAD         $0x10, Z14, Z15
-	VPADDD         Z15, Z16, Z16
-	VPANDD         Z23, Z14, Z14
-	VCVTDQ2PS      Z14, Z14
-	VCVTDQ2PS      Z16, Z16
-	VMULPS         Z24, Z16, Z16
-	VADDPS         Z16, Z14, Z14
-	VMULPS.BCST    4(CX), Z9, Z15
-	VFMADD213PS    64(AX), Z15, Z14
-	VMOVUPS        Z14, 64(AX)
-	VPSLLD         $0x08, Z19, Z19
-	VPADDD         Z19, Z18, Z18
-	VPSUBD.BCST    32(CX), Z18, Z18
-	VPSLLD         $0x08, Z21, Z21
-	VPADDD         Z21, Z20, Z20
-	VPSUBD.BCST    20(CX), Z20, Z20
-	VPSRAD         $0x10, Z18, Z19
-	VPADDD         Z19, Z20, Z20
-	VPANDD         Z23, Z18, Z18
-	VCVTDQ2PS      Z18, Z18
-	VCVTDQ2PS      Z20, Z20
-	VMULPS         Z24, Z20, Z20
-	VADDPS         Z20, Z18, Z18
-	VMULPS.BCST    8(CX), Z9, Z19
-	VFMADD213PS    128(AX), Z19, Z18
-	VMOVUPS        Z18, 128(AX)
-	ADDQ           $0x00000024, CX
-	TESTQ          R9, R9
-	JNZ            group81
-	VZEROUPPER
-	RET
-
-// func avx512DotExact3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
 	MOVQ           y+0(FP), AX
 	MOVQ           meta+24(FP), CX
 	MOVQ           w+8(FP), DX
@@ -7483,6 +7171,392 @@ loop84:
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VPERMB         (DX), Z4, Z9
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPDPBUSD.BCST  16(SI), Z0, Z14
+	VPDPBUSD.BCST  20(SI), Z0, Z15
+	VPERMB         32(DX), Z4, K1, Z9
+	VPDPBUSD.BCST  24(SI), Z0, Z16
+	VPDPBUSD.BCST  28(SI), Z0, Z17
+	VPMULTISHIFTQB Z9, Z5, Z0
+	VPDPBUSD.BCST  32(SI), Z1, Z18
+	VPDPBUSD.BCST  36(SI), Z1, Z19
+	VPDPBUSD.BCST  40(SI), Z1, Z20
+	VPMULTISHIFTQB Z9, Z7, Z9
+	VPDPBUSD.BCST  44(SI), Z1, Z21
+	VPDPBUSD.BCST  48(SI), Z1, Z22
+	VPDPBUSD.BCST  52(SI), Z1, Z23
+	VPERMB         (DX), Z6, Z27
+	VPDPBUSD.BCST  56(SI), Z1, Z24
+	VPDPBUSD.BCST  60(SI), Z1, Z25
+	VPERMB         32(DX), Z6, K1, Z27
+	VPDPBUSD.BCST  64(SI), Z2, Z10
+	VPDPBUSD.BCST  68(SI), Z2, Z11
+	VPDPBUSD.BCST  72(SI), Z2, Z12
+	VPMULTISHIFTQB Z27, Z5, Z28
+	VPDPBUSD.BCST  76(SI), Z2, Z13
+	VPDPBUSD.BCST  80(SI), Z2, Z14
+	VPDPBUSD.BCST  84(SI), Z2, Z15
+	VPMULTISHIFTQB Z27, Z7, Z27
+	VPDPBUSD.BCST  88(SI), Z2, Z16
+	VPDPBUSD.BCST  92(SI), Z2, Z17
+	VPANDD         Z8, Z0, Z0
+	VPDPBUSD.BCST  96(SI), Z3, Z18
+	VPDPBUSD.BCST  100(SI), Z3, Z19
+	VPDPBUSD.BCST  104(SI), Z3, Z20
+	VPANDD         Z8, Z9, Z1
+	VPDPBUSD.BCST  108(SI), Z3, Z21
+	VPDPBUSD.BCST  112(SI), Z3, Z22
+	VPDPBUSD.BCST  116(SI), Z3, Z23
+	VPANDD         Z8, Z28, Z2
+	VPDPBUSD.BCST  120(SI), Z3, Z24
+	VPDPBUSD.BCST  124(SI), Z3, Z25
+	VPANDD         Z8, Z27, Z3
+	ADDQ           $0x00000080, SI
+	LEAQ           96(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop84
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z25, Z17, Z17
+	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
+	VPERMPS        Z9, Z26, Z9
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z27
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z28
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    16(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    8(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z27, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z28, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z9, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    20(CX), Z14, Z14
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    12(CX), Z16, Z16
+	VPSRAD         $0x10, Z14, Z15
+	VPADDD         Z15, Z16, Z16
+	VPANDD         Z27, Z14, Z14
+	VCVTDQ2PS      Z14, Z14
+	VCVTDQ2PS      Z16, Z16
+	VMULPS         Z28, Z16, Z16
+	VADDPS         Z16, Z14, Z14
+	VMULPS.BCST    4(CX), Z9, Z15
+	VFMADD213PS    64(AX), Z15, Z14
+	VMOVUPS        Z14, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R9, R9
+	JNZ            group83
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x3(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	MOVQ           $0xffffff0000000000, BX
+	KMOVQ          BX, K1
+	VMOVDQU64      avx512Bytes3Half0<>+0(SB), Z4
+	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
+	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
+	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
+	MOVL           $0x0e0e0e0e, BX
+	VPBROADCASTD   BX, Z8
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000060, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z9
+	VPERMB         32(DX), Z4, K1, Z9
+	VPMULTISHIFTQB Z9, Z5, Z0
+	VPMULTISHIFTQB Z9, Z7, Z9
+	VPERMB         (DX), Z6, Z23
+	VPERMB         32(DX), Z6, K1, Z23
+	VPMULTISHIFTQB Z23, Z5, Z24
+	VPMULTISHIFTQB Z23, Z7, Z23
+	VPANDD         Z8, Z0, Z0
+	VPANDD         Z8, Z9, Z1
+	VPANDD         Z8, Z24, Z2
+	VPANDD         Z8, Z23, Z3
+	LEAQ           96(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+192(SB), Z22
+	MOVQ           $0x00000008, R13
+
+group85:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop86:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPERMB         (DX), Z4, Z9
+	VPDPBUSD.BCST  16(SI), Z0, Z14
+	VPDPBUSD.BCST  20(SI), Z0, Z15
+	VPDPBUSD.BCST  24(SI), Z0, Z16
+	VPDPBUSD.BCST  28(SI), Z0, Z17
+	VPERMB         32(DX), Z4, K1, Z9
+	VPDPBUSD.BCST  32(SI), Z0, Z18
+	VPDPBUSD.BCST  36(SI), Z0, Z19
+	VPDPBUSD.BCST  40(SI), Z0, Z20
+	VPDPBUSD.BCST  44(SI), Z0, Z21
+	VPMULTISHIFTQB Z9, Z5, Z0
+	VPDPBUSD.BCST  48(SI), Z1, Z10
+	VPDPBUSD.BCST  52(SI), Z1, Z11
+	VPDPBUSD.BCST  56(SI), Z1, Z12
+	VPDPBUSD.BCST  60(SI), Z1, Z13
+	VPMULTISHIFTQB Z9, Z7, Z9
+	VPDPBUSD.BCST  64(SI), Z1, Z14
+	VPDPBUSD.BCST  68(SI), Z1, Z15
+	VPDPBUSD.BCST  72(SI), Z1, Z16
+	VPDPBUSD.BCST  76(SI), Z1, Z17
+	VPERMB         (DX), Z6, Z23
+	VPDPBUSD.BCST  80(SI), Z1, Z18
+	VPDPBUSD.BCST  84(SI), Z1, Z19
+	VPDPBUSD.BCST  88(SI), Z1, Z20
+	VPDPBUSD.BCST  92(SI), Z1, Z21
+	VPERMB         32(DX), Z6, K1, Z23
+	VPDPBUSD.BCST  96(SI), Z2, Z10
+	VPDPBUSD.BCST  100(SI), Z2, Z11
+	VPDPBUSD.BCST  104(SI), Z2, Z12
+	VPDPBUSD.BCST  108(SI), Z2, Z13
+	VPMULTISHIFTQB Z23, Z5, Z24
+	VPDPBUSD.BCST  112(SI), Z2, Z14
+	VPDPBUSD.BCST  116(SI), Z2, Z15
+	VPDPBUSD.BCST  120(SI), Z2, Z16
+	VPDPBUSD.BCST  124(SI), Z2, Z17
+	VPMULTISHIFTQB Z23, Z7, Z23
+	VPDPBUSD.BCST  128(SI), Z2, Z18
+	VPDPBUSD.BCST  132(SI), Z2, Z19
+	VPDPBUSD.BCST  136(SI), Z2, Z20
+	VPDPBUSD.BCST  140(SI), Z2, Z21
+	VPANDD         Z8, Z0, Z0
+	VPDPBUSD.BCST  144(SI), Z3, Z10
+	VPDPBUSD.BCST  148(SI), Z3, Z11
+	VPDPBUSD.BCST  152(SI), Z3, Z12
+	VPDPBUSD.BCST  156(SI), Z3, Z13
+	VPANDD         Z8, Z9, Z1
+	VPDPBUSD.BCST  160(SI), Z3, Z14
+	VPDPBUSD.BCST  164(SI), Z3, Z15
+	VPDPBUSD.BCST  168(SI), Z3, Z16
+	VPDPBUSD.BCST  172(SI), Z3, Z17
+	VPANDD         Z8, Z24, Z2
+	VPDPBUSD.BCST  176(SI), Z3, Z18
+	VPDPBUSD.BCST  180(SI), Z3, Z19
+	VPDPBUSD.BCST  184(SI), Z3, Z20
+	VPDPBUSD.BCST  188(SI), Z3, Z21
+	VPANDD         Z8, Z23, Z3
+	ADDQ           $0x000000c0, SI
+	LEAQ           96(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop86
+	VCVTPH2PS      (DI), Z9
+	PREFETCHT0     64(DI)
+	VPERMPS        Z9, Z22, Z9
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z23
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z24
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    24(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    12(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z23, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z24, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z9, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    28(CX), Z14, Z14
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    16(CX), Z16, Z16
+	VPSRAD         $0x10, Z14, Z15
+	VPADDD         Z15, Z16, Z16
+	VPANDD         Z23, Z14, Z14
+	VCVTDQ2PS      Z14, Z14
+	VCVTDQ2PS      Z16, Z16
+	VMULPS         Z24, Z16, Z16
+	VADDPS         Z16, Z14, Z14
+	VMULPS.BCST    4(CX), Z9, Z15
+	VFMADD213PS    64(AX), Z15, Z14
+	VMOVUPS        Z14, 64(AX)
+	VPSLLD         $0x08, Z19, Z19
+	VPADDD         Z19, Z18, Z18
+	VPSUBD.BCST    32(CX), Z18, Z18
+	VPSLLD         $0x08, Z21, Z21
+	VPADDD         Z21, Z20, Z20
+	VPSUBD.BCST    20(CX), Z20, Z20
+	VPSRAD         $0x10, Z18, Z19
+	VPADDD         Z19, Z20, Z20
+	VPANDD         Z23, Z18, Z18
+	VCVTDQ2PS      Z18, Z18
+	VCVTDQ2PS      Z20, Z20
+	VMULPS         Z24, Z20, Z20
+	VADDPS         Z20, Z18, Z18
+	VMULPS.BCST    8(CX), Z9, Z19
+	VFMADD213PS    128(AX), Z19, Z18
+	VMOVUPS        Z18, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R9, R9
+	JNZ            group85
+	VZEROUPPER
+	RET
+
+// func avx512DotExact3x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact3x4(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	MOVQ           $0xffffff0000000000, BX
+	KMOVQ          BX, K1
+	VMOVDQU64      avx512Bytes3Half0<>+0(SB), Z4
+	VMOVDQU64      avx512Shift3Half0<>+0(SB), Z5
+	VMOVDQU64      avx512Bytes3Half1<>+0(SB), Z6
+	VMOVDQU64      avx512Shift3Half1<>+0(SB), Z7
+	MOVL           $0x0e0e0e0e, BX
+	VPBROADCASTD   BX, Z8
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000060, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000060, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z9
+	VPERMB         32(DX), Z4, K1, Z9
+	VPMULTISHIFTQB Z9, Z5, Z0
+	VPMULTISHIFTQB Z9, Z7, Z9
+	VPERMB         (DX), Z6, Z27
+	VPERMB         32(DX), Z6, K1, Z27
+	VPMULTISHIFTQB Z27, Z5, Z28
+	VPMULTISHIFTQB Z27, Z7, Z27
+	VPANDD         Z8, Z0, Z0
+	VPANDD         Z8, Z9, Z1
+	VPANDD         Z8, Z28, Z2
+	VPANDD         Z8, Z27, Z3
+	LEAQ           96(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+192(SB), Z26
+	MOVQ           $0x00000008, R13
+
+group87:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+loop88:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPDPBUSD.BCST  8(SI), Z0, Z12
 	VPDPBUSD.BCST  12(SI), Z0, Z13
 	VPDPBUSD.BCST  16(SI), Z0, Z14
 	VPDPBUSD.BCST  20(SI), Z0, Z15
@@ -7561,7 +7635,7 @@ loop84:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop84
+	JNZ            loop88
 	VCVTPH2PS      (DI), Z9
 	PREFETCHT0     64(DI)
 	VPERMPS        Z9, Z26, Z9
@@ -7636,7 +7710,7 @@ loop84:
 	VMOVUPS        Z22, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group83
+	JNZ            group87
 	VZEROUPPER
 	RET
 
@@ -7692,7 +7766,7 @@ TEXT ·avx512Spread3(SB), NOSPLIT, $0-88
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group85:
+group89:
 	MOVQ         R10, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -7714,7 +7788,7 @@ group85:
 	VPBROADCASTD 120(CX), Z24
 	VPBROADCASTD 124(CX), Z25
 
-loop86:
+loop90:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R11)
@@ -7807,7 +7881,7 @@ loop86:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop86
+	JNZ            loop90
 	VCVTPH2PS      (R8), Z9
 	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z26, Z9
@@ -7878,7 +7952,7 @@ loop86:
 	VMOVUPS        Z25, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R10, R10
-	JNZ            group85
+	JNZ            group89
 	VZEROUPPER
 	RET
 
@@ -7934,7 +8008,7 @@ TEXT ·avx512SpreadExact3(SB), NOSPLIT, $0-88
 	VMOVDQU64      avx512Outputs<>+192(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group87:
+group91:
 	MOVQ    R10, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -7956,7 +8030,7 @@ group87:
 	VPXORD  Z24, Z24, Z24
 	VPXORD  Z25, Z25, Z25
 
-loop88:
+loop92:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R11)
@@ -8049,7 +8123,7 @@ loop88:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop88
+	JNZ            loop92
 	VCVTPH2PS      (R8), Z9
 	PREFETCHT0     64(R8)
 	VPERMPS        Z9, Z26, Z9
@@ -8124,81 +8198,125 @@ loop88:
 	VMOVUPS        Z22, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group87
+	JNZ            group91
 	VZEROUPPER
 	RET
 
 // func avx512Dot4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot4x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
+	LEAQ         (R8)(R8*2), R10
+	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+256(SB), Z0
-	VMOVUPS      (AX), Z1
-	MOVL         $0x0f0f0f0f, R9
-	VPBROADCASTD R9, Z6
-	MOVL         $0xf0f0f0f0, R9
-	VPBROADCASTD R9, Z7
-	VMOVDQU64    avx512Evens<>+0(SB), Z8
-	VMOVDQU64    avx512Odds<>+0(SB), Z9
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R11
+	VMOVDQU64    (R11), Z1
+	MOVL         $0x0f0f0f0f, R11
+	VPBROADCASTD R11, Z2
+	MOVL         $0xf0f0f0f0, R11
+	VPBROADCASTD R11, Z3
+	MOVQ         $0x00000008, R12
 
-group89:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
+group93:
+	MOVQ    DI, R11
+	CMPQ    R11, R12
+	CMOVQGT R12, R11
+	SUBQ    R11, DI
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	MOVQ    R11, R13
+	SHRQ    $0x01, R11
+	JZ      last94
 
-loop90:
-	PREFETCHT1   8192(CX)
-	PREFETCHT1   8256(CX)
-	PREFETCHT0   2048(CX)
-	PREFETCHT0   2112(CX)
-	VPBROADCASTQ (DX), Z10
-	VPANDD       (CX), Z6, Z11
-	VPDPBUSD     Z10, Z11, Z2
-	VPANDD       64(CX), Z6, Z11
-	VPDPBUSD     Z10, Z11, Z3
-	VPBROADCASTQ 8(DX), Z10
-	VPANDD       (CX), Z7, Z11
-	VPDPBUSD     Z10, Z11, Z4
-	VPANDD       64(CX), Z7, Z11
-	VPDPBUSD     Z10, Z11, Z5
-	ADDQ         $0x00000080, CX
-	ADDQ         $0x00000010, DX
-	DECQ         R9
-	JNZ          loop90
-	VPSRAD       $0x04, Z4, Z4
-	VPADDD       Z4, Z2, Z2
-	VPSRAD       $0x04, Z5, Z5
-	VPADDD       Z5, Z3, Z3
-	VMOVDQA64    Z2, Z10
-	VPERMT2D     Z3, Z8, Z2
-	VPERMT2D     Z3, Z9, Z10
-	VPADDD       Z10, Z2, Z2
-	VPADDD       Z2, Z2, Z2
-	VPADDD.BCST  4(BX), Z2, Z2
-	VCVTPH2PS    (SI), Z10
-	PREFETCHT0   64(SI)
-	VPERMPS      Z10, Z0, Z10
-	ADDQ         DI, SI
-	VCVTDQ2PS    Z2, Z2
-	VMULPS.BCST  (BX), Z10, Z10
-	VFMADD213PS  Z1, Z10, Z2
-	VMOVAPS      Z2, Z1
-	ADDQ         $0x00000008, BX
-	TESTQ        R8, R8
-	JNZ          group89
-	VMOVUPS      Z1, (AX)
+loop96:
+	PREFETCHT0   4096(AX)
+	PREFETCHT0   4160(AX)
+	PREFETCHT0   4224(AX)
+	PREFETCHT0   4288(AX)
+	PREFETCHT1   (R9)
+	PREFETCHT1   (R9)(R8*1)
+	PREFETCHT1   (R9)(R8*2)
+	PREFETCHT1   (R10)
+	ADDQ         $0x00000040, R9
+	ADDQ         $0x00000040, R10
+	VPBROADCASTQ (CX), Z8
+	VPANDD       (AX), Z2, Z9
+	VPANDD       64(AX), Z2, Z10
+	VPDPBUSD     Z8, Z9, Z4
+	VPDPBUSD     Z8, Z10, Z5
+	VPBROADCASTQ 8(CX), Z8
+	VPANDD       (AX), Z3, Z9
+	VPANDD       64(AX), Z3, Z10
+	VPDPBUSD     Z8, Z9, Z6
+	VPDPBUSD     Z8, Z10, Z7
+	VPBROADCASTQ 16(CX), Z8
+	VPANDD       128(AX), Z2, Z9
+	VPANDD       192(AX), Z2, Z10
+	VPDPBUSD     Z8, Z9, Z4
+	VPDPBUSD     Z8, Z10, Z5
+	VPBROADCASTQ 24(CX), Z8
+	VPANDD       128(AX), Z3, Z9
+	VPANDD       192(AX), Z3, Z10
+	VPDPBUSD     Z8, Z9, Z6
+	VPDPBUSD     Z8, Z10, Z7
+	ADDQ         $0x00000100, AX
+	ADDQ         $0x00000020, CX
+	DECQ         R11
+	JNZ          loop96
+
+last94:
+	TESTQ        $0x00000001, R13
+	JZ           end95
+	VPBROADCASTQ (CX), Z8
+	VPANDD       (AX), Z2, Z9
+	VPANDD       64(AX), Z2, Z10
+	VPDPBUSD     Z8, Z9, Z4
+	VPDPBUSD     Z8, Z10, Z5
+	VPBROADCASTQ 8(CX), Z8
+	VPANDD       (AX), Z3, Z9
+	VPANDD       64(AX), Z3, Z10
+	VPDPBUSD     Z8, Z9, Z6
+	VPDPBUSD     Z8, Z10, Z7
+	ADDQ         $0x00000080, AX
+	ADDQ         $0x00000010, CX
+
+end95:
+	VPSRAD      $0x04, Z6, Z6
+	VPADDD      Z6, Z4, Z4
+	VPSRAD      $0x04, Z7, Z7
+	VPADDD      Z7, Z5, Z5
+	VMOVDQA64   Z4, Z8
+	VMOVDQU64   avx512Evens<>+0(SB), Z9
+	VPERMT2D    Z5, Z9, Z4
+	VMOVDQU64   avx512Odds<>+0(SB), Z9
+	VPERMT2D    Z5, Z9, Z8
+	VPADDD      Z8, Z4, Z4
+	VPADDD      Z4, Z4, Z4
+	VPADDD.BCST 4(DX), Z4, Z4
+	VCVTPH2PS   (BX), Z8
+	PREFETCHT0  64(BX)
+	VPERMPS     Z8, Z0, Z8
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z4, Z4
+	VMULPS.BCST (DX), Z8, Z8
+	VFMADD213PS Z1, Z8, Z4
+	VMOVAPS     Z4, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group93
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -8244,7 +8362,7 @@ TEXT ·avx512Dot4x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z18
 	MOVQ           $0x00000008, R13
 
-group91:
+group97:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8258,7 +8376,7 @@ group91:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop92:
+loop98:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8286,7 +8404,7 @@ loop92:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop92
+	JNZ            loop98
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
 	VPADDD         Z16, Z12, Z12
@@ -8307,7 +8425,7 @@ loop92:
 	VMOVUPS        Z11, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group91
+	JNZ            group97
 	VZEROUPPER
 	RET
 
@@ -8373,7 +8491,7 @@ TEXT ·avx512Dot4x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group93:
+group99:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8391,7 +8509,7 @@ group93:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop94:
+loop100:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8423,7 +8541,7 @@ loop94:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop94
+	JNZ            loop100
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -8451,7 +8569,7 @@ loop94:
 	VMOVUPS        Z12, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group93
+	JNZ            group99
 	VZEROUPPER
 	RET
 
@@ -8497,7 +8615,7 @@ TEXT ·avx512Dot4x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group95:
+group101:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8519,7 +8637,7 @@ group95:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop96:
+loop102:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8555,7 +8673,7 @@ loop96:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop96
+	JNZ            loop102
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -8590,7 +8708,7 @@ loop96:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group95
+	JNZ            group101
 	VZEROUPPER
 	RET
 
@@ -8636,7 +8754,7 @@ TEXT ·avx512Dot4x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z20
 	MOVQ           $0x00000008, R13
 
-group97:
+group103:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8652,7 +8770,7 @@ group97:
 	VPXORD       Z18, Z18, Z18
 	VPXORD       Z19, Z19, Z19
 
-loop98:
+loop104:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8692,7 +8810,7 @@ loop98:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop98
+	JNZ            loop104
 	VPADDD         Z15, Z10, Z10
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
@@ -8724,7 +8842,7 @@ loop98:
 	VMOVUPS        Z14, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group97
+	JNZ            group103
 	VZEROUPPER
 	RET
 
@@ -8770,7 +8888,7 @@ TEXT ·avx512Dot4x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group99:
+group105:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8788,7 +8906,7 @@ group99:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop100:
+loop106:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8832,7 +8950,7 @@ loop100:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop100
+	JNZ            loop106
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -8869,7 +8987,7 @@ loop100:
 	VMOVUPS        Z15, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group99
+	JNZ            group105
 	VZEROUPPER
 	RET
 
@@ -8915,7 +9033,7 @@ TEXT ·avx512Dot4x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z24
 	MOVQ           $0x00000008, R13
 
-group101:
+group107:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -8935,7 +9053,7 @@ group101:
 	VPXORD       Z22, Z22, Z22
 	VPXORD       Z23, Z23, Z23
 
-loop102:
+loop108:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -8983,7 +9101,7 @@ loop102:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop102
+	JNZ            loop108
 	VPADDD         Z17, Z10, Z10
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
@@ -9025,7 +9143,7 @@ loop102:
 	VMOVUPS        Z16, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group101
+	JNZ            group107
 	VZEROUPPER
 	RET
 
@@ -9071,7 +9189,7 @@ TEXT ·avx512Dot4x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group103:
+group109:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9093,7 +9211,7 @@ group103:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop104:
+loop110:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -9145,7 +9263,7 @@ loop104:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop104
+	JNZ            loop110
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -9192,7 +9310,7 @@ loop104:
 	VMOVUPS        Z17, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group103
+	JNZ            group109
 	VZEROUPPER
 	RET
 
@@ -9238,7 +9356,7 @@ TEXT ·avx512Dot4x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z28
 	MOVQ           $0x00000008, R13
 
-group105:
+group111:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9262,7 +9380,7 @@ group105:
 	VPXORD       Z26, Z26, Z26
 	VPXORD       Z27, Z27, Z27
 
-loop106:
+loop112:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -9318,7 +9436,7 @@ loop106:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop106
+	JNZ            loop112
 	VPADDD         Z19, Z10, Z10
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
@@ -9370,7 +9488,7 @@ loop106:
 	VMOVUPS        Z18, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group105
+	JNZ            group111
 	VZEROUPPER
 	RET
 
@@ -9416,7 +9534,7 @@ TEXT ·avx512Dot4x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z20
 	MOVQ           $0x00000008, R13
 
-group107:
+group113:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9432,7 +9550,7 @@ group107:
 	VPBROADCASTD 72(CX), Z18
 	VPBROADCASTD 76(CX), Z19
 
-loop108:
+loop114:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -9492,7 +9610,7 @@ loop108:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop108
+	JNZ            loop114
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z20, Z6
@@ -9539,7 +9657,7 @@ loop108:
 	VMOVUPS        Z19, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group107
+	JNZ            group113
 	VZEROUPPER
 	RET
 
@@ -9585,7 +9703,7 @@ TEXT ·avx512Dot4x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z21
 	MOVQ           $0x00000008, R13
 
-group109:
+group115:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9602,7 +9720,7 @@ group109:
 	VPBROADCASTD 80(CX), Z19
 	VPBROADCASTD 84(CX), Z20
 
-loop110:
+loop116:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -9666,7 +9784,7 @@ loop110:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop110
+	JNZ            loop116
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z21, Z6
@@ -9717,7 +9835,7 @@ loop110:
 	VMOVUPS        Z20, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group109
+	JNZ            group115
 	VZEROUPPER
 	RET
 
@@ -9763,7 +9881,7 @@ TEXT ·avx512Dot4x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z22
 	MOVQ           $0x00000008, R13
 
-group111:
+group117:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9781,7 +9899,7 @@ group111:
 	VPBROADCASTD 88(CX), Z20
 	VPBROADCASTD 92(CX), Z21
 
-loop112:
+loop118:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -9849,7 +9967,7 @@ loop112:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop112
+	JNZ            loop118
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z22, Z6
@@ -9904,7 +10022,7 @@ loop112:
 	VMOVUPS        Z21, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group111
+	JNZ            group117
 	VZEROUPPER
 	RET
 
@@ -9950,7 +10068,7 @@ TEXT ·avx512Dot4x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z23
 	MOVQ           $0x00000008, R13
 
-group113:
+group119:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -9969,7 +10087,7 @@ group113:
 	VPBROADCASTD 96(CX), Z21
 	VPBROADCASTD 100(CX), Z22
 
-loop114:
+loop120:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -10041,7 +10159,7 @@ loop114:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop114
+	JNZ            loop120
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z23, Z6
@@ -10100,7 +10218,7 @@ loop114:
 	VMOVUPS        Z22, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group113
+	JNZ            group119
 	VZEROUPPER
 	RET
 
@@ -10146,7 +10264,7 @@ TEXT ·avx512Dot4x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z24
 	MOVQ           $0x00000008, R13
 
-group115:
+group121:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -10166,7 +10284,7 @@ group115:
 	VPBROADCASTD 104(CX), Z22
 	VPBROADCASTD 108(CX), Z23
 
-loop116:
+loop122:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -10242,7 +10360,7 @@ loop116:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop116
+	JNZ            loop122
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z24, Z6
@@ -10305,7 +10423,7 @@ loop116:
 	VMOVUPS        Z23, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group115
+	JNZ            group121
 	VZEROUPPER
 	RET
 
@@ -10351,7 +10469,7 @@ TEXT ·avx512Dot4x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z25
 	MOVQ           $0x00000008, R13
 
-group117:
+group123:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -10372,7 +10490,7 @@ group117:
 	VPBROADCASTD 112(CX), Z23
 	VPBROADCASTD 116(CX), Z24
 
-loop118:
+loop124:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -10452,7 +10570,7 @@ loop118:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop118
+	JNZ            loop124
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z25, Z6
@@ -10519,7 +10637,7 @@ loop118:
 	VMOVUPS        Z24, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group117
+	JNZ            group123
 	VZEROUPPER
 	RET
 
@@ -10565,7 +10683,7 @@ TEXT ·avx512Dot4x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
 	MOVQ           $0x00000008, R13
 
-group119:
+group125:
 	MOVQ         R9, R11
 	CMPQ         R11, R13
 	CMOVQGT      R13, R11
@@ -10587,7 +10705,7 @@ group119:
 	VPBROADCASTD 120(CX), Z24
 	VPBROADCASTD 124(CX), Z25
 
-loop120:
+loop126:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R10)
@@ -10671,7 +10789,7 @@ loop120:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop120
+	JNZ            loop126
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z26, Z6
@@ -10742,518 +10860,13 @@ loop120:
 	VMOVUPS        Z25, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R9, R9
-	JNZ            group119
+	JNZ            group125
 	VZEROUPPER
 	RET
 
 // func avx512DotExact4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
 TEXT ·avx512DotExact4x1(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
-	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
-	VMOVDQU64      avx512Evens<>+0(SB), Z8
-	VMOVDQU64      avx512Odds<>+0(SB), Z9
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000080, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000080, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R13
-
-group121:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-
-loop122:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPDPBUSD.BCST  16(SI), Z1, Z14
-	VPDPBUSD.BCST  20(SI), Z1, Z15
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VPDPBUSD.BCST  24(SI), Z1, Z16
-	VPDPBUSD.BCST  28(SI), Z1, Z17
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VPDPBUSD.BCST  32(SI), Z2, Z18
-	VPDPBUSD.BCST  36(SI), Z2, Z19
-	VPDPBUSD.BCST  40(SI), Z2, Z20
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VPDPBUSD.BCST  44(SI), Z2, Z21
-	VPDPBUSD.BCST  48(SI), Z3, Z22
-	VPDPBUSD.BCST  52(SI), Z3, Z23
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VPDPBUSD.BCST  56(SI), Z3, Z24
-	VPDPBUSD.BCST  60(SI), Z3, Z25
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	ADDQ           $0x00000040, SI
-	LEAQ           128(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop122
-	VPADDD         Z18, Z10, Z10
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z25, Z17, Z17
-	VPADDD         Z14, Z10, Z10
-	VPADDD         Z15, Z11, Z11
-	VPADDD         Z16, Z12, Z12
-	VPADDD         Z17, Z13, Z13
-	VCVTPH2PS      (DI), Z6
-	PREFETCHT0     64(DI)
-	VPERMPS        Z6, Z26, Z6
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z7
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z27
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    8(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    4(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z7, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z27, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z6, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	ADDQ           $0x0000000c, CX
-	TESTQ          R9, R9
-	JNZ            group121
-	VZEROUPPER
-	RET
-
-// func avx512DotExact4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
-	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
-	VMOVDQU64      avx512Evens<>+0(SB), Z8
-	VMOVDQU64      avx512Odds<>+0(SB), Z9
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000080, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000080, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+256(SB), Z26
-	MOVQ           $0x00000008, R13
-
-group123:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-
-loop124:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPDPBUSD.BCST  16(SI), Z0, Z14
-	VPDPBUSD.BCST  20(SI), Z0, Z15
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VPDPBUSD.BCST  24(SI), Z0, Z16
-	VPDPBUSD.BCST  28(SI), Z0, Z17
-	VPDPBUSD.BCST  32(SI), Z1, Z18
-	VPDPBUSD.BCST  36(SI), Z1, Z19
-	VPDPBUSD.BCST  40(SI), Z1, Z20
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VPDPBUSD.BCST  44(SI), Z1, Z21
-	VPDPBUSD.BCST  48(SI), Z1, Z22
-	VPDPBUSD.BCST  52(SI), Z1, Z23
-	VPDPBUSD.BCST  56(SI), Z1, Z24
-	VPDPBUSD.BCST  60(SI), Z1, Z25
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VPDPBUSD.BCST  64(SI), Z2, Z10
-	VPDPBUSD.BCST  68(SI), Z2, Z11
-	VPDPBUSD.BCST  72(SI), Z2, Z12
-	VPDPBUSD.BCST  76(SI), Z2, Z13
-	VPDPBUSD.BCST  80(SI), Z2, Z14
-	VPDPBUSD.BCST  84(SI), Z2, Z15
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VPDPBUSD.BCST  88(SI), Z2, Z16
-	VPDPBUSD.BCST  92(SI), Z2, Z17
-	VPDPBUSD.BCST  96(SI), Z3, Z18
-	VPDPBUSD.BCST  100(SI), Z3, Z19
-	VPDPBUSD.BCST  104(SI), Z3, Z20
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VPDPBUSD.BCST  108(SI), Z3, Z21
-	VPDPBUSD.BCST  112(SI), Z3, Z22
-	VPDPBUSD.BCST  116(SI), Z3, Z23
-	VPDPBUSD.BCST  120(SI), Z3, Z24
-	VPDPBUSD.BCST  124(SI), Z3, Z25
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	ADDQ           $0x00000080, SI
-	LEAQ           128(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop124
-	VPADDD         Z18, Z10, Z10
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z25, Z17, Z17
-	VCVTPH2PS      (DI), Z6
-	PREFETCHT0     64(DI)
-	VPERMPS        Z6, Z26, Z6
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z7
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z27
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    16(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    8(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z7, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z27, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z6, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	VPSLLD         $0x08, Z15, Z15
-	VPADDD         Z15, Z14, Z14
-	VPSUBD.BCST    20(CX), Z14, Z14
-	VPSLLD         $0x08, Z17, Z17
-	VPADDD         Z17, Z16, Z16
-	VPSUBD.BCST    12(CX), Z16, Z16
-	VPSRAD         $0x10, Z14, Z15
-	VPADDD         Z15, Z16, Z16
-	VPANDD         Z7, Z14, Z14
-	VCVTDQ2PS      Z14, Z14
-	VCVTDQ2PS      Z16, Z16
-	VMULPS         Z27, Z16, Z16
-	VADDPS         Z16, Z14, Z14
-	VMULPS.BCST    4(CX), Z6, Z15
-	VFMADD213PS    64(AX), Z15, Z14
-	VMOVUPS        Z14, 64(AX)
-	ADDQ           $0x00000018, CX
-	TESTQ          R9, R9
-	JNZ            group123
-	VZEROUPPER
-	RET
-
-// func avx512DotExact4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
-	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
-	VMOVDQU64      avx512Evens<>+0(SB), Z8
-	VMOVDQU64      avx512Odds<>+0(SB), Z9
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x00000080, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x00000080, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	LEAQ           128(DX), R11
-	CMPQ           DX, BX
-	CMOVQCS        R11, DX
-	VMOVDQU64      avx512Outputs<>+256(SB), Z22
-	MOVQ           $0x00000008, R13
-
-group125:
-	MOVQ    R9, R11
-	CMPQ    R11, R13
-	CMOVQGT R13, R11
-	SUBQ    R11, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-
-loop126:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPDPBUSD.BCST  16(SI), Z0, Z14
-	VPDPBUSD.BCST  20(SI), Z0, Z15
-	VPDPBUSD.BCST  24(SI), Z0, Z16
-	VPDPBUSD.BCST  28(SI), Z0, Z17
-	VMOVDQU64      (DX), Z6
-	VPERMT2D       64(DX), Z8, Z6
-	VPDPBUSD.BCST  32(SI), Z0, Z18
-	VPDPBUSD.BCST  36(SI), Z0, Z19
-	VPDPBUSD.BCST  40(SI), Z0, Z20
-	VPDPBUSD.BCST  44(SI), Z0, Z21
-	VPDPBUSD.BCST  48(SI), Z1, Z10
-	VPDPBUSD.BCST  52(SI), Z1, Z11
-	VPDPBUSD.BCST  56(SI), Z1, Z12
-	VPDPBUSD.BCST  60(SI), Z1, Z13
-	VMOVDQU64      (DX), Z7
-	VPERMT2D       64(DX), Z9, Z7
-	VPDPBUSD.BCST  64(SI), Z1, Z14
-	VPDPBUSD.BCST  68(SI), Z1, Z15
-	VPDPBUSD.BCST  72(SI), Z1, Z16
-	VPDPBUSD.BCST  76(SI), Z1, Z17
-	VPDPBUSD.BCST  80(SI), Z1, Z18
-	VPDPBUSD.BCST  84(SI), Z1, Z19
-	VPDPBUSD.BCST  88(SI), Z1, Z20
-	VPDPBUSD.BCST  92(SI), Z1, Z21
-	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
-	VPDPBUSD.BCST  96(SI), Z2, Z10
-	VPDPBUSD.BCST  100(SI), Z2, Z11
-	VPDPBUSD.BCST  104(SI), Z2, Z12
-	VPDPBUSD.BCST  108(SI), Z2, Z13
-	VPDPBUSD.BCST  112(SI), Z2, Z14
-	VPDPBUSD.BCST  116(SI), Z2, Z15
-	VPDPBUSD.BCST  120(SI), Z2, Z16
-	VPDPBUSD.BCST  124(SI), Z2, Z17
-	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
-	VPDPBUSD.BCST  128(SI), Z2, Z18
-	VPDPBUSD.BCST  132(SI), Z2, Z19
-	VPDPBUSD.BCST  136(SI), Z2, Z20
-	VPDPBUSD.BCST  140(SI), Z2, Z21
-	VPDPBUSD.BCST  144(SI), Z3, Z10
-	VPDPBUSD.BCST  148(SI), Z3, Z11
-	VPDPBUSD.BCST  152(SI), Z3, Z12
-	VPDPBUSD.BCST  156(SI), Z3, Z13
-	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
-	VPDPBUSD.BCST  160(SI), Z3, Z14
-	VPDPBUSD.BCST  164(SI), Z3, Z15
-	VPDPBUSD.BCST  168(SI), Z3, Z16
-	VPDPBUSD.BCST  172(SI), Z3, Z17
-	VPDPBUSD.BCST  176(SI), Z3, Z18
-	VPDPBUSD.BCST  180(SI), Z3, Z19
-	VPDPBUSD.BCST  184(SI), Z3, Z20
-	VPDPBUSD.BCST  188(SI), Z3, Z21
-	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
-	ADDQ           $0x000000c0, SI
-	LEAQ           128(DX), R14
-	CMPQ           DX, BX
-	CMOVQCS        R14, DX
-	DECQ           R11
-	JNZ            loop126
-	VCVTPH2PS      (DI), Z6
-	PREFETCHT0     64(DI)
-	VPERMPS        Z6, Z22, Z6
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R11
-	VPBROADCASTD   R11, Z7
-	MOVL           $0x47800000, R11
-	VPBROADCASTD   R11, Z23
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    24(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    12(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z7, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z23, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z6, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	VPSLLD         $0x08, Z15, Z15
-	VPADDD         Z15, Z14, Z14
-	VPSUBD.BCST    28(CX), Z14, Z14
-	VPSLLD         $0x08, Z17, Z17
-	VPADDD         Z17, Z16, Z16
-	VPSUBD.BCST    16(CX), Z16, Z16
-	VPSRAD         $0x10, Z14, Z15
-	VPADDD         Z15, Z16, Z16
-	VPANDD         Z7, Z14, Z14
-	VCVTDQ2PS      Z14, Z14
-	VCVTDQ2PS      Z16, Z16
-	VMULPS         Z23, Z16, Z16
-	VADDPS         Z16, Z14, Z14
-	VMULPS.BCST    4(CX), Z6, Z15
-	VFMADD213PS    64(AX), Z15, Z14
-	VMOVUPS        Z14, 64(AX)
-	VPSLLD         $0x08, Z19, Z19
-	VPADDD         Z19, Z18, Z18
-	VPSUBD.BCST    32(CX), Z18, Z18
-	VPSLLD         $0x08, Z21, Z21
-	VPADDD         Z21, Z20, Z20
-	VPSUBD.BCST    20(CX), Z20, Z20
-	VPSRAD         $0x10, Z18, Z19
-	VPADDD         Z19, Z20, Z20
-	VPANDD         Z7, Z18, Z18
-	VCVTDQ2PS      Z18, Z18
-	VCVTDQ2PS      Z20, Z20
-	VMULPS         Z23, Z20, Z20
-	VADDPS         Z20, Z18, Z18
-	VMULPS.BCST    8(CX), Z6, Z19
-	VFMADD213PS    128(AX), Z19, Z18
-	VMOVUPS        Z18, 128(AX)
-	ADDQ           $0x00000024, CX
-	TESTQ          R9, R9
-	JNZ            group125
-	VZEROUPPER
-	RET
-
-// func avx512DotExact4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
-TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-64
 	MOVQ           y+0(FP), AX
 	MOVQ           meta+24(FP), CX
 	MOVQ           w+8(FP), DX
@@ -11325,6 +10938,511 @@ loop128:
 	VPDPBUSD.BCST  (SI), Z0, Z10
 	VPDPBUSD.BCST  4(SI), Z0, Z11
 	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPDPBUSD.BCST  16(SI), Z1, Z14
+	VPDPBUSD.BCST  20(SI), Z1, Z15
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VPDPBUSD.BCST  24(SI), Z1, Z16
+	VPDPBUSD.BCST  28(SI), Z1, Z17
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VPDPBUSD.BCST  32(SI), Z2, Z18
+	VPDPBUSD.BCST  36(SI), Z2, Z19
+	VPDPBUSD.BCST  40(SI), Z2, Z20
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VPDPBUSD.BCST  44(SI), Z2, Z21
+	VPDPBUSD.BCST  48(SI), Z3, Z22
+	VPDPBUSD.BCST  52(SI), Z3, Z23
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VPDPBUSD.BCST  56(SI), Z3, Z24
+	VPDPBUSD.BCST  60(SI), Z3, Z25
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	ADDQ           $0x00000040, SI
+	LEAQ           128(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop128
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z25, Z17, Z17
+	VPADDD         Z14, Z10, Z10
+	VPADDD         Z15, Z11, Z11
+	VPADDD         Z16, Z12, Z12
+	VPADDD         Z17, Z13, Z13
+	VCVTPH2PS      (DI), Z6
+	PREFETCHT0     64(DI)
+	VPERMPS        Z6, Z26, Z6
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    8(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    4(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z7, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z27, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z6, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R9, R9
+	JNZ            group127
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
+TEXT ·avx512DotExact4x2(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
+	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
+	VMOVDQU64      avx512Evens<>+0(SB), Z8
+	VMOVDQU64      avx512Odds<>+0(SB), Z9
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000080, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	LEAQ           128(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+256(SB), Z26
+	MOVQ           $0x00000008, R13
+
+group129:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+loop130:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPDPBUSD.BCST  16(SI), Z0, Z14
+	VPDPBUSD.BCST  20(SI), Z0, Z15
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VPDPBUSD.BCST  24(SI), Z0, Z16
+	VPDPBUSD.BCST  28(SI), Z0, Z17
+	VPDPBUSD.BCST  32(SI), Z1, Z18
+	VPDPBUSD.BCST  36(SI), Z1, Z19
+	VPDPBUSD.BCST  40(SI), Z1, Z20
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VPDPBUSD.BCST  44(SI), Z1, Z21
+	VPDPBUSD.BCST  48(SI), Z1, Z22
+	VPDPBUSD.BCST  52(SI), Z1, Z23
+	VPDPBUSD.BCST  56(SI), Z1, Z24
+	VPDPBUSD.BCST  60(SI), Z1, Z25
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VPDPBUSD.BCST  64(SI), Z2, Z10
+	VPDPBUSD.BCST  68(SI), Z2, Z11
+	VPDPBUSD.BCST  72(SI), Z2, Z12
+	VPDPBUSD.BCST  76(SI), Z2, Z13
+	VPDPBUSD.BCST  80(SI), Z2, Z14
+	VPDPBUSD.BCST  84(SI), Z2, Z15
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VPDPBUSD.BCST  88(SI), Z2, Z16
+	VPDPBUSD.BCST  92(SI), Z2, Z17
+	VPDPBUSD.BCST  96(SI), Z3, Z18
+	VPDPBUSD.BCST  100(SI), Z3, Z19
+	VPDPBUSD.BCST  104(SI), Z3, Z20
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VPDPBUSD.BCST  108(SI), Z3, Z21
+	VPDPBUSD.BCST  112(SI), Z3, Z22
+	VPDPBUSD.BCST  116(SI), Z3, Z23
+	VPDPBUSD.BCST  120(SI), Z3, Z24
+	VPDPBUSD.BCST  124(SI), Z3, Z25
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	ADDQ           $0x00000080, SI
+	LEAQ           128(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop130
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z25, Z17, Z17
+	VCVTPH2PS      (DI), Z6
+	PREFETCHT0     64(DI)
+	VPERMPS        Z6, Z26, Z6
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z27
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    16(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    8(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z7, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z27, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z6, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    20(CX), Z14, Z14
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    12(CX), Z16, Z16
+	VPSRAD         $0x10, Z14, Z15
+	VPADDD         Z15, Z16, Z16
+	VPANDD         Z7, Z14, Z14
+	VCVTDQ2PS      Z14, Z14
+	VCVTDQ2PS      Z16, Z16
+	VMULPS         Z27, Z16, Z16
+	VADDPS         Z16, Z14, Z14
+	VMULPS.BCST    4(CX), Z6, Z15
+	VFMADD213PS    64(AX), Z15, Z14
+	VMOVUPS        Z14, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R9, R9
+	JNZ            group129
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
+TEXT ·avx512DotExact4x3(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
+	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
+	VMOVDQU64      avx512Evens<>+0(SB), Z8
+	VMOVDQU64      avx512Odds<>+0(SB), Z9
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000080, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	LEAQ           128(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+256(SB), Z22
+	MOVQ           $0x00000008, R13
+
+group131:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop132:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPDPBUSD.BCST  16(SI), Z0, Z14
+	VPDPBUSD.BCST  20(SI), Z0, Z15
+	VPDPBUSD.BCST  24(SI), Z0, Z16
+	VPDPBUSD.BCST  28(SI), Z0, Z17
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VPDPBUSD.BCST  32(SI), Z0, Z18
+	VPDPBUSD.BCST  36(SI), Z0, Z19
+	VPDPBUSD.BCST  40(SI), Z0, Z20
+	VPDPBUSD.BCST  44(SI), Z0, Z21
+	VPDPBUSD.BCST  48(SI), Z1, Z10
+	VPDPBUSD.BCST  52(SI), Z1, Z11
+	VPDPBUSD.BCST  56(SI), Z1, Z12
+	VPDPBUSD.BCST  60(SI), Z1, Z13
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VPDPBUSD.BCST  64(SI), Z1, Z14
+	VPDPBUSD.BCST  68(SI), Z1, Z15
+	VPDPBUSD.BCST  72(SI), Z1, Z16
+	VPDPBUSD.BCST  76(SI), Z1, Z17
+	VPDPBUSD.BCST  80(SI), Z1, Z18
+	VPDPBUSD.BCST  84(SI), Z1, Z19
+	VPDPBUSD.BCST  88(SI), Z1, Z20
+	VPDPBUSD.BCST  92(SI), Z1, Z21
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VPDPBUSD.BCST  96(SI), Z2, Z10
+	VPDPBUSD.BCST  100(SI), Z2, Z11
+	VPDPBUSD.BCST  104(SI), Z2, Z12
+	VPDPBUSD.BCST  108(SI), Z2, Z13
+	VPDPBUSD.BCST  112(SI), Z2, Z14
+	VPDPBUSD.BCST  116(SI), Z2, Z15
+	VPDPBUSD.BCST  120(SI), Z2, Z16
+	VPDPBUSD.BCST  124(SI), Z2, Z17
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VPDPBUSD.BCST  128(SI), Z2, Z18
+	VPDPBUSD.BCST  132(SI), Z2, Z19
+	VPDPBUSD.BCST  136(SI), Z2, Z20
+	VPDPBUSD.BCST  140(SI), Z2, Z21
+	VPDPBUSD.BCST  144(SI), Z3, Z10
+	VPDPBUSD.BCST  148(SI), Z3, Z11
+	VPDPBUSD.BCST  152(SI), Z3, Z12
+	VPDPBUSD.BCST  156(SI), Z3, Z13
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VPDPBUSD.BCST  160(SI), Z3, Z14
+	VPDPBUSD.BCST  164(SI), Z3, Z15
+	VPDPBUSD.BCST  168(SI), Z3, Z16
+	VPDPBUSD.BCST  172(SI), Z3, Z17
+	VPDPBUSD.BCST  176(SI), Z3, Z18
+	VPDPBUSD.BCST  180(SI), Z3, Z19
+	VPDPBUSD.BCST  184(SI), Z3, Z20
+	VPDPBUSD.BCST  188(SI), Z3, Z21
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	ADDQ           $0x000000c0, SI
+	LEAQ           128(DX), R14
+	CMPQ           DX, BX
+	CMOVQCS        R14, DX
+	DECQ           R11
+	JNZ            loop132
+	VCVTPH2PS      (DI), Z6
+	PREFETCHT0     64(DI)
+	VPERMPS        Z6, Z22, Z6
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R11
+	VPBROADCASTD   R11, Z7
+	MOVL           $0x47800000, R11
+	VPBROADCASTD   R11, Z23
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    24(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    12(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z7, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z23, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z6, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	VPSLLD         $0x08, Z15, Z15
+	VPADDD         Z15, Z14, Z14
+	VPSUBD.BCST    28(CX), Z14, Z14
+	VPSLLD         $0x08, Z17, Z17
+	VPADDD         Z17, Z16, Z16
+	VPSUBD.BCST    16(CX), Z16, Z16
+	VPSRAD         $0x10, Z14, Z15
+	VPADDD         Z15, Z16, Z16
+	VPANDD         Z7, Z14, Z14
+	VCVTDQ2PS      Z14, Z14
+	VCVTDQ2PS      Z16, Z16
+	VMULPS         Z23, Z16, Z16
+	VADDPS         Z16, Z14, Z14
+	VMULPS.BCST    4(CX), Z6, Z15
+	VFMADD213PS    64(AX), Z15, Z14
+	VMOVUPS        Z14, 64(AX)
+	VPSLLD         $0x08, Z19, Z19
+	VPADDD         Z19, Z18, Z18
+	VPSUBD.BCST    32(CX), Z18, Z18
+	VPSLLD         $0x08, Z21, Z21
+	VPADDD         Z21, Z20, Z20
+	VPSUBD.BCST    20(CX), Z20, Z20
+	VPSRAD         $0x10, Z18, Z19
+	VPADDD         Z19, Z20, Z20
+	VPANDD         Z7, Z18, Z18
+	VCVTDQ2PS      Z18, Z18
+	VCVTDQ2PS      Z20, Z20
+	VMULPS         Z23, Z20, Z20
+	VADDPS         Z20, Z18, Z18
+	VMULPS.BCST    8(CX), Z6, Z19
+	VFMADD213PS    128(AX), Z19, Z18
+	VMOVUPS        Z18, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R9, R9
+	JNZ            group131
+	VZEROUPPER
+	RET
+
+// func avx512DotExact4x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, GFNI, MMX+
+TEXT ·avx512DotExact4x4(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Field4From0<>+0(SB), Z4
+	VMOVDQU64      avx512Field4From4<>+0(SB), Z5
+	VMOVDQU64      avx512Evens<>+0(SB), Z8
+	VMOVDQU64      avx512Odds<>+0(SB), Z9
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x00000080, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x00000080, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VMOVDQU64      (DX), Z6
+	VPERMT2D       64(DX), Z8, Z6
+	VMOVDQU64      (DX), Z7
+	VPERMT2D       64(DX), Z9, Z7
+	VGF2P8AFFINEQB $0x00, Z4, Z6, Z0
+	VGF2P8AFFINEQB $0x00, Z4, Z7, Z1
+	VGF2P8AFFINEQB $0x00, Z5, Z6, Z2
+	VGF2P8AFFINEQB $0x00, Z5, Z7, Z3
+	LEAQ           128(DX), R11
+	CMPQ           DX, BX
+	CMOVQCS        R11, DX
+	VMOVDQU64      avx512Outputs<>+256(SB), Z26
+	MOVQ           $0x00000008, R13
+
+group133:
+	MOVQ    R9, R11
+	CMPQ    R11, R13
+	CMOVQGT R13, R11
+	SUBQ    R11, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+loop134:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPDPBUSD.BCST  8(SI), Z0, Z12
 	VPDPBUSD.BCST  12(SI), Z0, Z13
 	VPDPBUSD.BCST  16(SI), Z0, Z14
 	VPDPBUSD.BCST  20(SI), Z0, Z15
@@ -11399,7 +11517,7 @@ loop128:
 	CMPQ           DX, BX
 	CMOVQCS        R14, DX
 	DECQ           R11
-	JNZ            loop128
+	JNZ            loop134
 	VCVTPH2PS      (DI), Z6
 	PREFETCHT0     64(DI)
 	VPERMPS        Z6, Z26, Z6
@@ -11474,7 +11592,7 @@ loop128:
 	VMOVUPS        Z22, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group127
+	JNZ            group133
 	VZEROUPPER
 	RET
 
@@ -11522,7 +11640,7 @@ TEXT ·avx512Spread4(SB), NOSPLIT, $0-88
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group129:
+group135:
 	MOVQ         R10, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -11544,7 +11662,7 @@ group129:
 	VPBROADCASTD 120(CX), Z24
 	VPBROADCASTD 124(CX), Z25
 
-loop130:
+loop136:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R11)
@@ -11633,7 +11751,7 @@ loop130:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop130
+	JNZ            loop136
 	VCVTPH2PS      (R8), Z6
 	PREFETCHT0     64(R8)
 	VPERMPS        Z6, Z26, Z6
@@ -11704,7 +11822,7 @@ loop130:
 	VMOVUPS        Z25, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R10, R10
-	JNZ            group129
+	JNZ            group135
 	VZEROUPPER
 	RET
 
@@ -11752,7 +11870,7 @@ TEXT ·avx512SpreadExact4(SB), NOSPLIT, $0-88
 	VMOVDQU64      avx512Outputs<>+256(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group131:
+group137:
 	MOVQ    R10, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -11774,7 +11892,7 @@ group131:
 	VPXORD  Z24, Z24, Z24
 	VPXORD  Z25, Z25, Z25
 
-loop132:
+loop138:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT1     (R11)
@@ -11863,7 +11981,7 @@ loop132:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop132
+	JNZ            loop138
 	VCVTPH2PS      (R8), Z6
 	PREFETCHT0     64(R8)
 	VPERMPS        Z6, Z26, Z6
@@ -11938,89 +12056,147 @@ loop132:
 	VMOVUPS        Z22, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group131
+	JNZ            group137
 	VZEROUPPER
 	RET
 
 // func avx512Dot5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot5x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
+	LEAQ         (R8)(R8*2), R10
+	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+320(SB), Z0
-	VMOVUPS      (AX), Z1
-	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z6
-	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z7
-	VMOVDQU64    avx512Shift5<>+0(SB), Z8
-	MOVL         $0x3e3e3e3e, R9
-	VPBROADCASTD R9, Z9
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R11
+	VMOVDQU64    (R11), Z1
+	VMOVDQU64    avx512Permute5Skip0<>+0(SB), Z2
+	VMOVDQU64    avx512Permute5Skip24<>+0(SB), Z3
+	VMOVDQU64    avx512Shift5<>+0(SB), Z4
+	MOVL         $0x3e3e3e3e, R11
+	VPBROADCASTD R11, Z5
+	MOVQ         $0x00000008, R12
 
-group133:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
+group139:
+	MOVQ    DI, R11
+	CMPQ    R11, R12
+	CMOVQGT R12, R11
+	SUBQ    R11, DI
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	MOVQ    R11, R13
+	SHRQ    $0x01, R11
+	JZ      last140
 
-loop134:
-	PREFETCHT1      8192(CX)
-	PREFETCHT1      8256(CX)
-	PREFETCHT1      8320(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT0      2176(CX)
-	VBROADCASTI32X4 (DX), Z10
-	VPERMB          (CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z2
-	VPERMB          40(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z3
-	VPERMB          80(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z4
-	VPERMB          96(CX), Z7, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z5
-	ADDQ            $0x000000a0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop134
-	VPUNPCKLDQ      Z3, Z2, Z10
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z10, Z10
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z10, Z2
-	VPUNPCKHQDQ     Z3, Z10, Z3
-	VPADDD          Z3, Z2, Z2
-	VPADDD.BCST     4(BX), Z2, Z2
-	VCVTPH2PS       (SI), Z10
-	PREFETCHT0      64(SI)
-	VPERMPS         Z10, Z0, Z10
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VMULPS.BCST     (BX), Z10, Z10
-	VFMADD213PS     Z1, Z10, Z2
-	VMOVAPS         Z2, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group133
-	VMOVUPS         Z1, (AX)
+loop142:
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	PREFETCHT0      4224(AX)
+	PREFETCHT0      4288(AX)
+	PREFETCHT0      4352(AX)
+	PREFETCHT1      (R9)
+	PREFETCHT1      (R9)(R8*1)
+	PREFETCHT1      (R9)(R8*2)
+	PREFETCHT1      (R10)
+	PREFETCHT1      (R10)(R8*1)
+	ADDQ            $0x00000040, R9
+	ADDQ            $0x00000040, R10
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          40(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          80(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          96(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VBROADCASTI32X4 16(CX), Z11
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPERMB          160(AX), Z2, Z12
+	VPERMB          200(AX), Z2, Z13
+	VPDPBUSD        Z10, Z14, Z9
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          240(AX), Z2, Z10
+	VPANDD          Z5, Z12, Z12
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z10, Z4, Z10
+	VPERMB          256(AX), Z3, Z14
+	VPDPBUSD        Z11, Z12, Z6
+	VPDPBUSD        Z11, Z13, Z7
+	VPANDD          Z5, Z10, Z10
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z11, Z10, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z11, Z14, Z9
+	ADDQ            $0x00000140, AX
+	ADDQ            $0x00000020, CX
+	DECQ            R11
+	JNZ             loop142
+
+last140:
+	TESTQ           $0x00000001, R13
+	JZ              end141
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          40(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          80(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          96(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z10, Z14, Z9
+	ADDQ            $0x000000a0, AX
+	ADDQ            $0x00000010, CX
+
+end141:
+	VPUNPCKLDQ  Z7, Z6, Z10
+	VPUNPCKHDQ  Z7, Z6, Z6
+	VPADDD      Z6, Z10, Z10
+	VPUNPCKLDQ  Z9, Z8, Z7
+	VPUNPCKHDQ  Z9, Z8, Z6
+	VPADDD      Z6, Z7, Z7
+	VPUNPCKLQDQ Z7, Z10, Z6
+	VPUNPCKHQDQ Z7, Z10, Z7
+	VPADDD      Z7, Z6, Z6
+	VPADDD.BCST 4(DX), Z6, Z6
+	VCVTPH2PS   (BX), Z10
+	PREFETCHT0  64(BX)
+	VPERMPS     Z10, Z0, Z10
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z6, Z6
+	VMULPS.BCST (DX), Z10, Z10
+	VFMADD213PS Z1, Z10, Z6
+	VMOVAPS     Z6, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group139
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -12111,7 +12287,7 @@ TEXT ·avx512Dot5x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z18
 	MOVQ           $0x00000008, R14
 
-group135:
+group143:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12125,7 +12301,7 @@ group135:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop136:
+loop144:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12167,7 +12343,7 @@ loop136:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop136
+	JNZ            loop144
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
 	VPADDD         Z16, Z12, Z12
@@ -12188,7 +12364,7 @@ loop136:
 	VMOVUPS        Z11, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group135
+	JNZ            group143
 	VZEROUPPER
 	RET
 
@@ -12249,7 +12425,7 @@ TEXT ·avx512Dot5x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z22
 	MOVQ           $0x00000008, R14
 
-group137:
+group145:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12267,7 +12443,7 @@ group137:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop138:
+loop146:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12313,7 +12489,7 @@ loop138:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop138
+	JNZ            loop146
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -12341,7 +12517,7 @@ loop138:
 	VMOVUPS        Z12, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group137
+	JNZ            group145
 	VZEROUPPER
 	RET
 
@@ -12402,7 +12578,7 @@ TEXT ·avx512Dot5x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group139:
+group147:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12424,7 +12600,7 @@ group139:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop140:
+loop148:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12474,7 +12650,7 @@ loop140:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop140
+	JNZ            loop148
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -12509,7 +12685,7 @@ loop140:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group139
+	JNZ            group147
 	VZEROUPPER
 	RET
 
@@ -12570,7 +12746,7 @@ TEXT ·avx512Dot5x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z21
 	MOVQ           $0x00000008, R14
 
-group141:
+group149:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12586,7 +12762,7 @@ group141:
 	VPXORD       Z19, Z19, Z19
 	VPXORD       Z20, Z20, Z20
 
-loop142:
+loop150:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12640,7 +12816,7 @@ loop142:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop142
+	JNZ            loop150
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
 	VPADDD         Z18, Z13, Z13
@@ -12672,7 +12848,7 @@ loop142:
 	VMOVUPS        Z15, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group141
+	JNZ            group149
 	VZEROUPPER
 	RET
 
@@ -12733,7 +12909,7 @@ TEXT ·avx512Dot5x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group143:
+group151:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12751,7 +12927,7 @@ group143:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 
-loop144:
+loop152:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12809,7 +12985,7 @@ loop144:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop144
+	JNZ            loop152
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
 	VPADDD         Z19, Z13, Z13
@@ -12846,7 +13022,7 @@ loop144:
 	VMOVUPS        Z16, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group143
+	JNZ            group151
 	VZEROUPPER
 	RET
 
@@ -12907,7 +13083,7 @@ TEXT ·avx512Dot5x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group145:
+group153:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -12927,7 +13103,7 @@ group145:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop146:
+loop154:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -12989,7 +13165,7 @@ loop146:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop146
+	JNZ            loop154
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
 	VPADDD         Z20, Z13, Z13
@@ -13031,7 +13207,7 @@ loop146:
 	VMOVUPS        Z17, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group145
+	JNZ            group153
 	VZEROUPPER
 	RET
 
@@ -13092,7 +13268,7 @@ TEXT ·avx512Dot5x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group147:
+group155:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -13114,7 +13290,7 @@ group147:
 	VPXORD       Z25, Z25, Z25
 	VPXORD       Z26, Z26, Z26
 
-loop148:
+loop156:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -13180,7 +13356,7 @@ loop148:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop148
+	JNZ            loop156
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
 	VPADDD         Z21, Z13, Z13
@@ -13227,7 +13403,7 @@ loop148:
 	VMOVUPS        Z18, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group147
+	JNZ            group155
 	VZEROUPPER
 	RET
 
@@ -13288,7 +13464,7 @@ TEXT ·avx512Dot5x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group149:
+group157:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -13312,7 +13488,7 @@ group149:
 	VPXORD       Z27, Z27, Z27
 	VPXORD       Z28, Z28, Z28
 
-loop150:
+loop158:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -13382,7 +13558,7 @@ loop150:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop150
+	JNZ            loop158
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
 	VPADDD         Z22, Z13, Z13
@@ -13434,7 +13610,7 @@ loop150:
 	VMOVUPS        Z19, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group149
+	JNZ            group157
 	VZEROUPPER
 	RET
 
@@ -13495,7 +13671,7 @@ TEXT ·avx512Dot5x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z21
 	MOVQ           $0x00000008, R14
 
-group151:
+group159:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -13511,7 +13687,7 @@ group151:
 	VPBROADCASTD 72(CX), Z19
 	VPBROADCASTD 76(CX), Z20
 
-loop152:
+loop160:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -13585,7 +13761,7 @@ loop152:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop152
+	JNZ            loop160
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z21, Z8
@@ -13632,7 +13808,7 @@ loop152:
 	VMOVUPS        Z20, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group151
+	JNZ            group159
 	VZEROUPPER
 	RET
 
@@ -13693,7 +13869,7 @@ TEXT ·avx512Dot5x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z22
 	MOVQ           $0x00000008, R14
 
-group153:
+group161:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -13710,7 +13886,7 @@ group153:
 	VPBROADCASTD 80(CX), Z20
 	VPBROADCASTD 84(CX), Z21
 
-loop154:
+loop162:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -13788,7 +13964,7 @@ loop154:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop154
+	JNZ            loop162
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z22, Z8
@@ -13839,7 +14015,7 @@ loop154:
 	VMOVUPS        Z21, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group153
+	JNZ            group161
 	VZEROUPPER
 	RET
 
@@ -13900,7 +14076,7 @@ TEXT ·avx512Dot5x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group155:
+group163:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -13918,7 +14094,7 @@ group155:
 	VPBROADCASTD 88(CX), Z21
 	VPBROADCASTD 92(CX), Z22
 
-loop156:
+loop164:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -14000,7 +14176,7 @@ loop156:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop156
+	JNZ            loop164
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z23, Z8
@@ -14055,7 +14231,7 @@ loop156:
 	VMOVUPS        Z22, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group155
+	JNZ            group163
 	VZEROUPPER
 	RET
 
@@ -14116,7 +14292,7 @@ TEXT ·avx512Dot5x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z24
 	MOVQ           $0x00000008, R14
 
-group157:
+group165:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -14135,7 +14311,7 @@ group157:
 	VPBROADCASTD 96(CX), Z22
 	VPBROADCASTD 100(CX), Z23
 
-loop158:
+loop166:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -14221,7 +14397,7 @@ loop158:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop158
+	JNZ            loop166
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z24, Z8
@@ -14280,7 +14456,7 @@ loop158:
 	VMOVUPS        Z23, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group157
+	JNZ            group165
 	VZEROUPPER
 	RET
 
@@ -14341,7 +14517,7 @@ TEXT ·avx512Dot5x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group159:
+group167:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -14361,7 +14537,7 @@ group159:
 	VPBROADCASTD 104(CX), Z23
 	VPBROADCASTD 108(CX), Z24
 
-loop160:
+loop168:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -14451,7 +14627,7 @@ loop160:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop160
+	JNZ            loop168
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z25, Z8
@@ -14514,7 +14690,7 @@ loop160:
 	VMOVUPS        Z24, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group159
+	JNZ            group167
 	VZEROUPPER
 	RET
 
@@ -14575,7 +14751,7 @@ TEXT ·avx512Dot5x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group161:
+group169:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -14596,7 +14772,7 @@ group161:
 	VPBROADCASTD 112(CX), Z24
 	VPBROADCASTD 116(CX), Z25
 
-loop162:
+loop170:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -14690,7 +14866,7 @@ loop162:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop162
+	JNZ            loop170
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z26, Z8
@@ -14757,7 +14933,7 @@ loop162:
 	VMOVUPS        Z25, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group161
+	JNZ            group169
 	VZEROUPPER
 	RET
 
@@ -14818,7 +14994,7 @@ TEXT ·avx512Dot5x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group163:
+group171:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -14839,850 +15015,6 @@ group163:
 	VPBROADCASTD 116(CX), Z24
 	VPBROADCASTD 120(CX), Z25
 	VPBROADCASTD 124(CX), Z26
-
-loop164:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z11
-	VPDPBUSD.BCST  4(SI), Z0, Z12
-	VPDPBUSD.BCST  8(SI), Z0, Z13
-	VPDPBUSD.BCST  12(SI), Z0, Z14
-	VPERMB         (DX), Z4, Z8
-	VPDPBUSD.BCST  16(SI), Z0, Z15
-	VPDPBUSD.BCST  20(SI), Z0, Z16
-	VPDPBUSD.BCST  24(SI), Z0, Z17
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPDPBUSD.BCST  28(SI), Z0, Z18
-	VPDPBUSD.BCST  32(SI), Z0, Z19
-	VPDPBUSD.BCST  36(SI), Z0, Z20
-	VPANDD         Z7, Z8, Z8
-	VPDPBUSD.BCST  40(SI), Z0, Z21
-	VPDPBUSD.BCST  44(SI), Z0, Z22
-	VPDPBUSD.BCST  48(SI), Z0, Z23
-	VPERMB         40(DX), Z4, Z10
-	VPDPBUSD.BCST  52(SI), Z0, Z24
-	VPDPBUSD.BCST  56(SI), Z0, Z25
-	VPDPBUSD.BCST  60(SI), Z0, Z26
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  64(SI), Z1, Z11
-	VPDPBUSD.BCST  68(SI), Z1, Z12
-	VPDPBUSD.BCST  72(SI), Z1, Z13
-	VPDPBUSD.BCST  76(SI), Z1, Z14
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  80(SI), Z1, Z15
-	VPDPBUSD.BCST  84(SI), Z1, Z16
-	VPDPBUSD.BCST  88(SI), Z1, Z17
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPDPBUSD.BCST  92(SI), Z1, Z18
-	VPDPBUSD.BCST  96(SI), Z1, Z19
-	VPDPBUSD.BCST  100(SI), Z1, Z20
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPDPBUSD.BCST  104(SI), Z1, Z21
-	VPDPBUSD.BCST  108(SI), Z1, Z22
-	VPDPBUSD.BCST  112(SI), Z1, Z23
-	VPERMB         80(DX), Z4, Z0
-	VPDPBUSD.BCST  116(SI), Z1, Z24
-	VPDPBUSD.BCST  120(SI), Z1, Z25
-	VPDPBUSD.BCST  124(SI), Z1, Z26
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPDPBUSD.BCST  128(SI), Z2, Z11
-	VPDPBUSD.BCST  132(SI), Z2, Z12
-	VPDPBUSD.BCST  136(SI), Z2, Z13
-	VPDPBUSD.BCST  140(SI), Z2, Z14
-	VPANDD         Z7, Z0, Z0
-	VPDPBUSD.BCST  144(SI), Z2, Z15
-	VPDPBUSD.BCST  148(SI), Z2, Z16
-	VPDPBUSD.BCST  152(SI), Z2, Z17
-	VPERMB         96(DX), Z5, Z10
-	VPDPBUSD.BCST  156(SI), Z2, Z18
-	VPDPBUSD.BCST  160(SI), Z2, Z19
-	VPDPBUSD.BCST  164(SI), Z2, Z20
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  168(SI), Z2, Z21
-	VPDPBUSD.BCST  172(SI), Z2, Z22
-	VPDPBUSD.BCST  176(SI), Z2, Z23
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  180(SI), Z2, Z24
-	VPDPBUSD.BCST  184(SI), Z2, Z25
-	VPDPBUSD.BCST  188(SI), Z2, Z26
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPDPBUSD.BCST  192(SI), Z3, Z11
-	VPDPBUSD.BCST  196(SI), Z3, Z12
-	VPDPBUSD.BCST  200(SI), Z3, Z13
-	VPDPBUSD.BCST  204(SI), Z3, Z14
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPDPBUSD.BCST  208(SI), Z3, Z15
-	VPDPBUSD.BCST  212(SI), Z3, Z16
-	VPDPBUSD.BCST  216(SI), Z3, Z17
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPDPBUSD.BCST  220(SI), Z3, Z18
-	VPDPBUSD.BCST  224(SI), Z3, Z19
-	VPDPBUSD.BCST  228(SI), Z3, Z20
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPDPBUSD.BCST  232(SI), Z3, Z21
-	VPDPBUSD.BCST  236(SI), Z3, Z22
-	VPDPBUSD.BCST  240(SI), Z3, Z23
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPDPBUSD.BCST  244(SI), Z3, Z24
-	VPDPBUSD.BCST  248(SI), Z3, Z25
-	VPDPBUSD.BCST  252(SI), Z3, Z26
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	ADDQ           $0x00000100, SI
-	LEAQ           160(DX), R15
-	CMPQ           DX, BX
-	CMOVQCS        R15, DX
-	DECQ           R13
-	JNZ            loop164
-	VCVTPH2PS      (DI), Z8
-	PREFETCHT0     64(DI)
-	VPERMPS        Z8, Z27, Z8
-	ADDQ           R8, DI
-	VCVTDQ2PS      Z11, Z11
-	VMULPS.BCST    (CX), Z8, Z9
-	VFMADD213PS    (AX), Z9, Z11
-	VMOVUPS        Z11, (AX)
-	VCVTDQ2PS      Z12, Z12
-	VMULPS.BCST    4(CX), Z8, Z9
-	VFMADD213PS    64(AX), Z9, Z12
-	VMOVUPS        Z12, 64(AX)
-	VCVTDQ2PS      Z13, Z13
-	VMULPS.BCST    8(CX), Z8, Z9
-	VFMADD213PS    128(AX), Z9, Z13
-	VMOVUPS        Z13, 128(AX)
-	VCVTDQ2PS      Z14, Z14
-	VMULPS.BCST    12(CX), Z8, Z9
-	VFMADD213PS    192(AX), Z9, Z14
-	VMOVUPS        Z14, 192(AX)
-	VCVTDQ2PS      Z15, Z15
-	VMULPS.BCST    16(CX), Z8, Z9
-	VFMADD213PS    256(AX), Z9, Z15
-	VMOVUPS        Z15, 256(AX)
-	VCVTDQ2PS      Z16, Z16
-	VMULPS.BCST    20(CX), Z8, Z9
-	VFMADD213PS    320(AX), Z9, Z16
-	VMOVUPS        Z16, 320(AX)
-	VCVTDQ2PS      Z17, Z17
-	VMULPS.BCST    24(CX), Z8, Z9
-	VFMADD213PS    384(AX), Z9, Z17
-	VMOVUPS        Z17, 384(AX)
-	VCVTDQ2PS      Z18, Z18
-	VMULPS.BCST    28(CX), Z8, Z9
-	VFMADD213PS    448(AX), Z9, Z18
-	VMOVUPS        Z18, 448(AX)
-	VCVTDQ2PS      Z19, Z19
-	VMULPS.BCST    32(CX), Z8, Z9
-	VFMADD213PS    512(AX), Z9, Z19
-	VMOVUPS        Z19, 512(AX)
-	VCVTDQ2PS      Z20, Z20
-	VMULPS.BCST    36(CX), Z8, Z9
-	VFMADD213PS    576(AX), Z9, Z20
-	VMOVUPS        Z20, 576(AX)
-	VCVTDQ2PS      Z21, Z21
-	VMULPS.BCST    40(CX), Z8, Z9
-	VFMADD213PS    640(AX), Z9, Z21
-	VMOVUPS        Z21, 640(AX)
-	VCVTDQ2PS      Z22, Z22
-	VMULPS.BCST    44(CX), Z8, Z9
-	VFMADD213PS    704(AX), Z9, Z22
-	VMOVUPS        Z22, 704(AX)
-	VCVTDQ2PS      Z23, Z23
-	VMULPS.BCST    48(CX), Z8, Z9
-	VFMADD213PS    768(AX), Z9, Z23
-	VMOVUPS        Z23, 768(AX)
-	VCVTDQ2PS      Z24, Z24
-	VMULPS.BCST    52(CX), Z8, Z9
-	VFMADD213PS    832(AX), Z9, Z24
-	VMOVUPS        Z24, 832(AX)
-	VCVTDQ2PS      Z25, Z25
-	VMULPS.BCST    56(CX), Z8, Z9
-	VFMADD213PS    896(AX), Z9, Z25
-	VMOVUPS        Z25, 896(AX)
-	VCVTDQ2PS      Z26, Z26
-	VMULPS.BCST    60(CX), Z8, Z8
-	VFMADD213PS    960(AX), Z8, Z26
-	VMOVUPS        Z26, 960(AX)
-	ADDQ           $0x00000080, CX
-	TESTQ          R9, R9
-	JNZ            group163
-	VZEROUPPER
-	RET
-
-// func avx512DotExact5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
-	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
-	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x3e3e3e3e, BX
-	VPBROADCASTD   BX, Z7
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x000000a0, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x000000a0, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z8
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPANDD         Z7, Z8, Z8
-	VPERMB         40(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPANDD         Z7, Z0, Z0
-	VPUNPCKLDQ     Z0, Z8, Z9
-	VPUNPCKHDQ     Z0, Z8, Z8
-	VPERMB         80(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPANDD         Z7, Z0, Z0
-	VPERMB         96(DX), Z5, Z27
-	VPMULTISHIFTQB Z27, Z6, Z27
-	VPANDD         Z7, Z27, Z27
-	VPUNPCKLDQ     Z27, Z0, Z1
-	VPUNPCKHDQ     Z27, Z0, Z27
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPUNPCKLQDQ    Z27, Z8, Z2
-	VPUNPCKHQDQ    Z27, Z8, Z3
-	LEAQ           160(DX), R13
-	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	VMOVDQU64      avx512Outputs<>+320(SB), Z26
-	MOVQ           $0x00000008, R14
-
-group165:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-
-loop166:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z10
-	VPERMB         (DX), Z4, Z8
-	VPDPBUSD.BCST  4(SI), Z0, Z11
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPDPBUSD.BCST  8(SI), Z0, Z12
-	VPANDD         Z7, Z8, Z8
-	VPDPBUSD.BCST  12(SI), Z0, Z13
-	VPERMB         40(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPDPBUSD.BCST  16(SI), Z1, Z14
-	VPANDD         Z7, Z0, Z0
-	VPDPBUSD.BCST  20(SI), Z1, Z15
-	VPUNPCKLDQ     Z0, Z8, Z9
-	VPDPBUSD.BCST  24(SI), Z1, Z16
-	VPUNPCKHDQ     Z0, Z8, Z8
-	VPDPBUSD.BCST  28(SI), Z1, Z17
-	VPERMB         80(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPDPBUSD.BCST  32(SI), Z2, Z18
-	VPANDD         Z7, Z0, Z0
-	VPDPBUSD.BCST  36(SI), Z2, Z19
-	VPERMB         96(DX), Z5, Z27
-	VPDPBUSD.BCST  40(SI), Z2, Z20
-	VPMULTISHIFTQB Z27, Z6, Z27
-	VPDPBUSD.BCST  44(SI), Z2, Z21
-	VPANDD         Z7, Z27, Z27
-	VPUNPCKLDQ     Z27, Z0, Z1
-	VPDPBUSD.BCST  48(SI), Z3, Z22
-	VPUNPCKHDQ     Z27, Z0, Z27
-	VPDPBUSD.BCST  52(SI), Z3, Z23
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPDPBUSD.BCST  56(SI), Z3, Z24
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPDPBUSD.BCST  60(SI), Z3, Z25
-	VPUNPCKLQDQ    Z27, Z8, Z2
-	VPUNPCKHQDQ    Z27, Z8, Z3
-	ADDQ           $0x00000040, SI
-	LEAQ           160(DX), R15
-	CMPQ           DX, BX
-	CMOVQCS        R15, DX
-	DECQ           R13
-	JNZ            loop166
-	VPADDD         Z18, Z10, Z10
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z25, Z17, Z17
-	VPADDD         Z14, Z10, Z10
-	VPADDD         Z15, Z11, Z11
-	VPADDD         Z16, Z12, Z12
-	VPADDD         Z17, Z13, Z13
-	VCVTPH2PS      (DI), Z8
-	PREFETCHT0     64(DI)
-	VPERMPS        Z8, Z26, Z8
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R13
-	VPBROADCASTD   R13, Z9
-	MOVL           $0x47800000, R13
-	VPBROADCASTD   R13, Z27
-	VPSLLD         $0x08, Z11, Z11
-	VPADDD         Z11, Z10, Z10
-	VPSUBD.BCST    8(CX), Z10, Z10
-	VPSLLD         $0x08, Z13, Z13
-	VPADDD         Z13, Z12, Z12
-	VPSUBD.BCST    4(CX), Z12, Z12
-	VPSRAD         $0x10, Z10, Z11
-	VPADDD         Z11, Z12, Z12
-	VPANDD         Z9, Z10, Z10
-	VCVTDQ2PS      Z10, Z10
-	VCVTDQ2PS      Z12, Z12
-	VMULPS         Z27, Z12, Z12
-	VADDPS         Z12, Z10, Z10
-	VMULPS.BCST    (CX), Z8, Z11
-	VFMADD213PS    (AX), Z11, Z10
-	VMOVUPS        Z10, (AX)
-	ADDQ           $0x0000000c, CX
-	TESTQ          R9, R9
-	JNZ            group165
-	VZEROUPPER
-	RET
-
-// func avx512DotExact5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
-	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
-	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x3e3e3e3e, BX
-	VPBROADCASTD   BX, Z7
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x000000a0, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x000000a0, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z8
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPANDD         Z7, Z8, Z8
-	VPERMB         40(DX), Z4, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPERMB         80(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPANDD         Z7, Z0, Z0
-	VPERMB         96(DX), Z5, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R13
-	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R14
-
-group167:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-	VPXORD  Z26, Z26, Z26
-
-loop168:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z11
-	VPDPBUSD.BCST  4(SI), Z0, Z12
-	VPERMB         (DX), Z4, Z8
-	VPDPBUSD.BCST  8(SI), Z0, Z13
-	VPDPBUSD.BCST  12(SI), Z0, Z14
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPDPBUSD.BCST  16(SI), Z0, Z15
-	VPANDD         Z7, Z8, Z8
-	VPDPBUSD.BCST  20(SI), Z0, Z16
-	VPDPBUSD.BCST  24(SI), Z0, Z17
-	VPERMB         40(DX), Z4, Z10
-	VPDPBUSD.BCST  28(SI), Z0, Z18
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  32(SI), Z1, Z19
-	VPDPBUSD.BCST  36(SI), Z1, Z20
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  40(SI), Z1, Z21
-	VPDPBUSD.BCST  44(SI), Z1, Z22
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPDPBUSD.BCST  48(SI), Z1, Z23
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPDPBUSD.BCST  52(SI), Z1, Z24
-	VPDPBUSD.BCST  56(SI), Z1, Z25
-	VPERMB         80(DX), Z4, Z0
-	VPDPBUSD.BCST  60(SI), Z1, Z26
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPDPBUSD.BCST  64(SI), Z2, Z11
-	VPDPBUSD.BCST  68(SI), Z2, Z12
-	VPANDD         Z7, Z0, Z0
-	VPDPBUSD.BCST  72(SI), Z2, Z13
-	VPDPBUSD.BCST  76(SI), Z2, Z14
-	VPERMB         96(DX), Z5, Z10
-	VPDPBUSD.BCST  80(SI), Z2, Z15
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  84(SI), Z2, Z16
-	VPDPBUSD.BCST  88(SI), Z2, Z17
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  92(SI), Z2, Z18
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPDPBUSD.BCST  96(SI), Z3, Z19
-	VPDPBUSD.BCST  100(SI), Z3, Z20
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPDPBUSD.BCST  104(SI), Z3, Z21
-	VPDPBUSD.BCST  108(SI), Z3, Z22
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPDPBUSD.BCST  112(SI), Z3, Z23
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPDPBUSD.BCST  116(SI), Z3, Z24
-	VPDPBUSD.BCST  120(SI), Z3, Z25
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPDPBUSD.BCST  124(SI), Z3, Z26
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	ADDQ           $0x00000080, SI
-	LEAQ           160(DX), R15
-	CMPQ           DX, BX
-	CMOVQCS        R15, DX
-	DECQ           R13
-	JNZ            loop168
-	VPADDD         Z19, Z11, Z11
-	VPADDD         Z20, Z12, Z12
-	VPADDD         Z21, Z13, Z13
-	VPADDD         Z22, Z14, Z14
-	VPADDD         Z23, Z15, Z15
-	VPADDD         Z24, Z16, Z16
-	VPADDD         Z25, Z17, Z17
-	VPADDD         Z26, Z18, Z18
-	VCVTPH2PS      (DI), Z8
-	PREFETCHT0     64(DI)
-	VPERMPS        Z8, Z27, Z8
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R13
-	VPBROADCASTD   R13, Z9
-	MOVL           $0x47800000, R13
-	VPBROADCASTD   R13, Z10
-	VPSLLD         $0x08, Z12, Z12
-	VPADDD         Z12, Z11, Z11
-	VPSUBD.BCST    16(CX), Z11, Z11
-	VPSLLD         $0x08, Z14, Z14
-	VPADDD         Z14, Z13, Z13
-	VPSUBD.BCST    8(CX), Z13, Z13
-	VPSRAD         $0x10, Z11, Z12
-	VPADDD         Z12, Z13, Z13
-	VPANDD         Z9, Z11, Z11
-	VCVTDQ2PS      Z11, Z11
-	VCVTDQ2PS      Z13, Z13
-	VMULPS         Z10, Z13, Z13
-	VADDPS         Z13, Z11, Z11
-	VMULPS.BCST    (CX), Z8, Z12
-	VFMADD213PS    (AX), Z12, Z11
-	VMOVUPS        Z11, (AX)
-	VPSLLD         $0x08, Z16, Z16
-	VPADDD         Z16, Z15, Z15
-	VPSUBD.BCST    20(CX), Z15, Z15
-	VPSLLD         $0x08, Z18, Z18
-	VPADDD         Z18, Z17, Z17
-	VPSUBD.BCST    12(CX), Z17, Z17
-	VPSRAD         $0x10, Z15, Z16
-	VPADDD         Z16, Z17, Z17
-	VPANDD         Z9, Z15, Z15
-	VCVTDQ2PS      Z15, Z15
-	VCVTDQ2PS      Z17, Z17
-	VMULPS         Z10, Z17, Z17
-	VADDPS         Z17, Z15, Z15
-	VMULPS.BCST    4(CX), Z8, Z16
-	VFMADD213PS    64(AX), Z16, Z15
-	VMOVUPS        Z15, 64(AX)
-	ADDQ           $0x00000018, CX
-	TESTQ          R9, R9
-	JNZ            group167
-	VZEROUPPER
-	RET
-
-// func avx512DotExact5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
-	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
-	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x3e3e3e3e, BX
-	VPBROADCASTD   BX, Z7
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x000000a0, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x000000a0, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z8
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPANDD         Z7, Z8, Z8
-	VPERMB         40(DX), Z4, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPERMB         80(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPANDD         Z7, Z0, Z0
-	VPERMB         96(DX), Z5, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R13
-	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	VMOVDQU64      avx512Outputs<>+320(SB), Z23
-	MOVQ           $0x00000008, R14
-
-group169:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-
-loop170:
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPDPBUSD.BCST  (SI), Z0, Z11
-	VPDPBUSD.BCST  4(SI), Z0, Z12
-	VPDPBUSD.BCST  8(SI), Z0, Z13
-	VPERMB         (DX), Z4, Z8
-	VPDPBUSD.BCST  12(SI), Z0, Z14
-	VPDPBUSD.BCST  16(SI), Z0, Z15
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPDPBUSD.BCST  20(SI), Z0, Z16
-	VPDPBUSD.BCST  24(SI), Z0, Z17
-	VPDPBUSD.BCST  28(SI), Z0, Z18
-	VPANDD         Z7, Z8, Z8
-	VPDPBUSD.BCST  32(SI), Z0, Z19
-	VPDPBUSD.BCST  36(SI), Z0, Z20
-	VPERMB         40(DX), Z4, Z10
-	VPDPBUSD.BCST  40(SI), Z0, Z21
-	VPDPBUSD.BCST  44(SI), Z0, Z22
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  48(SI), Z1, Z11
-	VPDPBUSD.BCST  52(SI), Z1, Z12
-	VPDPBUSD.BCST  56(SI), Z1, Z13
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  60(SI), Z1, Z14
-	VPDPBUSD.BCST  64(SI), Z1, Z15
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPDPBUSD.BCST  68(SI), Z1, Z16
-	VPDPBUSD.BCST  72(SI), Z1, Z17
-	VPDPBUSD.BCST  76(SI), Z1, Z18
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPDPBUSD.BCST  80(SI), Z1, Z19
-	VPDPBUSD.BCST  84(SI), Z1, Z20
-	VPERMB         80(DX), Z4, Z0
-	VPDPBUSD.BCST  88(SI), Z1, Z21
-	VPDPBUSD.BCST  92(SI), Z1, Z22
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPDPBUSD.BCST  96(SI), Z2, Z11
-	VPDPBUSD.BCST  100(SI), Z2, Z12
-	VPDPBUSD.BCST  104(SI), Z2, Z13
-	VPANDD         Z7, Z0, Z0
-	VPDPBUSD.BCST  108(SI), Z2, Z14
-	VPDPBUSD.BCST  112(SI), Z2, Z15
-	VPERMB         96(DX), Z5, Z10
-	VPDPBUSD.BCST  116(SI), Z2, Z16
-	VPDPBUSD.BCST  120(SI), Z2, Z17
-	VPDPBUSD.BCST  124(SI), Z2, Z18
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPDPBUSD.BCST  128(SI), Z2, Z19
-	VPDPBUSD.BCST  132(SI), Z2, Z20
-	VPANDD         Z7, Z10, Z10
-	VPDPBUSD.BCST  136(SI), Z2, Z21
-	VPDPBUSD.BCST  140(SI), Z2, Z22
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPDPBUSD.BCST  144(SI), Z3, Z11
-	VPDPBUSD.BCST  148(SI), Z3, Z12
-	VPDPBUSD.BCST  152(SI), Z3, Z13
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPDPBUSD.BCST  156(SI), Z3, Z14
-	VPDPBUSD.BCST  160(SI), Z3, Z15
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPDPBUSD.BCST  164(SI), Z3, Z16
-	VPDPBUSD.BCST  168(SI), Z3, Z17
-	VPDPBUSD.BCST  172(SI), Z3, Z18
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPDPBUSD.BCST  176(SI), Z3, Z19
-	VPDPBUSD.BCST  180(SI), Z3, Z20
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPDPBUSD.BCST  184(SI), Z3, Z21
-	VPDPBUSD.BCST  188(SI), Z3, Z22
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	ADDQ           $0x000000c0, SI
-	LEAQ           160(DX), R15
-	CMPQ           DX, BX
-	CMOVQCS        R15, DX
-	DECQ           R13
-	JNZ            loop170
-	VCVTPH2PS      (DI), Z8
-	PREFETCHT0     64(DI)
-	VPERMPS        Z8, Z23, Z8
-	ADDQ           R8, DI
-	MOVL           $0x0000ffff, R13
-	VPBROADCASTD   R13, Z9
-	MOVL           $0x47800000, R13
-	VPBROADCASTD   R13, Z10
-	VPSLLD         $0x08, Z12, Z12
-	VPADDD         Z12, Z11, Z11
-	VPSUBD.BCST    24(CX), Z11, Z11
-	VPSLLD         $0x08, Z14, Z14
-	VPADDD         Z14, Z13, Z13
-	VPSUBD.BCST    12(CX), Z13, Z13
-	VPSRAD         $0x10, Z11, Z12
-	VPADDD         Z12, Z13, Z13
-	VPANDD         Z9, Z11, Z11
-	VCVTDQ2PS      Z11, Z11
-	VCVTDQ2PS      Z13, Z13
-	VMULPS         Z10, Z13, Z13
-	VADDPS         Z13, Z11, Z11
-	VMULPS.BCST    (CX), Z8, Z12
-	VFMADD213PS    (AX), Z12, Z11
-	VMOVUPS        Z11, (AX)
-	VPSLLD         $0x08, Z16, Z16
-	VPADDD         Z16, Z15, Z15
-	VPSUBD.BCST    28(CX), Z15, Z15
-	VPSLLD         $0x08, Z18, Z18
-	VPADDD         Z18, Z17, Z17
-	VPSUBD.BCST    16(CX), Z17, Z17
-	VPSRAD         $0x10, Z15, Z16
-	VPADDD         Z16, Z17, Z17
-	VPANDD         Z9, Z15, Z15
-	VCVTDQ2PS      Z15, Z15
-	VCVTDQ2PS      Z17, Z17
-	VMULPS         Z10, Z17, Z17
-	VADDPS         Z17, Z15, Z15
-	VMULPS.BCST    4(CX), Z8, Z16
-	VFMADD213PS    64(AX), Z16, Z15
-	VMOVUPS        Z15, 64(AX)
-	VPSLLD         $0x08, Z20, Z20
-	VPADDD         Z20, Z19, Z19
-	VPSUBD.BCST    32(CX), Z19, Z19
-	VPSLLD         $0x08, Z22, Z22
-	VPADDD         Z22, Z21, Z21
-	VPSUBD.BCST    20(CX), Z21, Z21
-	VPSRAD         $0x10, Z19, Z20
-	VPADDD         Z20, Z21, Z21
-	VPANDD         Z9, Z19, Z19
-	VCVTDQ2PS      Z19, Z19
-	VCVTDQ2PS      Z21, Z21
-	VMULPS         Z10, Z21, Z21
-	VADDPS         Z21, Z19, Z19
-	VMULPS.BCST    8(CX), Z8, Z20
-	VFMADD213PS    128(AX), Z20, Z19
-	VMOVUPS        Z19, 128(AX)
-	ADDQ           $0x00000024, CX
-	TESTQ          R9, R9
-	JNZ            group169
-	VZEROUPPER
-	RET
-
-// func avx512DotExact5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
-	MOVQ           y+0(FP), AX
-	MOVQ           meta+24(FP), CX
-	MOVQ           w+8(FP), DX
-	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
-	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
-	VMOVDQU64      avx512Shift5<>+0(SB), Z6
-	MOVL           $0x3e3e3e3e, BX
-	VPBROADCASTD   BX, Z7
-	MOVQ           acts+16(FP), SI
-	MOVQ           steps+32(FP), DI
-	MOVQ           stride+40(FP), R8
-	MOVQ           tiles+48(FP), R9
-	LEAQ           -1(R9), BX
-	IMUL3Q         $0x000000a0, BX, BX
-	ADDQ           DX, BX
-	MOVQ           ahead+56(FP), R12
-	IMUL3Q         $0x000000a0, R9, R10
-	ADDQ           DX, R10
-	MOVQ           R9, R11
-	SHLQ           $0x06, R11
-	PREFETCHT0     2048(DX)
-	PREFETCHT0     2112(DX)
-	PREFETCHT0     2176(DX)
-	PREFETCHT1     (R10)
-	PREFETCHT1     (R10)(R11*1)
-	PREFETCHT1     (R12)
-	ADDQ           $0x00000040, R10
-	ADDQ           $0x00000040, R12
-	VPERMB         (DX), Z4, Z8
-	VPMULTISHIFTQB Z8, Z6, Z8
-	VPANDD         Z7, Z8, Z8
-	VPERMB         40(DX), Z4, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z8, Z9
-	VPUNPCKHDQ     Z10, Z8, Z8
-	VPERMB         80(DX), Z4, Z0
-	VPMULTISHIFTQB Z0, Z6, Z0
-	VPANDD         Z7, Z0, Z0
-	VPERMB         96(DX), Z5, Z10
-	VPMULTISHIFTQB Z10, Z6, Z10
-	VPANDD         Z7, Z10, Z10
-	VPUNPCKLDQ     Z10, Z0, Z1
-	VPUNPCKHDQ     Z10, Z0, Z10
-	VPUNPCKLQDQ    Z1, Z9, Z0
-	VPUNPCKHQDQ    Z1, Z9, Z1
-	VPUNPCKLQDQ    Z10, Z8, Z2
-	VPUNPCKHQDQ    Z10, Z8, Z3
-	LEAQ           160(DX), R13
-	CMPQ           DX, BX
-	CMOVQCS        R13, DX
-	VMOVDQU64      avx512Outputs<>+320(SB), Z27
-	MOVQ           $0x00000008, R14
-
-group171:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-	VPXORD  Z25, Z25, Z25
-	VPXORD  Z26, Z26, Z26
 
 loop172:
 	PREFETCHT0     2048(DX)
@@ -15787,6 +15119,850 @@ loop172:
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
 	ADDQ           R8, DI
+	VCVTDQ2PS      Z11, Z11
+	VMULPS.BCST    (CX), Z8, Z9
+	VFMADD213PS    (AX), Z9, Z11
+	VMOVUPS        Z11, (AX)
+	VCVTDQ2PS      Z12, Z12
+	VMULPS.BCST    4(CX), Z8, Z9
+	VFMADD213PS    64(AX), Z9, Z12
+	VMOVUPS        Z12, 64(AX)
+	VCVTDQ2PS      Z13, Z13
+	VMULPS.BCST    8(CX), Z8, Z9
+	VFMADD213PS    128(AX), Z9, Z13
+	VMOVUPS        Z13, 128(AX)
+	VCVTDQ2PS      Z14, Z14
+	VMULPS.BCST    12(CX), Z8, Z9
+	VFMADD213PS    192(AX), Z9, Z14
+	VMOVUPS        Z14, 192(AX)
+	VCVTDQ2PS      Z15, Z15
+	VMULPS.BCST    16(CX), Z8, Z9
+	VFMADD213PS    256(AX), Z9, Z15
+	VMOVUPS        Z15, 256(AX)
+	VCVTDQ2PS      Z16, Z16
+	VMULPS.BCST    20(CX), Z8, Z9
+	VFMADD213PS    320(AX), Z9, Z16
+	VMOVUPS        Z16, 320(AX)
+	VCVTDQ2PS      Z17, Z17
+	VMULPS.BCST    24(CX), Z8, Z9
+	VFMADD213PS    384(AX), Z9, Z17
+	VMOVUPS        Z17, 384(AX)
+	VCVTDQ2PS      Z18, Z18
+	VMULPS.BCST    28(CX), Z8, Z9
+	VFMADD213PS    448(AX), Z9, Z18
+	VMOVUPS        Z18, 448(AX)
+	VCVTDQ2PS      Z19, Z19
+	VMULPS.BCST    32(CX), Z8, Z9
+	VFMADD213PS    512(AX), Z9, Z19
+	VMOVUPS        Z19, 512(AX)
+	VCVTDQ2PS      Z20, Z20
+	VMULPS.BCST    36(CX), Z8, Z9
+	VFMADD213PS    576(AX), Z9, Z20
+	VMOVUPS        Z20, 576(AX)
+	VCVTDQ2PS      Z21, Z21
+	VMULPS.BCST    40(CX), Z8, Z9
+	VFMADD213PS    640(AX), Z9, Z21
+	VMOVUPS        Z21, 640(AX)
+	VCVTDQ2PS      Z22, Z22
+	VMULPS.BCST    44(CX), Z8, Z9
+	VFMADD213PS    704(AX), Z9, Z22
+	VMOVUPS        Z22, 704(AX)
+	VCVTDQ2PS      Z23, Z23
+	VMULPS.BCST    48(CX), Z8, Z9
+	VFMADD213PS    768(AX), Z9, Z23
+	VMOVUPS        Z23, 768(AX)
+	VCVTDQ2PS      Z24, Z24
+	VMULPS.BCST    52(CX), Z8, Z9
+	VFMADD213PS    832(AX), Z9, Z24
+	VMOVUPS        Z24, 832(AX)
+	VCVTDQ2PS      Z25, Z25
+	VMULPS.BCST    56(CX), Z8, Z9
+	VFMADD213PS    896(AX), Z9, Z25
+	VMOVUPS        Z25, 896(AX)
+	VCVTDQ2PS      Z26, Z26
+	VMULPS.BCST    60(CX), Z8, Z8
+	VFMADD213PS    960(AX), Z8, Z26
+	VMOVUPS        Z26, 960(AX)
+	ADDQ           $0x00000080, CX
+	TESTQ          R9, R9
+	JNZ            group171
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x1(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
+	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
+	VMOVDQU64      avx512Shift5<>+0(SB), Z6
+	MOVL           $0x3e3e3e3e, BX
+	VPBROADCASTD   BX, Z7
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x000000a0, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z8
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPANDD         Z7, Z8, Z8
+	VPERMB         40(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPANDD         Z7, Z0, Z0
+	VPUNPCKLDQ     Z0, Z8, Z9
+	VPUNPCKHDQ     Z0, Z8, Z8
+	VPERMB         80(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPANDD         Z7, Z0, Z0
+	VPERMB         96(DX), Z5, Z27
+	VPMULTISHIFTQB Z27, Z6, Z27
+	VPANDD         Z7, Z27, Z27
+	VPUNPCKLDQ     Z27, Z0, Z1
+	VPUNPCKHDQ     Z27, Z0, Z27
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPUNPCKLQDQ    Z27, Z8, Z2
+	VPUNPCKHQDQ    Z27, Z8, Z3
+	LEAQ           160(DX), R13
+	CMPQ           DX, BX
+	CMOVQCS        R13, DX
+	VMOVDQU64      avx512Outputs<>+320(SB), Z26
+	MOVQ           $0x00000008, R14
+
+group173:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+
+loop174:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z10
+	VPERMB         (DX), Z4, Z8
+	VPDPBUSD.BCST  4(SI), Z0, Z11
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPDPBUSD.BCST  8(SI), Z0, Z12
+	VPANDD         Z7, Z8, Z8
+	VPDPBUSD.BCST  12(SI), Z0, Z13
+	VPERMB         40(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPDPBUSD.BCST  16(SI), Z1, Z14
+	VPANDD         Z7, Z0, Z0
+	VPDPBUSD.BCST  20(SI), Z1, Z15
+	VPUNPCKLDQ     Z0, Z8, Z9
+	VPDPBUSD.BCST  24(SI), Z1, Z16
+	VPUNPCKHDQ     Z0, Z8, Z8
+	VPDPBUSD.BCST  28(SI), Z1, Z17
+	VPERMB         80(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPDPBUSD.BCST  32(SI), Z2, Z18
+	VPANDD         Z7, Z0, Z0
+	VPDPBUSD.BCST  36(SI), Z2, Z19
+	VPERMB         96(DX), Z5, Z27
+	VPDPBUSD.BCST  40(SI), Z2, Z20
+	VPMULTISHIFTQB Z27, Z6, Z27
+	VPDPBUSD.BCST  44(SI), Z2, Z21
+	VPANDD         Z7, Z27, Z27
+	VPUNPCKLDQ     Z27, Z0, Z1
+	VPDPBUSD.BCST  48(SI), Z3, Z22
+	VPUNPCKHDQ     Z27, Z0, Z27
+	VPDPBUSD.BCST  52(SI), Z3, Z23
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPDPBUSD.BCST  56(SI), Z3, Z24
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPDPBUSD.BCST  60(SI), Z3, Z25
+	VPUNPCKLQDQ    Z27, Z8, Z2
+	VPUNPCKHQDQ    Z27, Z8, Z3
+	ADDQ           $0x00000040, SI
+	LEAQ           160(DX), R15
+	CMPQ           DX, BX
+	CMOVQCS        R15, DX
+	DECQ           R13
+	JNZ            loop174
+	VPADDD         Z18, Z10, Z10
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z25, Z17, Z17
+	VPADDD         Z14, Z10, Z10
+	VPADDD         Z15, Z11, Z11
+	VPADDD         Z16, Z12, Z12
+	VPADDD         Z17, Z13, Z13
+	VCVTPH2PS      (DI), Z8
+	PREFETCHT0     64(DI)
+	VPERMPS        Z8, Z26, Z8
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z27
+	VPSLLD         $0x08, Z11, Z11
+	VPADDD         Z11, Z10, Z10
+	VPSUBD.BCST    8(CX), Z10, Z10
+	VPSLLD         $0x08, Z13, Z13
+	VPADDD         Z13, Z12, Z12
+	VPSUBD.BCST    4(CX), Z12, Z12
+	VPSRAD         $0x10, Z10, Z11
+	VPADDD         Z11, Z12, Z12
+	VPANDD         Z9, Z10, Z10
+	VCVTDQ2PS      Z10, Z10
+	VCVTDQ2PS      Z12, Z12
+	VMULPS         Z27, Z12, Z12
+	VADDPS         Z12, Z10, Z10
+	VMULPS.BCST    (CX), Z8, Z11
+	VFMADD213PS    (AX), Z11, Z10
+	VMOVUPS        Z10, (AX)
+	ADDQ           $0x0000000c, CX
+	TESTQ          R9, R9
+	JNZ            group173
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x2(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
+	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
+	VMOVDQU64      avx512Shift5<>+0(SB), Z6
+	MOVL           $0x3e3e3e3e, BX
+	VPBROADCASTD   BX, Z7
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x000000a0, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z8
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPANDD         Z7, Z8, Z8
+	VPERMB         40(DX), Z4, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPERMB         80(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPANDD         Z7, Z0, Z0
+	VPERMB         96(DX), Z5, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	LEAQ           160(DX), R13
+	CMPQ           DX, BX
+	CMOVQCS        R13, DX
+	VMOVDQU64      avx512Outputs<>+320(SB), Z27
+	MOVQ           $0x00000008, R14
+
+group175:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+	VPXORD  Z26, Z26, Z26
+
+loop176:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z11
+	VPDPBUSD.BCST  4(SI), Z0, Z12
+	VPERMB         (DX), Z4, Z8
+	VPDPBUSD.BCST  8(SI), Z0, Z13
+	VPDPBUSD.BCST  12(SI), Z0, Z14
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPDPBUSD.BCST  16(SI), Z0, Z15
+	VPANDD         Z7, Z8, Z8
+	VPDPBUSD.BCST  20(SI), Z0, Z16
+	VPDPBUSD.BCST  24(SI), Z0, Z17
+	VPERMB         40(DX), Z4, Z10
+	VPDPBUSD.BCST  28(SI), Z0, Z18
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  32(SI), Z1, Z19
+	VPDPBUSD.BCST  36(SI), Z1, Z20
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  40(SI), Z1, Z21
+	VPDPBUSD.BCST  44(SI), Z1, Z22
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPDPBUSD.BCST  48(SI), Z1, Z23
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPDPBUSD.BCST  52(SI), Z1, Z24
+	VPDPBUSD.BCST  56(SI), Z1, Z25
+	VPERMB         80(DX), Z4, Z0
+	VPDPBUSD.BCST  60(SI), Z1, Z26
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPDPBUSD.BCST  64(SI), Z2, Z11
+	VPDPBUSD.BCST  68(SI), Z2, Z12
+	VPANDD         Z7, Z0, Z0
+	VPDPBUSD.BCST  72(SI), Z2, Z13
+	VPDPBUSD.BCST  76(SI), Z2, Z14
+	VPERMB         96(DX), Z5, Z10
+	VPDPBUSD.BCST  80(SI), Z2, Z15
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  84(SI), Z2, Z16
+	VPDPBUSD.BCST  88(SI), Z2, Z17
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  92(SI), Z2, Z18
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPDPBUSD.BCST  96(SI), Z3, Z19
+	VPDPBUSD.BCST  100(SI), Z3, Z20
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPDPBUSD.BCST  104(SI), Z3, Z21
+	VPDPBUSD.BCST  108(SI), Z3, Z22
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPDPBUSD.BCST  112(SI), Z3, Z23
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPDPBUSD.BCST  116(SI), Z3, Z24
+	VPDPBUSD.BCST  120(SI), Z3, Z25
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPDPBUSD.BCST  124(SI), Z3, Z26
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	ADDQ           $0x00000080, SI
+	LEAQ           160(DX), R15
+	CMPQ           DX, BX
+	CMOVQCS        R15, DX
+	DECQ           R13
+	JNZ            loop176
+	VPADDD         Z19, Z11, Z11
+	VPADDD         Z20, Z12, Z12
+	VPADDD         Z21, Z13, Z13
+	VPADDD         Z22, Z14, Z14
+	VPADDD         Z23, Z15, Z15
+	VPADDD         Z24, Z16, Z16
+	VPADDD         Z25, Z17, Z17
+	VPADDD         Z26, Z18, Z18
+	VCVTPH2PS      (DI), Z8
+	PREFETCHT0     64(DI)
+	VPERMPS        Z8, Z27, Z8
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    16(CX), Z11, Z11
+	VPSLLD         $0x08, Z14, Z14
+	VPADDD         Z14, Z13, Z13
+	VPSUBD.BCST    8(CX), Z13, Z13
+	VPSRAD         $0x10, Z11, Z12
+	VPADDD         Z12, Z13, Z13
+	VPANDD         Z9, Z11, Z11
+	VCVTDQ2PS      Z11, Z11
+	VCVTDQ2PS      Z13, Z13
+	VMULPS         Z10, Z13, Z13
+	VADDPS         Z13, Z11, Z11
+	VMULPS.BCST    (CX), Z8, Z12
+	VFMADD213PS    (AX), Z12, Z11
+	VMOVUPS        Z11, (AX)
+	VPSLLD         $0x08, Z16, Z16
+	VPADDD         Z16, Z15, Z15
+	VPSUBD.BCST    20(CX), Z15, Z15
+	VPSLLD         $0x08, Z18, Z18
+	VPADDD         Z18, Z17, Z17
+	VPSUBD.BCST    12(CX), Z17, Z17
+	VPSRAD         $0x10, Z15, Z16
+	VPADDD         Z16, Z17, Z17
+	VPANDD         Z9, Z15, Z15
+	VCVTDQ2PS      Z15, Z15
+	VCVTDQ2PS      Z17, Z17
+	VMULPS         Z10, Z17, Z17
+	VADDPS         Z17, Z15, Z15
+	VMULPS.BCST    4(CX), Z8, Z16
+	VFMADD213PS    64(AX), Z16, Z15
+	VMOVUPS        Z15, 64(AX)
+	ADDQ           $0x00000018, CX
+	TESTQ          R9, R9
+	JNZ            group175
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x3(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
+	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
+	VMOVDQU64      avx512Shift5<>+0(SB), Z6
+	MOVL           $0x3e3e3e3e, BX
+	VPBROADCASTD   BX, Z7
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x000000a0, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z8
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPANDD         Z7, Z8, Z8
+	VPERMB         40(DX), Z4, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPERMB         80(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPANDD         Z7, Z0, Z0
+	VPERMB         96(DX), Z5, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	LEAQ           160(DX), R13
+	CMPQ           DX, BX
+	CMOVQCS        R13, DX
+	VMOVDQU64      avx512Outputs<>+320(SB), Z23
+	MOVQ           $0x00000008, R14
+
+group177:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+
+loop178:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z11
+	VPDPBUSD.BCST  4(SI), Z0, Z12
+	VPDPBUSD.BCST  8(SI), Z0, Z13
+	VPERMB         (DX), Z4, Z8
+	VPDPBUSD.BCST  12(SI), Z0, Z14
+	VPDPBUSD.BCST  16(SI), Z0, Z15
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPDPBUSD.BCST  20(SI), Z0, Z16
+	VPDPBUSD.BCST  24(SI), Z0, Z17
+	VPDPBUSD.BCST  28(SI), Z0, Z18
+	VPANDD         Z7, Z8, Z8
+	VPDPBUSD.BCST  32(SI), Z0, Z19
+	VPDPBUSD.BCST  36(SI), Z0, Z20
+	VPERMB         40(DX), Z4, Z10
+	VPDPBUSD.BCST  40(SI), Z0, Z21
+	VPDPBUSD.BCST  44(SI), Z0, Z22
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  48(SI), Z1, Z11
+	VPDPBUSD.BCST  52(SI), Z1, Z12
+	VPDPBUSD.BCST  56(SI), Z1, Z13
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  60(SI), Z1, Z14
+	VPDPBUSD.BCST  64(SI), Z1, Z15
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPDPBUSD.BCST  68(SI), Z1, Z16
+	VPDPBUSD.BCST  72(SI), Z1, Z17
+	VPDPBUSD.BCST  76(SI), Z1, Z18
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPDPBUSD.BCST  80(SI), Z1, Z19
+	VPDPBUSD.BCST  84(SI), Z1, Z20
+	VPERMB         80(DX), Z4, Z0
+	VPDPBUSD.BCST  88(SI), Z1, Z21
+	VPDPBUSD.BCST  92(SI), Z1, Z22
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPDPBUSD.BCST  96(SI), Z2, Z11
+	VPDPBUSD.BCST  100(SI), Z2, Z12
+	VPDPBUSD.BCST  104(SI), Z2, Z13
+	VPANDD         Z7, Z0, Z0
+	VPDPBUSD.BCST  108(SI), Z2, Z14
+	VPDPBUSD.BCST  112(SI), Z2, Z15
+	VPERMB         96(DX), Z5, Z10
+	VPDPBUSD.BCST  116(SI), Z2, Z16
+	VPDPBUSD.BCST  120(SI), Z2, Z17
+	VPDPBUSD.BCST  124(SI), Z2, Z18
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  128(SI), Z2, Z19
+	VPDPBUSD.BCST  132(SI), Z2, Z20
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  136(SI), Z2, Z21
+	VPDPBUSD.BCST  140(SI), Z2, Z22
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPDPBUSD.BCST  144(SI), Z3, Z11
+	VPDPBUSD.BCST  148(SI), Z3, Z12
+	VPDPBUSD.BCST  152(SI), Z3, Z13
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPDPBUSD.BCST  156(SI), Z3, Z14
+	VPDPBUSD.BCST  160(SI), Z3, Z15
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPDPBUSD.BCST  164(SI), Z3, Z16
+	VPDPBUSD.BCST  168(SI), Z3, Z17
+	VPDPBUSD.BCST  172(SI), Z3, Z18
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPDPBUSD.BCST  176(SI), Z3, Z19
+	VPDPBUSD.BCST  180(SI), Z3, Z20
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPDPBUSD.BCST  184(SI), Z3, Z21
+	VPDPBUSD.BCST  188(SI), Z3, Z22
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	ADDQ           $0x000000c0, SI
+	LEAQ           160(DX), R15
+	CMPQ           DX, BX
+	CMOVQCS        R15, DX
+	DECQ           R13
+	JNZ            loop178
+	VCVTPH2PS      (DI), Z8
+	PREFETCHT0     64(DI)
+	VPERMPS        Z8, Z23, Z8
+	ADDQ           R8, DI
+	MOVL           $0x0000ffff, R13
+	VPBROADCASTD   R13, Z9
+	MOVL           $0x47800000, R13
+	VPBROADCASTD   R13, Z10
+	VPSLLD         $0x08, Z12, Z12
+	VPADDD         Z12, Z11, Z11
+	VPSUBD.BCST    24(CX), Z11, Z11
+	VPSLLD         $0x08, Z14, Z14
+	VPADDD         Z14, Z13, Z13
+	VPSUBD.BCST    12(CX), Z13, Z13
+	VPSRAD         $0x10, Z11, Z12
+	VPADDD         Z12, Z13, Z13
+	VPANDD         Z9, Z11, Z11
+	VCVTDQ2PS      Z11, Z11
+	VCVTDQ2PS      Z13, Z13
+	VMULPS         Z10, Z13, Z13
+	VADDPS         Z13, Z11, Z11
+	VMULPS.BCST    (CX), Z8, Z12
+	VFMADD213PS    (AX), Z12, Z11
+	VMOVUPS        Z11, (AX)
+	VPSLLD         $0x08, Z16, Z16
+	VPADDD         Z16, Z15, Z15
+	VPSUBD.BCST    28(CX), Z15, Z15
+	VPSLLD         $0x08, Z18, Z18
+	VPADDD         Z18, Z17, Z17
+	VPSUBD.BCST    16(CX), Z17, Z17
+	VPSRAD         $0x10, Z15, Z16
+	VPADDD         Z16, Z17, Z17
+	VPANDD         Z9, Z15, Z15
+	VCVTDQ2PS      Z15, Z15
+	VCVTDQ2PS      Z17, Z17
+	VMULPS         Z10, Z17, Z17
+	VADDPS         Z17, Z15, Z15
+	VMULPS.BCST    4(CX), Z8, Z16
+	VFMADD213PS    64(AX), Z16, Z15
+	VMOVUPS        Z15, 64(AX)
+	VPSLLD         $0x08, Z20, Z20
+	VPADDD         Z20, Z19, Z19
+	VPSUBD.BCST    32(CX), Z19, Z19
+	VPSLLD         $0x08, Z22, Z22
+	VPADDD         Z22, Z21, Z21
+	VPSUBD.BCST    20(CX), Z21, Z21
+	VPSRAD         $0x10, Z19, Z20
+	VPADDD         Z20, Z21, Z21
+	VPANDD         Z9, Z19, Z19
+	VCVTDQ2PS      Z19, Z19
+	VCVTDQ2PS      Z21, Z21
+	VMULPS         Z10, Z21, Z21
+	VADDPS         Z21, Z19, Z19
+	VMULPS.BCST    8(CX), Z8, Z20
+	VFMADD213PS    128(AX), Z20, Z19
+	VMOVUPS        Z19, 128(AX)
+	ADDQ           $0x00000024, CX
+	TESTQ          R9, R9
+	JNZ            group177
+	VZEROUPPER
+	RET
+
+// func avx512DotExact5x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact5x4(SB), NOSPLIT, $0-64
+	MOVQ           y+0(FP), AX
+	MOVQ           meta+24(FP), CX
+	MOVQ           w+8(FP), DX
+	VMOVDQU64      avx512Permute5Skip0<>+0(SB), Z4
+	VMOVDQU64      avx512Permute5Skip24<>+0(SB), Z5
+	VMOVDQU64      avx512Shift5<>+0(SB), Z6
+	MOVL           $0x3e3e3e3e, BX
+	VPBROADCASTD   BX, Z7
+	MOVQ           acts+16(FP), SI
+	MOVQ           steps+32(FP), DI
+	MOVQ           stride+40(FP), R8
+	MOVQ           tiles+48(FP), R9
+	LEAQ           -1(R9), BX
+	IMUL3Q         $0x000000a0, BX, BX
+	ADDQ           DX, BX
+	MOVQ           ahead+56(FP), R12
+	IMUL3Q         $0x000000a0, R9, R10
+	ADDQ           DX, R10
+	MOVQ           R9, R11
+	SHLQ           $0x06, R11
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPERMB         (DX), Z4, Z8
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPANDD         Z7, Z8, Z8
+	VPERMB         40(DX), Z4, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPERMB         80(DX), Z4, Z0
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPANDD         Z7, Z0, Z0
+	VPERMB         96(DX), Z5, Z10
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPANDD         Z7, Z10, Z10
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	LEAQ           160(DX), R13
+	CMPQ           DX, BX
+	CMOVQCS        R13, DX
+	VMOVDQU64      avx512Outputs<>+320(SB), Z27
+	MOVQ           $0x00000008, R14
+
+group179:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+	VPXORD  Z25, Z25, Z25
+	VPXORD  Z26, Z26, Z26
+
+loop180:
+	PREFETCHT0     2048(DX)
+	PREFETCHT0     2112(DX)
+	PREFETCHT0     2176(DX)
+	PREFETCHT1     (R10)
+	PREFETCHT1     (R10)(R11*1)
+	PREFETCHT1     (R12)
+	ADDQ           $0x00000040, R10
+	ADDQ           $0x00000040, R12
+	VPDPBUSD.BCST  (SI), Z0, Z11
+	VPDPBUSD.BCST  4(SI), Z0, Z12
+	VPDPBUSD.BCST  8(SI), Z0, Z13
+	VPDPBUSD.BCST  12(SI), Z0, Z14
+	VPERMB         (DX), Z4, Z8
+	VPDPBUSD.BCST  16(SI), Z0, Z15
+	VPDPBUSD.BCST  20(SI), Z0, Z16
+	VPDPBUSD.BCST  24(SI), Z0, Z17
+	VPMULTISHIFTQB Z8, Z6, Z8
+	VPDPBUSD.BCST  28(SI), Z0, Z18
+	VPDPBUSD.BCST  32(SI), Z0, Z19
+	VPDPBUSD.BCST  36(SI), Z0, Z20
+	VPANDD         Z7, Z8, Z8
+	VPDPBUSD.BCST  40(SI), Z0, Z21
+	VPDPBUSD.BCST  44(SI), Z0, Z22
+	VPDPBUSD.BCST  48(SI), Z0, Z23
+	VPERMB         40(DX), Z4, Z10
+	VPDPBUSD.BCST  52(SI), Z0, Z24
+	VPDPBUSD.BCST  56(SI), Z0, Z25
+	VPDPBUSD.BCST  60(SI), Z0, Z26
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  64(SI), Z1, Z11
+	VPDPBUSD.BCST  68(SI), Z1, Z12
+	VPDPBUSD.BCST  72(SI), Z1, Z13
+	VPDPBUSD.BCST  76(SI), Z1, Z14
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  80(SI), Z1, Z15
+	VPDPBUSD.BCST  84(SI), Z1, Z16
+	VPDPBUSD.BCST  88(SI), Z1, Z17
+	VPUNPCKLDQ     Z10, Z8, Z9
+	VPDPBUSD.BCST  92(SI), Z1, Z18
+	VPDPBUSD.BCST  96(SI), Z1, Z19
+	VPDPBUSD.BCST  100(SI), Z1, Z20
+	VPUNPCKHDQ     Z10, Z8, Z8
+	VPDPBUSD.BCST  104(SI), Z1, Z21
+	VPDPBUSD.BCST  108(SI), Z1, Z22
+	VPDPBUSD.BCST  112(SI), Z1, Z23
+	VPERMB         80(DX), Z4, Z0
+	VPDPBUSD.BCST  116(SI), Z1, Z24
+	VPDPBUSD.BCST  120(SI), Z1, Z25
+	VPDPBUSD.BCST  124(SI), Z1, Z26
+	VPMULTISHIFTQB Z0, Z6, Z0
+	VPDPBUSD.BCST  128(SI), Z2, Z11
+	VPDPBUSD.BCST  132(SI), Z2, Z12
+	VPDPBUSD.BCST  136(SI), Z2, Z13
+	VPDPBUSD.BCST  140(SI), Z2, Z14
+	VPANDD         Z7, Z0, Z0
+	VPDPBUSD.BCST  144(SI), Z2, Z15
+	VPDPBUSD.BCST  148(SI), Z2, Z16
+	VPDPBUSD.BCST  152(SI), Z2, Z17
+	VPERMB         96(DX), Z5, Z10
+	VPDPBUSD.BCST  156(SI), Z2, Z18
+	VPDPBUSD.BCST  160(SI), Z2, Z19
+	VPDPBUSD.BCST  164(SI), Z2, Z20
+	VPMULTISHIFTQB Z10, Z6, Z10
+	VPDPBUSD.BCST  168(SI), Z2, Z21
+	VPDPBUSD.BCST  172(SI), Z2, Z22
+	VPDPBUSD.BCST  176(SI), Z2, Z23
+	VPANDD         Z7, Z10, Z10
+	VPDPBUSD.BCST  180(SI), Z2, Z24
+	VPDPBUSD.BCST  184(SI), Z2, Z25
+	VPDPBUSD.BCST  188(SI), Z2, Z26
+	VPUNPCKLDQ     Z10, Z0, Z1
+	VPDPBUSD.BCST  192(SI), Z3, Z11
+	VPDPBUSD.BCST  196(SI), Z3, Z12
+	VPDPBUSD.BCST  200(SI), Z3, Z13
+	VPDPBUSD.BCST  204(SI), Z3, Z14
+	VPUNPCKHDQ     Z10, Z0, Z10
+	VPDPBUSD.BCST  208(SI), Z3, Z15
+	VPDPBUSD.BCST  212(SI), Z3, Z16
+	VPDPBUSD.BCST  216(SI), Z3, Z17
+	VPUNPCKLQDQ    Z1, Z9, Z0
+	VPDPBUSD.BCST  220(SI), Z3, Z18
+	VPDPBUSD.BCST  224(SI), Z3, Z19
+	VPDPBUSD.BCST  228(SI), Z3, Z20
+	VPUNPCKHQDQ    Z1, Z9, Z1
+	VPDPBUSD.BCST  232(SI), Z3, Z21
+	VPDPBUSD.BCST  236(SI), Z3, Z22
+	VPDPBUSD.BCST  240(SI), Z3, Z23
+	VPUNPCKLQDQ    Z10, Z8, Z2
+	VPDPBUSD.BCST  244(SI), Z3, Z24
+	VPDPBUSD.BCST  248(SI), Z3, Z25
+	VPDPBUSD.BCST  252(SI), Z3, Z26
+	VPUNPCKHQDQ    Z10, Z8, Z3
+	ADDQ           $0x00000100, SI
+	LEAQ           160(DX), R15
+	CMPQ           DX, BX
+	CMOVQCS        R15, DX
+	DECQ           R13
+	JNZ            loop180
+	VCVTPH2PS      (DI), Z8
+	PREFETCHT0     64(DI)
+	VPERMPS        Z8, Z27, Z8
+	ADDQ           R8, DI
 	MOVL           $0x0000ffff, R13
 	VPBROADCASTD   R13, Z9
 	MOVL           $0x47800000, R13
@@ -15857,7 +16033,7 @@ loop172:
 	VMOVUPS        Z23, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group171
+	JNZ            group179
 	VZEROUPPER
 	RET
 
@@ -15920,7 +16096,7 @@ TEXT ·avx512Spread5(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
 	MOVQ           $0x00000008, R15
 
-group173:
+group181:
 	MOVQ         R10, R14
 	CMPQ         R14, R15
 	CMOVQGT      R15, R14
@@ -15942,7 +16118,7 @@ group173:
 	VPBROADCASTD 120(CX), Z25
 	VPBROADCASTD 124(CX), Z26
 
-loop174:
+loop182:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -16045,7 +16221,7 @@ loop174:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop174
+	JNZ            loop182
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
@@ -16116,7 +16292,7 @@ loop174:
 	VMOVUPS        Z26, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R10, R10
-	JNZ            group173
+	JNZ            group181
 	VZEROUPPER
 	RET
 
@@ -16179,7 +16355,7 @@ TEXT ·avx512SpreadExact5(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+320(SB), Z27
 	MOVQ           $0x00000008, R15
 
-group175:
+group183:
 	MOVQ    R10, R14
 	CMPQ    R14, R15
 	CMOVQGT R15, R14
@@ -16201,7 +16377,7 @@ group175:
 	VPXORD  Z25, Z25, Z25
 	VPXORD  Z26, Z26, Z26
 
-loop176:
+loop184:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -16304,7 +16480,7 @@ loop176:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop176
+	JNZ            loop184
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
@@ -16379,91 +16555,151 @@ loop176:
 	VMOVUPS        Z23, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group175
+	JNZ            group183
 	VZEROUPPER
 	RET
 
 // func avx512Dot6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot6x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
+	LEAQ         (R8)(R8*2), R10
+	ADDQ         R9, R10
 	VMOVDQU64    avx512Outputs<>+384(SB), Z0
-	VMOVUPS      (AX), Z1
-	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z6
-	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z7
-	VMOVDQU64    avx512Shift6<>+0(SB), Z8
-	MOVL         $0x7e7e7e7e, R9
-	VPBROADCASTD R9, Z9
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R11
+	VMOVDQU64    (R11), Z1
+	VMOVDQU64    avx512Permute6Skip0<>+0(SB), Z2
+	VMOVDQU64    avx512Permute6Skip16<>+0(SB), Z3
+	VMOVDQU64    avx512Shift6<>+0(SB), Z4
+	MOVL         $0x7e7e7e7e, R11
+	VPBROADCASTD R11, Z5
+	MOVQ         $0x00000008, R12
 
-group177:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
+group185:
+	MOVQ    DI, R11
+	CMPQ    R11, R12
+	CMOVQGT R12, R11
+	SUBQ    R11, DI
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	MOVQ    R11, R13
+	SHRQ    $0x01, R11
+	JZ      last186
 
-loop178:
-	PREFETCHT1      8192(CX)
-	PREFETCHT1      8256(CX)
-	PREFETCHT1      8320(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT0      2176(CX)
-	VBROADCASTI32X4 (DX), Z10
-	VPERMB          (CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z2
-	VPERMB          48(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z3
-	VPERMB          96(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z4
-	VPERMB          128(CX), Z7, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z5
-	ADDQ            $0x000000c0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop178
-	VPUNPCKLDQ      Z3, Z2, Z10
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z10, Z10
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z10, Z2
-	VPUNPCKHQDQ     Z3, Z10, Z3
-	VPADDD          Z3, Z2, Z2
-	VMOVDQU64       avx512Transposed6<>+0(SB), Z10
-	VPERMD          Z2, Z10, Z2
-	VPADDD.BCST     4(BX), Z2, Z2
-	VCVTPH2PS       (SI), Z10
-	PREFETCHT0      64(SI)
-	VPERMPS         Z10, Z0, Z10
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VMULPS.BCST     (BX), Z10, Z10
-	VFMADD213PS     Z1, Z10, Z2
-	VMOVAPS         Z2, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group177
-	VMOVUPS         Z1, (AX)
+loop188:
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	PREFETCHT0      4224(AX)
+	PREFETCHT0      4288(AX)
+	PREFETCHT0      4352(AX)
+	PREFETCHT0      4416(AX)
+	PREFETCHT1      (R9)
+	PREFETCHT1      (R9)(R8*1)
+	PREFETCHT1      (R9)(R8*2)
+	PREFETCHT1      (R10)
+	PREFETCHT1      (R10)(R8*1)
+	PREFETCHT1      (R10)(R8*2)
+	ADDQ            $0x00000040, R9
+	ADDQ            $0x00000040, R10
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          48(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          96(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          128(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VBROADCASTI32X4 16(CX), Z11
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPERMB          192(AX), Z2, Z12
+	VPERMB          240(AX), Z2, Z13
+	VPDPBUSD        Z10, Z14, Z9
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          288(AX), Z2, Z10
+	VPANDD          Z5, Z12, Z12
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z10, Z4, Z10
+	VPERMB          320(AX), Z3, Z14
+	VPDPBUSD        Z11, Z12, Z6
+	VPDPBUSD        Z11, Z13, Z7
+	VPANDD          Z5, Z10, Z10
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z11, Z10, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z11, Z14, Z9
+	ADDQ            $0x00000180, AX
+	ADDQ            $0x00000020, CX
+	DECQ            R11
+	JNZ             loop188
+
+last186:
+	TESTQ           $0x00000001, R13
+	JZ              end187
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          48(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          96(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          128(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z10, Z14, Z9
+	ADDQ            $0x000000c0, AX
+	ADDQ            $0x00000010, CX
+
+end187:
+	VPUNPCKLDQ  Z7, Z6, Z10
+	VPUNPCKHDQ  Z7, Z6, Z6
+	VPADDD      Z6, Z10, Z10
+	VPUNPCKLDQ  Z9, Z8, Z7
+	VPUNPCKHDQ  Z9, Z8, Z6
+	VPADDD      Z6, Z7, Z7
+	VPUNPCKLQDQ Z7, Z10, Z6
+	VPUNPCKHQDQ Z7, Z10, Z7
+	VPADDD      Z7, Z6, Z6
+	VMOVDQU64   avx512Transposed6<>+0(SB), Z10
+	VPERMD      Z6, Z10, Z6
+	VPADDD.BCST 4(DX), Z6, Z6
+	VCVTPH2PS   (BX), Z10
+	PREFETCHT0  64(BX)
+	VPERMPS     Z10, Z0, Z10
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z6, Z6
+	VMULPS.BCST (DX), Z10, Z10
+	VFMADD213PS Z1, Z10, Z6
+	VMOVAPS     Z6, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group185
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -16570,7 +16806,7 @@ TEXT ·avx512Dot6x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z20
 	MOVQ           $0x00000008, R14
 
-group179:
+group189:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -16584,7 +16820,7 @@ group179:
 	VPXORD       Z18, Z18, Z18
 	VPXORD       Z19, Z19, Z19
 
-loop180:
+loop190:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -16627,7 +16863,7 @@ loop180:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop180
+	JNZ            loop190
 	VPADDD         Z16, Z12, Z12
 	VPADDD         Z17, Z13, Z13
 	VPADDD         Z18, Z14, Z14
@@ -16648,7 +16884,7 @@ loop180:
 	VMOVUPS        Z13, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group179
+	JNZ            group189
 	VZEROUPPER
 	RET
 
@@ -16735,7 +16971,7 @@ TEXT ·avx512Dot6x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group181:
+group191:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -16753,7 +16989,7 @@ group181:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop182:
+loop192:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -16800,7 +17036,7 @@ loop182:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop182
+	JNZ            loop192
 	VPADDD         Z19, Z13, Z13
 	VPADDD         Z20, Z14, Z14
 	VPADDD         Z21, Z15, Z15
@@ -16828,7 +17064,7 @@ loop182:
 	VMOVUPS        Z15, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group181
+	JNZ            group191
 	VZEROUPPER
 	RET
 
@@ -16895,7 +17131,7 @@ TEXT ·avx512Dot6x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group183:
+group193:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -16917,7 +17153,7 @@ group183:
 	VPXORD       Z27, Z27, Z27
 	VPXORD       Z28, Z28, Z28
 
-loop184:
+loop194:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -16968,7 +17204,7 @@ loop184:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop184
+	JNZ            loop194
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
 	VPADDD         Z23, Z15, Z15
@@ -17003,7 +17239,7 @@ loop184:
 	VMOVUPS        Z16, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group183
+	JNZ            group193
 	VZEROUPPER
 	RET
 
@@ -17070,7 +17306,7 @@ TEXT ·avx512Dot6x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group185:
+group195:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -17086,7 +17322,7 @@ group185:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 
-loop186:
+loop196:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -17141,7 +17377,7 @@ loop186:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop186
+	JNZ            loop196
 	VPADDD         Z18, Z13, Z13
 	VPADDD         Z19, Z14, Z14
 	VPADDD         Z20, Z15, Z15
@@ -17173,7 +17409,7 @@ loop186:
 	VMOVUPS        Z17, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group185
+	JNZ            group195
 	VZEROUPPER
 	RET
 
@@ -17240,7 +17476,7 @@ TEXT ·avx512Dot6x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group187:
+group197:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -17258,7 +17494,7 @@ group187:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop188:
+loop198:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -17317,7 +17553,7 @@ loop188:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop188
+	JNZ            loop198
 	VPADDD         Z19, Z13, Z13
 	VPADDD         Z20, Z14, Z14
 	VPADDD         Z21, Z15, Z15
@@ -17354,7 +17590,7 @@ loop188:
 	VMOVUPS        Z18, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group187
+	JNZ            group197
 	VZEROUPPER
 	RET
 
@@ -17421,7 +17657,7 @@ TEXT ·avx512Dot6x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group189:
+group199:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -17441,7 +17677,7 @@ group189:
 	VPXORD       Z25, Z25, Z25
 	VPXORD       Z26, Z26, Z26
 
-loop190:
+loop200:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -17504,7 +17740,7 @@ loop190:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop190
+	JNZ            loop200
 	VPADDD         Z20, Z13, Z13
 	VPADDD         Z21, Z14, Z14
 	VPADDD         Z22, Z15, Z15
@@ -17546,7 +17782,7 @@ loop190:
 	VMOVUPS        Z19, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group189
+	JNZ            group199
 	VZEROUPPER
 	RET
 
@@ -17613,7 +17849,7 @@ TEXT ·avx512Dot6x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group191:
+group201:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -17635,7 +17871,7 @@ group191:
 	VPXORD       Z27, Z27, Z27
 	VPXORD       Z28, Z28, Z28
 
-loop192:
+loop202:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -17702,7 +17938,7 @@ loop192:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop192
+	JNZ            loop202
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
 	VPADDD         Z23, Z15, Z15
@@ -17749,7 +17985,7 @@ loop192:
 	VMOVUPS        Z20, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group191
+	JNZ            group201
 	VZEROUPPER
 	RET
 
@@ -17816,7 +18052,7 @@ TEXT ·avx512Dot6x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z31
 	MOVQ           $0x00000008, R14
 
-group193:
+group203:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -17840,7 +18076,7 @@ group193:
 	VPXORD       Z29, Z29, Z29
 	VPXORD       Z30, Z30, Z30
 
-loop194:
+loop204:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -17911,7 +18147,7 @@ loop194:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop194
+	JNZ            loop204
 	VPADDD         Z22, Z13, Z13
 	VPADDD         Z23, Z14, Z14
 	VPADDD         Z24, Z15, Z15
@@ -17963,7 +18199,7 @@ loop194:
 	VMOVUPS        Z21, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group193
+	JNZ            group203
 	VZEROUPPER
 	RET
 
@@ -18030,7 +18266,7 @@ TEXT ·avx512Dot6x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group195:
+group205:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -18046,7 +18282,7 @@ group195:
 	VPBROADCASTD 72(CX), Z21
 	VPBROADCASTD 76(CX), Z22
 
-loop196:
+loop206:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -18121,7 +18357,7 @@ loop196:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop196
+	JNZ            loop206
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z23, Z7
@@ -18168,7 +18404,7 @@ loop196:
 	VMOVUPS        Z22, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group195
+	JNZ            group205
 	VZEROUPPER
 	RET
 
@@ -18235,7 +18471,7 @@ TEXT ·avx512Dot6x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z24
 	MOVQ           $0x00000008, R14
 
-group197:
+group207:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -18252,7 +18488,7 @@ group197:
 	VPBROADCASTD 80(CX), Z22
 	VPBROADCASTD 84(CX), Z23
 
-loop198:
+loop208:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -18331,7 +18567,7 @@ loop198:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop198
+	JNZ            loop208
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z24, Z7
@@ -18382,7 +18618,7 @@ loop198:
 	VMOVUPS        Z23, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group197
+	JNZ            group207
 	VZEROUPPER
 	RET
 
@@ -18449,7 +18685,7 @@ TEXT ·avx512Dot6x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group199:
+group209:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -18467,7 +18703,7 @@ group199:
 	VPBROADCASTD 88(CX), Z23
 	VPBROADCASTD 92(CX), Z24
 
-loop200:
+loop210:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -18550,7 +18786,7 @@ loop200:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop200
+	JNZ            loop210
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z25, Z7
@@ -18605,7 +18841,7 @@ loop200:
 	VMOVUPS        Z24, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group199
+	JNZ            group209
 	VZEROUPPER
 	RET
 
@@ -18672,7 +18908,7 @@ TEXT ·avx512Dot6x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group201:
+group211:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -18691,7 +18927,7 @@ group201:
 	VPBROADCASTD 96(CX), Z24
 	VPBROADCASTD 100(CX), Z25
 
-loop202:
+loop212:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -18778,7 +19014,7 @@ loop202:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop202
+	JNZ            loop212
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z26, Z7
@@ -18837,7 +19073,7 @@ loop202:
 	VMOVUPS        Z25, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group201
+	JNZ            group211
 	VZEROUPPER
 	RET
 
@@ -18904,7 +19140,7 @@ TEXT ·avx512Dot6x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group203:
+group213:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -18924,7 +19160,7 @@ group203:
 	VPBROADCASTD 104(CX), Z25
 	VPBROADCASTD 108(CX), Z26
 
-loop204:
+loop214:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -19015,7 +19251,7 @@ loop204:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop204
+	JNZ            loop214
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z27, Z7
@@ -19078,7 +19314,7 @@ loop204:
 	VMOVUPS        Z26, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group203
+	JNZ            group213
 	VZEROUPPER
 	RET
 
@@ -19145,7 +19381,7 @@ TEXT ·avx512Dot6x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z28
 	MOVQ           $0x00000008, R14
 
-group205:
+group215:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -19166,7 +19402,7 @@ group205:
 	VPBROADCASTD 112(CX), Z26
 	VPBROADCASTD 116(CX), Z27
 
-loop206:
+loop216:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -19261,7 +19497,7 @@ loop206:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop206
+	JNZ            loop216
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z28, Z7
@@ -19328,7 +19564,7 @@ loop206:
 	VMOVUPS        Z27, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group205
+	JNZ            group215
 	VZEROUPPER
 	RET
 
@@ -19395,7 +19631,7 @@ TEXT ·avx512Dot6x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group207:
+group217:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -19417,7 +19653,7 @@ group207:
 	VPBROADCASTD 120(CX), Z27
 	VPBROADCASTD 124(CX), Z28
 
-loop208:
+loop218:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -19516,7 +19752,7 @@ loop208:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop208
+	JNZ            loop218
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z29, Z7
@@ -19587,7 +19823,7 @@ loop208:
 	VMOVUPS        Z28, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R9, R9
-	JNZ            group207
+	JNZ            group217
 	VZEROUPPER
 	RET
 
@@ -19654,7 +19890,7 @@ TEXT ·avx512DotExact6x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group209:
+group219:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -19676,7 +19912,7 @@ group209:
 	VPXORD  Z27, Z27, Z27
 	VPXORD  Z28, Z28, Z28
 
-loop210:
+loop220:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -19727,7 +19963,7 @@ loop210:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop210
+	JNZ            loop220
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
 	VPADDD         Z23, Z15, Z15
@@ -19766,7 +20002,7 @@ loop210:
 	VMOVUPS        Z13, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R9, R9
-	JNZ            group209
+	JNZ            group219
 	VZEROUPPER
 	RET
 
@@ -19833,7 +20069,7 @@ TEXT ·avx512DotExact6x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group211:
+group221:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -19855,7 +20091,7 @@ group211:
 	VPXORD  Z27, Z27, Z27
 	VPXORD  Z28, Z28, Z28
 
-loop212:
+loop222:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -19922,7 +20158,7 @@ loop212:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop212
+	JNZ            loop222
 	VPADDD         Z21, Z13, Z13
 	VPADDD         Z22, Z14, Z14
 	VPADDD         Z23, Z15, Z15
@@ -19973,7 +20209,7 @@ loop212:
 	VMOVUPS        Z17, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group211
+	JNZ            group221
 	VZEROUPPER
 	RET
 
@@ -20040,7 +20276,7 @@ TEXT ·avx512DotExact6x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group213:
+group223:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -20058,7 +20294,7 @@ group213:
 	VPXORD  Z23, Z23, Z23
 	VPXORD  Z24, Z24, Z24
 
-loop214:
+loop224:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -20141,7 +20377,7 @@ loop214:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop214
+	JNZ            loop224
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z25, Z7
@@ -20200,7 +20436,7 @@ loop214:
 	VMOVUPS        Z21, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R9, R9
-	JNZ            group213
+	JNZ            group223
 	VZEROUPPER
 	RET
 
@@ -20267,7 +20503,7 @@ TEXT ·avx512DotExact6x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group215:
+group225:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -20289,7 +20525,7 @@ group215:
 	VPXORD  Z27, Z27, Z27
 	VPXORD  Z28, Z28, Z28
 
-loop216:
+loop226:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -20388,7 +20624,7 @@ loop216:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop216
+	JNZ            loop226
 	VCVTPH2PS      (DI), Z7
 	PREFETCHT0     64(DI)
 	VPERMPS        Z7, Z29, Z7
@@ -20463,7 +20699,7 @@ loop216:
 	VMOVUPS        Z25, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group215
+	JNZ            group225
 	VZEROUPPER
 	RET
 
@@ -20532,7 +20768,7 @@ TEXT ·avx512Spread6(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R15
 
-group217:
+group227:
 	MOVQ         R10, R14
 	CMPQ         R14, R15
 	CMOVQGT      R15, R14
@@ -20554,7 +20790,7 @@ group217:
 	VPBROADCASTD 120(CX), Z27
 	VPBROADCASTD 124(CX), Z28
 
-loop218:
+loop228:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -20658,7 +20894,7 @@ loop218:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop218
+	JNZ            loop228
 	VCVTPH2PS      (R8), Z7
 	PREFETCHT0     64(R8)
 	VPERMPS        Z7, Z29, Z7
@@ -20729,7 +20965,7 @@ loop218:
 	VMOVUPS        Z28, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R10, R10
-	JNZ            group217
+	JNZ            group227
 	VZEROUPPER
 	RET
 
@@ -20798,7 +21034,7 @@ TEXT ·avx512SpreadExact6(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+384(SB), Z29
 	MOVQ           $0x00000008, R15
 
-group219:
+group229:
 	MOVQ    R10, R14
 	CMPQ    R14, R15
 	CMOVQGT R15, R14
@@ -20820,7 +21056,7 @@ group219:
 	VPXORD  Z27, Z27, Z27
 	VPXORD  Z28, Z28, Z28
 
-loop220:
+loop230:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -20924,7 +21160,7 @@ loop220:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop220
+	JNZ            loop230
 	VCVTPH2PS      (R8), Z7
 	PREFETCHT0     64(R8)
 	VPERMPS        Z7, Z29, Z7
@@ -20999,91 +21235,154 @@ loop220:
 	VMOVUPS        Z25, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group219
+	JNZ            group229
 	VZEROUPPER
 	RET
 
 // func avx512Dot7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot7x1(SB), NOSPLIT, $0-64
-	MOVQ         y+0(FP), AX
-	MOVQ         w+8(FP), CX
-	MOVQ         acts+16(FP), DX
-	MOVQ         meta+24(FP), BX
-	MOVQ         steps+32(FP), SI
-	MOVQ         stride+40(FP), DI
-	MOVQ         tiles+48(FP), R8
+	MOVQ         w+8(FP), AX
+	MOVQ         acts+16(FP), CX
+	MOVQ         meta+24(FP), DX
+	MOVQ         steps+32(FP), BX
+	MOVQ         stride+40(FP), SI
+	MOVQ         tiles+48(FP), DI
+	MOVQ         DI, R8
+	SHLQ         $0x05, R8
+	MOVQ         ahead+56(FP), R9
+	ADDQ         $0x00001000, R9
+	LEAQ         (R8)(R8*2), R10
+	ADDQ         R9, R10
+	LEAQ         (R8)(R8*2), R11
+	ADDQ         R10, R11
 	VMOVDQU64    avx512Outputs<>+448(SB), Z0
-	VMOVUPS      (AX), Z1
-	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z6
-	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z7
-	VMOVDQU64    avx512Shift7<>+0(SB), Z8
-	MOVL         $0xfefefefe, R9
-	VPBROADCASTD R9, Z9
-	MOVQ         $0x00000008, R10
+	MOVQ         y+0(FP), R12
+	VMOVDQU64    (R12), Z1
+	VMOVDQU64    avx512Permute7Skip0<>+0(SB), Z2
+	VMOVDQU64    avx512Permute7Skip8<>+0(SB), Z3
+	VMOVDQU64    avx512Shift7<>+0(SB), Z4
+	MOVL         $0xfefefefe, R12
+	VPBROADCASTD R12, Z5
+	MOVQ         $0x00000008, R13
 
-group221:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
-	VPXORD  Z2, Z2, Z2
-	VPXORD  Z3, Z3, Z3
-	VPXORD  Z4, Z4, Z4
-	VPXORD  Z5, Z5, Z5
+group231:
+	MOVQ    DI, R12
+	CMPQ    R12, R13
+	CMOVQGT R13, R12
+	SUBQ    R12, DI
+	VPXORD  Z6, Z6, Z6
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	MOVQ    R12, R14
+	SHRQ    $0x01, R12
+	JZ      last232
 
-loop222:
-	PREFETCHT1      8192(CX)
-	PREFETCHT1      8256(CX)
-	PREFETCHT1      8320(CX)
-	PREFETCHT1      8384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT0      2176(CX)
-	PREFETCHT0      2240(CX)
-	VBROADCASTI32X4 (DX), Z10
-	VPERMB          (CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z2
-	VPERMB          56(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z3
-	VPERMB          112(CX), Z6, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z4
-	VPERMB          160(CX), Z7, Z11
-	VPMULTISHIFTQB  Z11, Z8, Z11
-	VPANDD          Z9, Z11, Z11
-	VPDPBUSD        Z10, Z11, Z5
-	ADDQ            $0x000000e0, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop222
-	VPUNPCKLDQ      Z3, Z2, Z10
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z10, Z10
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z10, Z2
-	VPUNPCKHQDQ     Z3, Z10, Z3
-	VPADDD          Z3, Z2, Z2
-	VPADDD.BCST     4(BX), Z2, Z2
-	VCVTPH2PS       (SI), Z10
-	PREFETCHT0      64(SI)
-	VPERMPS         Z10, Z0, Z10
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VMULPS.BCST     (BX), Z10, Z10
-	VFMADD213PS     Z1, Z10, Z2
-	VMOVAPS         Z2, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group221
-	VMOVUPS         Z1, (AX)
+loop234:
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	PREFETCHT0      4224(AX)
+	PREFETCHT0      4288(AX)
+	PREFETCHT0      4352(AX)
+	PREFETCHT0      4416(AX)
+	PREFETCHT0      4480(AX)
+	PREFETCHT1      (R9)
+	PREFETCHT1      (R9)(R8*1)
+	PREFETCHT1      (R9)(R8*2)
+	PREFETCHT1      (R10)
+	PREFETCHT1      (R10)(R8*1)
+	PREFETCHT1      (R10)(R8*2)
+	PREFETCHT1      (R11)
+	ADDQ            $0x00000040, R9
+	ADDQ            $0x00000040, R10
+	ADDQ            $0x00000040, R11
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          56(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          112(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          160(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VBROADCASTI32X4 16(CX), Z11
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPERMB          224(AX), Z2, Z12
+	VPERMB          280(AX), Z2, Z13
+	VPDPBUSD        Z10, Z14, Z9
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          336(AX), Z2, Z10
+	VPANDD          Z5, Z12, Z12
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z10, Z4, Z10
+	VPERMB          384(AX), Z3, Z14
+	VPDPBUSD        Z11, Z12, Z6
+	VPDPBUSD        Z11, Z13, Z7
+	VPANDD          Z5, Z10, Z10
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z11, Z10, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z11, Z14, Z9
+	ADDQ            $0x000001c0, AX
+	ADDQ            $0x00000020, CX
+	DECQ            R12
+	JNZ             loop234
+
+last232:
+	TESTQ           $0x00000001, R14
+	JZ              end233
+	VBROADCASTI32X4 (CX), Z10
+	VPERMB          (AX), Z2, Z11
+	VPERMB          56(AX), Z2, Z12
+	VPMULTISHIFTQB  Z11, Z4, Z11
+	VPMULTISHIFTQB  Z12, Z4, Z12
+	VPERMB          112(AX), Z2, Z13
+	VPANDD          Z5, Z11, Z11
+	VPANDD          Z5, Z12, Z12
+	VPMULTISHIFTQB  Z13, Z4, Z13
+	VPERMB          160(AX), Z3, Z14
+	VPDPBUSD        Z10, Z11, Z6
+	VPDPBUSD        Z10, Z12, Z7
+	VPANDD          Z5, Z13, Z13
+	VPMULTISHIFTQB  Z14, Z4, Z14
+	VPDPBUSD        Z10, Z13, Z8
+	VPANDD          Z5, Z14, Z14
+	VPDPBUSD        Z10, Z14, Z9
+	ADDQ            $0x000000e0, AX
+	ADDQ            $0x00000010, CX
+
+end233:
+	VPUNPCKLDQ  Z7, Z6, Z10
+	VPUNPCKHDQ  Z7, Z6, Z6
+	VPADDD      Z6, Z10, Z10
+	VPUNPCKLDQ  Z9, Z8, Z7
+	VPUNPCKHDQ  Z9, Z8, Z6
+	VPADDD      Z6, Z7, Z7
+	VPUNPCKLQDQ Z7, Z10, Z6
+	VPUNPCKHQDQ Z7, Z10, Z7
+	VPADDD      Z7, Z6, Z6
+	VPADDD.BCST 4(DX), Z6, Z6
+	VCVTPH2PS   (BX), Z10
+	PREFETCHT0  64(BX)
+	VPERMPS     Z10, Z0, Z10
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z6, Z6
+	VMULPS.BCST (DX), Z10, Z10
+	VFMADD213PS Z1, Z10, Z6
+	VMOVAPS     Z6, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group231
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -21176,7 +21475,7 @@ TEXT ·avx512Dot7x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z18
 	MOVQ           $0x00000008, R14
 
-group223:
+group235:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -21190,7 +21489,7 @@ group223:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop224:
+loop236:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -21234,7 +21533,7 @@ loop224:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop224
+	JNZ            loop236
 	VPADDD         Z14, Z10, Z10
 	VPADDD         Z15, Z11, Z11
 	VPADDD         Z16, Z12, Z12
@@ -21255,7 +21554,7 @@ loop224:
 	VMOVUPS        Z11, 64(AX)
 	ADDQ           $0x00000010, CX
 	TESTQ          R9, R9
-	JNZ            group223
+	JNZ            group235
 	VZEROUPPER
 	RET
 
@@ -21318,7 +21617,7 @@ TEXT ·avx512Dot7x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z22
 	MOVQ           $0x00000008, R14
 
-group225:
+group237:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -21336,7 +21635,7 @@ group225:
 	VPXORD       Z20, Z20, Z20
 	VPXORD       Z21, Z21, Z21
 
-loop226:
+loop238:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -21384,7 +21683,7 @@ loop226:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop226
+	JNZ            loop238
 	VPADDD         Z16, Z10, Z10
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
@@ -21412,7 +21711,7 @@ loop226:
 	VMOVUPS        Z12, 128(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group225
+	JNZ            group237
 	VZEROUPPER
 	RET
 
@@ -21475,7 +21774,7 @@ TEXT ·avx512Dot7x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group227:
+group239:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -21497,7 +21796,7 @@ group227:
 	VPXORD       Z24, Z24, Z24
 	VPXORD       Z25, Z25, Z25
 
-loop228:
+loop240:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -21549,7 +21848,7 @@ loop228:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop228
+	JNZ            loop240
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -21584,7 +21883,7 @@ loop228:
 	VMOVUPS        Z13, 192(AX)
 	ADDQ           $0x00000020, CX
 	TESTQ          R9, R9
-	JNZ            group227
+	JNZ            group239
 	VZEROUPPER
 	RET
 
@@ -21647,7 +21946,7 @@ TEXT ·avx512Dot7x5(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z21
 	MOVQ           $0x00000008, R14
 
-group229:
+group241:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -21663,7 +21962,7 @@ group229:
 	VPXORD       Z19, Z19, Z19
 	VPXORD       Z20, Z20, Z20
 
-loop230:
+loop242:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -21719,7 +22018,7 @@ loop230:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop230
+	JNZ            loop242
 	VPADDD         Z16, Z11, Z11
 	VPADDD         Z17, Z12, Z12
 	VPADDD         Z18, Z13, Z13
@@ -21751,7 +22050,7 @@ loop230:
 	VMOVUPS        Z15, 256(AX)
 	ADDQ           $0x00000028, CX
 	TESTQ          R9, R9
-	JNZ            group229
+	JNZ            group241
 	VZEROUPPER
 	RET
 
@@ -21814,7 +22113,7 @@ TEXT ·avx512Dot7x6(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group231:
+group243:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -21832,7 +22131,7 @@ group231:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 
-loop232:
+loop244:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -21892,7 +22191,7 @@ loop232:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop232
+	JNZ            loop244
 	VPADDD         Z17, Z11, Z11
 	VPADDD         Z18, Z12, Z12
 	VPADDD         Z19, Z13, Z13
@@ -21929,7 +22228,7 @@ loop232:
 	VMOVUPS        Z16, 320(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group231
+	JNZ            group243
 	VZEROUPPER
 	RET
 
@@ -21992,7 +22291,7 @@ TEXT ·avx512Dot7x7(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group233:
+group245:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -22012,7 +22311,7 @@ group233:
 	VPXORD       Z23, Z23, Z23
 	VPXORD       Z24, Z24, Z24
 
-loop234:
+loop246:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -22076,7 +22375,7 @@ loop234:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop234
+	JNZ            loop246
 	VPADDD         Z18, Z11, Z11
 	VPADDD         Z19, Z12, Z12
 	VPADDD         Z20, Z13, Z13
@@ -22118,7 +22417,7 @@ loop234:
 	VMOVUPS        Z17, 384(AX)
 	ADDQ           $0x00000038, CX
 	TESTQ          R9, R9
-	JNZ            group233
+	JNZ            group245
 	VZEROUPPER
 	RET
 
@@ -22181,7 +22480,7 @@ TEXT ·avx512Dot7x8(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group235:
+group247:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -22203,7 +22502,7 @@ group235:
 	VPXORD       Z25, Z25, Z25
 	VPXORD       Z26, Z26, Z26
 
-loop236:
+loop248:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -22271,7 +22570,7 @@ loop236:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop236
+	JNZ            loop248
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
 	VPADDD         Z21, Z13, Z13
@@ -22318,7 +22617,7 @@ loop236:
 	VMOVUPS        Z18, 448(AX)
 	ADDQ           $0x00000040, CX
 	TESTQ          R9, R9
-	JNZ            group235
+	JNZ            group247
 	VZEROUPPER
 	RET
 
@@ -22381,7 +22680,7 @@ TEXT ·avx512Dot7x9(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z29
 	MOVQ           $0x00000008, R14
 
-group237:
+group249:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -22405,7 +22704,7 @@ group237:
 	VPXORD       Z27, Z27, Z27
 	VPXORD       Z28, Z28, Z28
 
-loop238:
+loop250:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -22477,7 +22776,7 @@ loop238:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop238
+	JNZ            loop250
 	VPADDD         Z20, Z11, Z11
 	VPADDD         Z21, Z12, Z12
 	VPADDD         Z22, Z13, Z13
@@ -22529,7 +22828,7 @@ loop238:
 	VMOVUPS        Z19, 512(AX)
 	ADDQ           $0x00000048, CX
 	TESTQ          R9, R9
-	JNZ            group237
+	JNZ            group249
 	VZEROUPPER
 	RET
 
@@ -22592,7 +22891,7 @@ TEXT ·avx512Dot7x10(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z21
 	MOVQ           $0x00000008, R14
 
-group239:
+group251:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -22608,7 +22907,7 @@ group239:
 	VPBROADCASTD 72(CX), Z19
 	VPBROADCASTD 76(CX), Z20
 
-loop240:
+loop252:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -22684,7 +22983,7 @@ loop240:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop240
+	JNZ            loop252
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z21, Z8
@@ -22731,7 +23030,7 @@ loop240:
 	VMOVUPS        Z20, 576(AX)
 	ADDQ           $0x00000050, CX
 	TESTQ          R9, R9
-	JNZ            group239
+	JNZ            group251
 	VZEROUPPER
 	RET
 
@@ -22794,7 +23093,7 @@ TEXT ·avx512Dot7x11(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z22
 	MOVQ           $0x00000008, R14
 
-group241:
+group253:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -22811,7 +23110,7 @@ group241:
 	VPBROADCASTD 80(CX), Z20
 	VPBROADCASTD 84(CX), Z21
 
-loop242:
+loop254:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -22891,7 +23190,7 @@ loop242:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop242
+	JNZ            loop254
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z22, Z8
@@ -22942,7 +23241,7 @@ loop242:
 	VMOVUPS        Z21, 640(AX)
 	ADDQ           $0x00000058, CX
 	TESTQ          R9, R9
-	JNZ            group241
+	JNZ            group253
 	VZEROUPPER
 	RET
 
@@ -23005,7 +23304,7 @@ TEXT ·avx512Dot7x12(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group243:
+group255:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -23023,7 +23322,7 @@ group243:
 	VPBROADCASTD 88(CX), Z21
 	VPBROADCASTD 92(CX), Z22
 
-loop244:
+loop256:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -23107,7 +23406,7 @@ loop244:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop244
+	JNZ            loop256
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z23, Z8
@@ -23162,7 +23461,7 @@ loop244:
 	VMOVUPS        Z22, 704(AX)
 	ADDQ           $0x00000060, CX
 	TESTQ          R9, R9
-	JNZ            group243
+	JNZ            group255
 	VZEROUPPER
 	RET
 
@@ -23225,7 +23524,7 @@ TEXT ·avx512Dot7x13(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z24
 	MOVQ           $0x00000008, R14
 
-group245:
+group257:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -23244,7 +23543,7 @@ group245:
 	VPBROADCASTD 96(CX), Z22
 	VPBROADCASTD 100(CX), Z23
 
-loop246:
+loop258:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -23332,7 +23631,7 @@ loop246:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop246
+	JNZ            loop258
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z24, Z8
@@ -23391,7 +23690,7 @@ loop246:
 	VMOVUPS        Z23, 768(AX)
 	ADDQ           $0x00000068, CX
 	TESTQ          R9, R9
-	JNZ            group245
+	JNZ            group257
 	VZEROUPPER
 	RET
 
@@ -23454,7 +23753,7 @@ TEXT ·avx512Dot7x14(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z25
 	MOVQ           $0x00000008, R14
 
-group247:
+group259:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -23474,7 +23773,7 @@ group247:
 	VPBROADCASTD 104(CX), Z23
 	VPBROADCASTD 108(CX), Z24
 
-loop248:
+loop260:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -23566,7 +23865,7 @@ loop248:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop248
+	JNZ            loop260
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z25, Z8
@@ -23629,7 +23928,7 @@ loop248:
 	VMOVUPS        Z24, 832(AX)
 	ADDQ           $0x00000070, CX
 	TESTQ          R9, R9
-	JNZ            group247
+	JNZ            group259
 	VZEROUPPER
 	RET
 
@@ -23692,7 +23991,7 @@ TEXT ·avx512Dot7x15(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group249:
+group261:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -23713,7 +24012,7 @@ group249:
 	VPBROADCASTD 112(CX), Z24
 	VPBROADCASTD 116(CX), Z25
 
-loop250:
+loop262:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -23809,7 +24108,7 @@ loop250:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop250
+	JNZ            loop262
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z26, Z8
@@ -23876,7 +24175,7 @@ loop250:
 	VMOVUPS        Z25, 896(AX)
 	ADDQ           $0x00000078, CX
 	TESTQ          R9, R9
-	JNZ            group249
+	JNZ            group261
 	VZEROUPPER
 	RET
 
@@ -23939,7 +24238,7 @@ TEXT ·avx512Dot7x16(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group251:
+group263:
 	MOVQ         R9, R13
 	CMPQ         R13, R14
 	CMOVQGT      R14, R13
@@ -23961,7 +24260,7 @@ group251:
 	VPBROADCASTD 120(CX), Z25
 	VPBROADCASTD 124(CX), Z26
 
-loop252:
+loop264:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -24061,7 +24360,7 @@ loop252:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop252
+	JNZ            loop264
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
@@ -24132,7 +24431,7 @@ loop252:
 	VMOVUPS        Z26, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R9, R9
-	JNZ            group251
+	JNZ            group263
 	VZEROUPPER
 	RET
 
@@ -24195,7 +24494,7 @@ TEXT ·avx512DotExact7x1(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z26
 	MOVQ           $0x00000008, R14
 
-group253:
+group265:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -24217,7 +24516,7 @@ group253:
 	VPXORD  Z24, Z24, Z24
 	VPXORD  Z25, Z25, Z25
 
-loop254:
+loop266:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -24269,7 +24568,7 @@ loop254:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop254
+	JNZ            loop266
 	VPADDD         Z18, Z10, Z10
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
@@ -24308,7 +24607,7 @@ loop254:
 	VMOVUPS        Z10, (AX)
 	ADDQ           $0x0000000c, CX
 	TESTQ          R9, R9
-	JNZ            group253
+	JNZ            group265
 	VZEROUPPER
 	RET
 
@@ -24371,7 +24670,7 @@ TEXT ·avx512DotExact7x2(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group255:
+group267:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -24393,7 +24692,7 @@ group255:
 	VPXORD  Z25, Z25, Z25
 	VPXORD  Z26, Z26, Z26
 
-loop256:
+loop268:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -24461,7 +24760,7 @@ loop256:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop256
+	JNZ            loop268
 	VPADDD         Z19, Z11, Z11
 	VPADDD         Z20, Z12, Z12
 	VPADDD         Z21, Z13, Z13
@@ -24512,7 +24811,7 @@ loop256:
 	VMOVUPS        Z15, 64(AX)
 	ADDQ           $0x00000018, CX
 	TESTQ          R9, R9
-	JNZ            group255
+	JNZ            group267
 	VZEROUPPER
 	RET
 
@@ -24575,7 +24874,7 @@ TEXT ·avx512DotExact7x3(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z23
 	MOVQ           $0x00000008, R14
 
-group257:
+group269:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -24593,7 +24892,7 @@ group257:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
-loop258:
+loop270:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -24677,7 +24976,7 @@ loop258:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop258
+	JNZ            loop270
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z23, Z8
@@ -24736,7 +25035,7 @@ loop258:
 	VMOVUPS        Z19, 128(AX)
 	ADDQ           $0x00000024, CX
 	TESTQ          R9, R9
-	JNZ            group257
+	JNZ            group269
 	VZEROUPPER
 	RET
 
@@ -24799,7 +25098,7 @@ TEXT ·avx512DotExact7x4(SB), NOSPLIT, $0-64
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R14
 
-group259:
+group271:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -24821,7 +25120,7 @@ group259:
 	VPXORD  Z25, Z25, Z25
 	VPXORD  Z26, Z26, Z26
 
-loop260:
+loop272:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -24921,7 +25220,7 @@ loop260:
 	CMPQ           DX, BX
 	CMOVQCS        R15, DX
 	DECQ           R13
-	JNZ            loop260
+	JNZ            loop272
 	VCVTPH2PS      (DI), Z8
 	PREFETCHT0     64(DI)
 	VPERMPS        Z8, Z27, Z8
@@ -24996,7 +25295,7 @@ loop260:
 	VMOVUPS        Z23, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R9, R9
-	JNZ            group259
+	JNZ            group271
 	VZEROUPPER
 	RET
 
@@ -25061,7 +25360,7 @@ TEXT ·avx512Spread7(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R15
 
-group261:
+group273:
 	MOVQ         R10, R14
 	CMPQ         R14, R15
 	CMOVQGT      R15, R14
@@ -25083,7 +25382,7 @@ group261:
 	VPBROADCASTD 120(CX), Z25
 	VPBROADCASTD 124(CX), Z26
 
-loop262:
+loop274:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -25188,7 +25487,7 @@ loop262:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop262
+	JNZ            loop274
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
@@ -25259,7 +25558,7 @@ loop262:
 	VMOVUPS        Z26, 960(AX)
 	ADDQ           $0x00000080, CX
 	TESTQ          R10, R10
-	JNZ            group261
+	JNZ            group273
 	VZEROUPPER
 	RET
 
@@ -25324,7 +25623,7 @@ TEXT ·avx512SpreadExact7(SB), NOSPLIT, $8-88
 	VMOVDQU64      avx512Outputs<>+448(SB), Z27
 	MOVQ           $0x00000008, R15
 
-group263:
+group275:
 	MOVQ    R10, R14
 	CMPQ    R14, R15
 	CMOVQGT R15, R14
@@ -25346,7 +25645,7 @@ group263:
 	VPXORD  Z25, Z25, Z25
 	VPXORD  Z26, Z26, Z26
 
-loop264:
+loop276:
 	PREFETCHT0     2048(DX)
 	PREFETCHT0     2112(DX)
 	PREFETCHT0     2176(DX)
@@ -25451,7 +25750,7 @@ loop264:
 	CMPQ           DX, BX
 	CMOVQCS        BP, DX
 	DECQ           R14
-	JNZ            loop264
+	JNZ            loop276
 	VCVTPH2PS      (R8), Z8
 	PREFETCHT0     64(R8)
 	VPERMPS        Z8, Z27, Z8
@@ -25526,79 +25825,128 @@ loop264:
 	VMOVUPS        Z23, 192(AX)
 	ADDQ           $0x00000030, CX
 	TESTQ          R10, R10
-	JNZ            group263
+	JNZ            group275
 	VZEROUPPER
 	RET
 
 // func avx512Dot8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot8x1(SB), NOSPLIT, $0-64
-	MOVQ      y+0(FP), AX
-	MOVQ      w+8(FP), CX
-	MOVQ      acts+16(FP), DX
-	MOVQ      meta+24(FP), BX
-	MOVQ      steps+32(FP), SI
-	MOVQ      stride+40(FP), DI
-	MOVQ      tiles+48(FP), R8
+	MOVQ      w+8(FP), AX
+	MOVQ      acts+16(FP), CX
+	MOVQ      meta+24(FP), DX
+	MOVQ      steps+32(FP), BX
+	MOVQ      stride+40(FP), SI
+	MOVQ      tiles+48(FP), DI
+	MOVQ      DI, R8
+	SHLQ      $0x05, R8
+	MOVQ      ahead+56(FP), R9
+	ADDQ      $0x00001000, R9
+	LEAQ      (R8)(R8*2), R10
+	ADDQ      R9, R10
+	LEAQ      (R8)(R8*2), R11
+	ADDQ      R10, R11
 	VMOVDQU64 avx512Outputs<>+512(SB), Z0
-	VMOVUPS   (AX), Z1
-	MOVQ      $0x00000008, R10
+	MOVQ      y+0(FP), R12
+	VMOVDQU64 (R12), Z1
+	MOVQ      $0x00000008, R13
 
-group265:
-	MOVQ    R8, R9
-	CMPQ    R9, R10
-	CMOVQGT R10, R9
-	SUBQ    R9, R8
+group277:
+	MOVQ    DI, R12
+	CMPQ    R12, R13
+	CMOVQGT R13, R12
+	SUBQ    R12, DI
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 	VPXORD  Z4, Z4, Z4
 	VPXORD  Z5, Z5, Z5
+	MOVQ    R12, R14
+	SHRQ    $0x01, R12
+	JZ      last278
 
-loop266:
-	PREFETCHT1      8192(CX)
-	PREFETCHT1      8256(CX)
-	PREFETCHT1      8320(CX)
-	PREFETCHT1      8384(CX)
-	PREFETCHT0      2048(CX)
-	PREFETCHT0      2112(CX)
-	PREFETCHT0      2176(CX)
-	PREFETCHT0      2240(CX)
-	VBROADCASTI32X4 (DX), Z6
-	VMOVDQU64       (CX), Z7
+loop280:
+	PREFETCHT0      4096(AX)
+	PREFETCHT0      4160(AX)
+	PREFETCHT0      4224(AX)
+	PREFETCHT0      4288(AX)
+	PREFETCHT0      4352(AX)
+	PREFETCHT0      4416(AX)
+	PREFETCHT0      4480(AX)
+	PREFETCHT0      4544(AX)
+	PREFETCHT1      (R9)
+	PREFETCHT1      (R9)(R8*1)
+	PREFETCHT1      (R9)(R8*2)
+	PREFETCHT1      (R10)
+	PREFETCHT1      (R10)(R8*1)
+	PREFETCHT1      (R10)(R8*2)
+	PREFETCHT1      (R11)
+	PREFETCHT1      (R11)(R8*1)
+	ADDQ            $0x00000040, R9
+	ADDQ            $0x00000040, R10
+	ADDQ            $0x00000040, R11
+	VBROADCASTI32X4 (CX), Z6
+	VMOVDQU64       (AX), Z7
+	VMOVDQU64       64(AX), Z8
 	VPDPBUSD        Z6, Z7, Z2
-	VMOVDQU64       64(CX), Z7
-	VPDPBUSD        Z6, Z7, Z3
-	VMOVDQU64       128(CX), Z7
+	VPDPBUSD        Z6, Z8, Z3
+	VMOVDQU64       128(AX), Z7
 	VPDPBUSD        Z6, Z7, Z4
-	VMOVDQU64       192(CX), Z7
+	VMOVDQU64       192(AX), Z7
 	VPDPBUSD        Z6, Z7, Z5
-	ADDQ            $0x00000100, CX
-	ADDQ            $0x00000010, DX
-	DECQ            R9
-	JNZ             loop266
-	VPUNPCKLDQ      Z3, Z2, Z6
-	VPUNPCKHDQ      Z3, Z2, Z2
-	VPADDD          Z2, Z6, Z6
-	VPUNPCKLDQ      Z5, Z4, Z3
-	VPUNPCKHDQ      Z5, Z4, Z2
-	VPADDD          Z2, Z3, Z3
-	VPUNPCKLQDQ     Z3, Z6, Z2
-	VPUNPCKHQDQ     Z3, Z6, Z3
-	VPADDD          Z3, Z2, Z2
-	VPADDD          Z2, Z2, Z2
-	VPADDD.BCST     4(BX), Z2, Z2
-	VCVTPH2PS       (SI), Z6
-	PREFETCHT0      64(SI)
-	VPERMPS         Z6, Z0, Z6
-	ADDQ            DI, SI
-	VCVTDQ2PS       Z2, Z2
-	VMULPS.BCST     (BX), Z6, Z6
-	VFMADD213PS     Z1, Z6, Z2
-	VMOVAPS         Z2, Z1
-	ADDQ            $0x00000008, BX
-	TESTQ           R8, R8
-	JNZ             group265
-	VMOVUPS         Z1, (AX)
+	VBROADCASTI32X4 16(CX), Z6
+	VMOVDQU64       256(AX), Z7
+	VMOVDQU64       320(AX), Z8
+	VPDPBUSD        Z6, Z7, Z2
+	VPDPBUSD        Z6, Z8, Z3
+	VMOVDQU64       384(AX), Z7
+	VPDPBUSD        Z6, Z7, Z4
+	VMOVDQU64       448(AX), Z7
+	VPDPBUSD        Z6, Z7, Z5
+	ADDQ            $0x00000200, AX
+	ADDQ            $0x00000020, CX
+	DECQ            R12
+	JNZ             loop280
+
+last278:
+	TESTQ           $0x00000001, R14
+	JZ              end279
+	VBROADCASTI32X4 (CX), Z6
+	VMOVDQU64       (AX), Z7
+	VMOVDQU64       64(AX), Z8
+	VPDPBUSD        Z6, Z7, Z2
+	VPDPBUSD        Z6, Z8, Z3
+	VMOVDQU64       128(AX), Z7
+	VPDPBUSD        Z6, Z7, Z4
+	VMOVDQU64       192(AX), Z7
+	VPDPBUSD        Z6, Z7, Z5
+	ADDQ            $0x00000100, AX
+	ADDQ            $0x00000010, CX
+
+end279:
+	VPUNPCKLDQ  Z3, Z2, Z6
+	VPUNPCKHDQ  Z3, Z2, Z2
+	VPADDD      Z2, Z6, Z6
+	VPUNPCKLDQ  Z5, Z4, Z3
+	VPUNPCKHDQ  Z5, Z4, Z2
+	VPADDD      Z2, Z3, Z3
+	VPUNPCKLQDQ Z3, Z6, Z2
+	VPUNPCKHQDQ Z3, Z6, Z3
+	VPADDD      Z3, Z2, Z2
+	VPADDD      Z2, Z2, Z2
+	VPADDD.BCST 4(DX), Z2, Z2
+	VCVTPH2PS   (BX), Z6
+	PREFETCHT0  64(BX)
+	VPERMPS     Z6, Z0, Z6
+	ADDQ        SI, BX
+	VCVTDQ2PS   Z2, Z2
+	VMULPS.BCST (DX), Z6, Z6
+	VFMADD213PS Z1, Z6, Z2
+	VMOVAPS     Z2, Z1
+	ADDQ        $0x00000008, DX
+	TESTQ       DI, DI
+	JNZ         group277
+	MOVQ        y+0(FP), AX
+	VMOVUPS     Z1, (AX)
 	VZEROUPPER
 	RET
 
@@ -25648,7 +25996,7 @@ TEXT ·avx512Dot8x2(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z14
 	MOVQ        $0x00000008, R14
 
-group267:
+group281:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -25662,7 +26010,7 @@ group267:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop268:
+loop282:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -25698,7 +26046,7 @@ loop268:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop268
+	JNZ           loop282
 	VPADDD        Z10, Z6, Z6
 	VPADDD        Z11, Z7, Z7
 	VPADDD        Z12, Z8, Z8
@@ -25723,7 +26071,7 @@ loop268:
 	VMOVUPS       Z7, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R9, R9
-	JNZ           group267
+	JNZ           group281
 	VZEROUPPER
 	RET
 
@@ -25773,7 +26121,7 @@ TEXT ·avx512Dot8x3(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
 	MOVQ        $0x00000008, R14
 
-group269:
+group283:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -25791,7 +26139,7 @@ group269:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop270:
+loop284:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -25831,7 +26179,7 @@ loop270:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop270
+	JNZ           loop284
 	VPADDD        Z13, Z7, Z7
 	VPADDD        Z14, Z8, Z8
 	VPADDD        Z15, Z9, Z9
@@ -25865,7 +26213,7 @@ loop270:
 	VMOVUPS       Z9, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R9, R9
-	JNZ           group269
+	JNZ           group283
 	VZEROUPPER
 	RET
 
@@ -25915,7 +26263,7 @@ TEXT ·avx512Dot8x4(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
 	MOVQ        $0x00000008, R14
 
-group271:
+group285:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -25937,7 +26285,7 @@ group271:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
-loop272:
+loop286:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -25981,7 +26329,7 @@ loop272:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop272
+	JNZ           loop286
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
 	VPADDD        Z17, Z9, Z9
@@ -26024,7 +26372,7 @@ loop272:
 	VMOVUPS       Z10, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R9, R9
-	JNZ           group271
+	JNZ           group285
 	VZEROUPPER
 	RET
 
@@ -26074,7 +26422,7 @@ TEXT ·avx512Dot8x5(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z17
 	MOVQ        $0x00000008, R14
 
-group273:
+group287:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -26090,7 +26438,7 @@ group273:
 	VPXORD  Z15, Z15, Z15
 	VPXORD  Z16, Z16, Z16
 
-loop274:
+loop288:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -26138,7 +26486,7 @@ loop274:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop274
+	JNZ           loop288
 	VPADDD        Z12, Z7, Z7
 	VPADDD        Z13, Z8, Z8
 	VPADDD        Z14, Z9, Z9
@@ -26180,7 +26528,7 @@ loop274:
 	VMOVUPS       Z11, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R9, R9
-	JNZ           group273
+	JNZ           group287
 	VZEROUPPER
 	RET
 
@@ -26230,7 +26578,7 @@ TEXT ·avx512Dot8x6(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z19
 	MOVQ        $0x00000008, R14
 
-group275:
+group289:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -26248,7 +26596,7 @@ group275:
 	VPXORD  Z17, Z17, Z17
 	VPXORD  Z18, Z18, Z18
 
-loop276:
+loop290:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -26300,7 +26648,7 @@ loop276:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop276
+	JNZ           loop290
 	VPADDD        Z13, Z7, Z7
 	VPADDD        Z14, Z8, Z8
 	VPADDD        Z15, Z9, Z9
@@ -26349,1468 +26697,13 @@ loop276:
 	VMOVUPS       Z12, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R9, R9
-	JNZ           group275
+	JNZ           group289
 	VZEROUPPER
 	RET
 
 // func avx512Dot8x7(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·avx512Dot8x7(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z21
-	MOVQ        $0x00000008, R14
-
-group277:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-
-loop278:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 28(SI), Z1, Z14
-	VPDPBUSD.BCST 32(SI), Z1, Z15
-	VPDPBUSD.BCST 36(SI), Z1, Z16
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 40(SI), Z1, Z17
-	VPDPBUSD.BCST 44(SI), Z1, Z18
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 48(SI), Z1, Z19
-	VPDPBUSD.BCST 52(SI), Z1, Z20
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 56(SI), Z2, Z7
-	VPDPBUSD.BCST 60(SI), Z2, Z8
-	VPDPBUSD.BCST 64(SI), Z2, Z9
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 68(SI), Z2, Z10
-	VPDPBUSD.BCST 72(SI), Z2, Z11
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 76(SI), Z2, Z12
-	VPDPBUSD.BCST 80(SI), Z2, Z13
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 84(SI), Z3, Z14
-	VPDPBUSD.BCST 88(SI), Z3, Z15
-	VPDPBUSD.BCST 92(SI), Z3, Z16
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 96(SI), Z3, Z17
-	VPDPBUSD.BCST 100(SI), Z3, Z18
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 104(SI), Z3, Z19
-	VPDPBUSD.BCST 108(SI), Z3, Z20
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x00000070, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop278
-	VPADDD        Z14, Z7, Z7
-	VPADDD        Z15, Z8, Z8
-	VPADDD        Z16, Z9, Z9
-	VPADDD        Z17, Z10, Z10
-	VPADDD        Z18, Z11, Z11
-	VPADDD        Z19, Z12, Z12
-	VPADDD        Z20, Z13, Z13
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z21, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   28(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   32(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   36(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   40(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   44(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   48(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   52(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z4
-	VFMADD213PS   384(AX), Z4, Z13
-	VMOVUPS       Z13, 384(AX)
-	ADDQ          $0x00000038, CX
-	TESTQ         R9, R9
-	JNZ           group277
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R14
-
-group279:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-
-loop280:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 32(SI), Z1, Z15
-	VPDPBUSD.BCST 36(SI), Z1, Z16
-	VPDPBUSD.BCST 40(SI), Z1, Z17
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 44(SI), Z1, Z18
-	VPDPBUSD.BCST 48(SI), Z1, Z19
-	VPDPBUSD.BCST 52(SI), Z1, Z20
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 56(SI), Z1, Z21
-	VPDPBUSD.BCST 60(SI), Z1, Z22
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 64(SI), Z2, Z7
-	VPDPBUSD.BCST 68(SI), Z2, Z8
-	VPDPBUSD.BCST 72(SI), Z2, Z9
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 76(SI), Z2, Z10
-	VPDPBUSD.BCST 80(SI), Z2, Z11
-	VPDPBUSD.BCST 84(SI), Z2, Z12
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 88(SI), Z2, Z13
-	VPDPBUSD.BCST 92(SI), Z2, Z14
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 96(SI), Z3, Z15
-	VPDPBUSD.BCST 100(SI), Z3, Z16
-	VPDPBUSD.BCST 104(SI), Z3, Z17
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 108(SI), Z3, Z18
-	VPDPBUSD.BCST 112(SI), Z3, Z19
-	VPDPBUSD.BCST 116(SI), Z3, Z20
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 120(SI), Z3, Z21
-	VPDPBUSD.BCST 124(SI), Z3, Z22
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x00000080, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop280
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VPADDD        Z17, Z9, Z9
-	VPADDD        Z18, Z10, Z10
-	VPADDD        Z19, Z11, Z11
-	VPADDD        Z20, Z12, Z12
-	VPADDD        Z21, Z13, Z13
-	VPADDD        Z22, Z14, Z14
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z23, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   32(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   36(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   40(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   44(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   48(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   52(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   56(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   60(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z4
-	VFMADD213PS   448(AX), Z4, Z14
-	VMOVUPS       Z14, 448(AX)
-	ADDQ          $0x00000040, CX
-	TESTQ         R9, R9
-	JNZ           group279
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z25
-	MOVQ        $0x00000008, R14
-
-group281:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-	VPXORD  Z23, Z23, Z23
-	VPXORD  Z24, Z24, Z24
-
-loop282:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 36(SI), Z1, Z16
-	VPDPBUSD.BCST 40(SI), Z1, Z17
-	VPDPBUSD.BCST 44(SI), Z1, Z18
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 48(SI), Z1, Z19
-	VPDPBUSD.BCST 52(SI), Z1, Z20
-	VPDPBUSD.BCST 56(SI), Z1, Z21
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 60(SI), Z1, Z22
-	VPDPBUSD.BCST 64(SI), Z1, Z23
-	VPDPBUSD.BCST 68(SI), Z1, Z24
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 72(SI), Z2, Z7
-	VPDPBUSD.BCST 76(SI), Z2, Z8
-	VPDPBUSD.BCST 80(SI), Z2, Z9
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 84(SI), Z2, Z10
-	VPDPBUSD.BCST 88(SI), Z2, Z11
-	VPDPBUSD.BCST 92(SI), Z2, Z12
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 96(SI), Z2, Z13
-	VPDPBUSD.BCST 100(SI), Z2, Z14
-	VPDPBUSD.BCST 104(SI), Z2, Z15
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 108(SI), Z3, Z16
-	VPDPBUSD.BCST 112(SI), Z3, Z17
-	VPDPBUSD.BCST 116(SI), Z3, Z18
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 120(SI), Z3, Z19
-	VPDPBUSD.BCST 124(SI), Z3, Z20
-	VPDPBUSD.BCST 128(SI), Z3, Z21
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 132(SI), Z3, Z22
-	VPDPBUSD.BCST 136(SI), Z3, Z23
-	VPDPBUSD.BCST 140(SI), Z3, Z24
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x00000090, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop282
-	VPADDD        Z16, Z7, Z7
-	VPADDD        Z17, Z8, Z8
-	VPADDD        Z18, Z9, Z9
-	VPADDD        Z19, Z10, Z10
-	VPADDD        Z20, Z11, Z11
-	VPADDD        Z21, Z12, Z12
-	VPADDD        Z22, Z13, Z13
-	VPADDD        Z23, Z14, Z14
-	VPADDD        Z24, Z15, Z15
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z25, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   36(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   40(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   44(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   48(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   52(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   56(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   60(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   64(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   68(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z4
-	VFMADD213PS   512(AX), Z4, Z15
-	VMOVUPS       Z15, 512(AX)
-	ADDQ          $0x00000048, CX
-	TESTQ         R9, R9
-	JNZ           group281
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z17
-	MOVQ        $0x00000008, R14
-
-group283:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-
-loop284:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 40(SI), Z1, Z7
-	VPDPBUSD.BCST 44(SI), Z1, Z8
-	VPDPBUSD.BCST 48(SI), Z1, Z9
-	VPDPBUSD.BCST 52(SI), Z1, Z10
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 56(SI), Z1, Z11
-	VPDPBUSD.BCST 60(SI), Z1, Z12
-	VPDPBUSD.BCST 64(SI), Z1, Z13
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 68(SI), Z1, Z14
-	VPDPBUSD.BCST 72(SI), Z1, Z15
-	VPDPBUSD.BCST 76(SI), Z1, Z16
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 80(SI), Z2, Z7
-	VPDPBUSD.BCST 84(SI), Z2, Z8
-	VPDPBUSD.BCST 88(SI), Z2, Z9
-	VPDPBUSD.BCST 92(SI), Z2, Z10
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 96(SI), Z2, Z11
-	VPDPBUSD.BCST 100(SI), Z2, Z12
-	VPDPBUSD.BCST 104(SI), Z2, Z13
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 108(SI), Z2, Z14
-	VPDPBUSD.BCST 112(SI), Z2, Z15
-	VPDPBUSD.BCST 116(SI), Z2, Z16
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 120(SI), Z3, Z7
-	VPDPBUSD.BCST 124(SI), Z3, Z8
-	VPDPBUSD.BCST 128(SI), Z3, Z9
-	VPDPBUSD.BCST 132(SI), Z3, Z10
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 136(SI), Z3, Z11
-	VPDPBUSD.BCST 140(SI), Z3, Z12
-	VPDPBUSD.BCST 144(SI), Z3, Z13
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 148(SI), Z3, Z14
-	VPDPBUSD.BCST 152(SI), Z3, Z15
-	VPDPBUSD.BCST 156(SI), Z3, Z16
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000a0, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop284
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z17, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   40(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   44(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   48(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   52(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   56(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   60(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   64(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   68(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   72(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   76(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z4
-	VFMADD213PS   576(AX), Z4, Z16
-	VMOVUPS       Z16, 576(AX)
-	ADDQ          $0x00000050, CX
-	TESTQ         R9, R9
-	JNZ           group283
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z18
-	MOVQ        $0x00000008, R14
-
-group285:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-
-loop286:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 44(SI), Z1, Z7
-	VPDPBUSD.BCST 48(SI), Z1, Z8
-	VPDPBUSD.BCST 52(SI), Z1, Z9
-	VPDPBUSD.BCST 56(SI), Z1, Z10
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 60(SI), Z1, Z11
-	VPDPBUSD.BCST 64(SI), Z1, Z12
-	VPDPBUSD.BCST 68(SI), Z1, Z13
-	VPDPBUSD.BCST 72(SI), Z1, Z14
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 76(SI), Z1, Z15
-	VPDPBUSD.BCST 80(SI), Z1, Z16
-	VPDPBUSD.BCST 84(SI), Z1, Z17
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 88(SI), Z2, Z7
-	VPDPBUSD.BCST 92(SI), Z2, Z8
-	VPDPBUSD.BCST 96(SI), Z2, Z9
-	VPDPBUSD.BCST 100(SI), Z2, Z10
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 104(SI), Z2, Z11
-	VPDPBUSD.BCST 108(SI), Z2, Z12
-	VPDPBUSD.BCST 112(SI), Z2, Z13
-	VPDPBUSD.BCST 116(SI), Z2, Z14
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 120(SI), Z2, Z15
-	VPDPBUSD.BCST 124(SI), Z2, Z16
-	VPDPBUSD.BCST 128(SI), Z2, Z17
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 132(SI), Z3, Z7
-	VPDPBUSD.BCST 136(SI), Z3, Z8
-	VPDPBUSD.BCST 140(SI), Z3, Z9
-	VPDPBUSD.BCST 144(SI), Z3, Z10
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 148(SI), Z3, Z11
-	VPDPBUSD.BCST 152(SI), Z3, Z12
-	VPDPBUSD.BCST 156(SI), Z3, Z13
-	VPDPBUSD.BCST 160(SI), Z3, Z14
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 164(SI), Z3, Z15
-	VPDPBUSD.BCST 168(SI), Z3, Z16
-	VPDPBUSD.BCST 172(SI), Z3, Z17
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000b0, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop286
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z18, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   44(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   48(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   52(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   56(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   60(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   64(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   68(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   72(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   76(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   80(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   84(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z4
-	VFMADD213PS   640(AX), Z4, Z17
-	VMOVUPS       Z17, 640(AX)
-	ADDQ          $0x00000058, CX
-	TESTQ         R9, R9
-	JNZ           group285
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z19
-	MOVQ        $0x00000008, R14
-
-group287:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-
-loop288:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VPDPBUSD.BCST 44(SI), Z0, Z18
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 48(SI), Z1, Z7
-	VPDPBUSD.BCST 52(SI), Z1, Z8
-	VPDPBUSD.BCST 56(SI), Z1, Z9
-	VPDPBUSD.BCST 60(SI), Z1, Z10
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 64(SI), Z1, Z11
-	VPDPBUSD.BCST 68(SI), Z1, Z12
-	VPDPBUSD.BCST 72(SI), Z1, Z13
-	VPDPBUSD.BCST 76(SI), Z1, Z14
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 80(SI), Z1, Z15
-	VPDPBUSD.BCST 84(SI), Z1, Z16
-	VPDPBUSD.BCST 88(SI), Z1, Z17
-	VPDPBUSD.BCST 92(SI), Z1, Z18
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 96(SI), Z2, Z7
-	VPDPBUSD.BCST 100(SI), Z2, Z8
-	VPDPBUSD.BCST 104(SI), Z2, Z9
-	VPDPBUSD.BCST 108(SI), Z2, Z10
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 112(SI), Z2, Z11
-	VPDPBUSD.BCST 116(SI), Z2, Z12
-	VPDPBUSD.BCST 120(SI), Z2, Z13
-	VPDPBUSD.BCST 124(SI), Z2, Z14
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 128(SI), Z2, Z15
-	VPDPBUSD.BCST 132(SI), Z2, Z16
-	VPDPBUSD.BCST 136(SI), Z2, Z17
-	VPDPBUSD.BCST 140(SI), Z2, Z18
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 144(SI), Z3, Z7
-	VPDPBUSD.BCST 148(SI), Z3, Z8
-	VPDPBUSD.BCST 152(SI), Z3, Z9
-	VPDPBUSD.BCST 156(SI), Z3, Z10
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 160(SI), Z3, Z11
-	VPDPBUSD.BCST 164(SI), Z3, Z12
-	VPDPBUSD.BCST 168(SI), Z3, Z13
-	VPDPBUSD.BCST 172(SI), Z3, Z14
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 176(SI), Z3, Z15
-	VPDPBUSD.BCST 180(SI), Z3, Z16
-	VPDPBUSD.BCST 184(SI), Z3, Z17
-	VPDPBUSD.BCST 188(SI), Z3, Z18
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000c0, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop288
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z19, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   48(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   52(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   56(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   60(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   64(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   68(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   72(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   76(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   80(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   84(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   88(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z5
-	VFMADD213PS   640(AX), Z5, Z17
-	VMOVUPS       Z17, 640(AX)
-	VPADDD        Z18, Z18, Z18
-	VPADDD.BCST   92(CX), Z18, Z18
-	VCVTDQ2PS     Z18, Z18
-	VMULPS.BCST   44(CX), Z4, Z4
-	VFMADD213PS   704(AX), Z4, Z18
-	VMOVUPS       Z18, 704(AX)
-	ADDQ          $0x00000060, CX
-	TESTQ         R9, R9
-	JNZ           group287
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z20
-	MOVQ        $0x00000008, R14
-
-group289:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-
-loop290:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VPDPBUSD.BCST 44(SI), Z0, Z18
-	VPDPBUSD.BCST 48(SI), Z0, Z19
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 52(SI), Z1, Z7
-	VPDPBUSD.BCST 56(SI), Z1, Z8
-	VPDPBUSD.BCST 60(SI), Z1, Z9
-	VPDPBUSD.BCST 64(SI), Z1, Z10
-	VPDPBUSD.BCST 68(SI), Z1, Z11
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 72(SI), Z1, Z12
-	VPDPBUSD.BCST 76(SI), Z1, Z13
-	VPDPBUSD.BCST 80(SI), Z1, Z14
-	VPDPBUSD.BCST 84(SI), Z1, Z15
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 88(SI), Z1, Z16
-	VPDPBUSD.BCST 92(SI), Z1, Z17
-	VPDPBUSD.BCST 96(SI), Z1, Z18
-	VPDPBUSD.BCST 100(SI), Z1, Z19
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 104(SI), Z2, Z7
-	VPDPBUSD.BCST 108(SI), Z2, Z8
-	VPDPBUSD.BCST 112(SI), Z2, Z9
-	VPDPBUSD.BCST 116(SI), Z2, Z10
-	VPDPBUSD.BCST 120(SI), Z2, Z11
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 124(SI), Z2, Z12
-	VPDPBUSD.BCST 128(SI), Z2, Z13
-	VPDPBUSD.BCST 132(SI), Z2, Z14
-	VPDPBUSD.BCST 136(SI), Z2, Z15
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 140(SI), Z2, Z16
-	VPDPBUSD.BCST 144(SI), Z2, Z17
-	VPDPBUSD.BCST 148(SI), Z2, Z18
-	VPDPBUSD.BCST 152(SI), Z2, Z19
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 156(SI), Z3, Z7
-	VPDPBUSD.BCST 160(SI), Z3, Z8
-	VPDPBUSD.BCST 164(SI), Z3, Z9
-	VPDPBUSD.BCST 168(SI), Z3, Z10
-	VPDPBUSD.BCST 172(SI), Z3, Z11
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 176(SI), Z3, Z12
-	VPDPBUSD.BCST 180(SI), Z3, Z13
-	VPDPBUSD.BCST 184(SI), Z3, Z14
-	VPDPBUSD.BCST 188(SI), Z3, Z15
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 192(SI), Z3, Z16
-	VPDPBUSD.BCST 196(SI), Z3, Z17
-	VPDPBUSD.BCST 200(SI), Z3, Z18
-	VPDPBUSD.BCST 204(SI), Z3, Z19
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000d0, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop290
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z20, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   52(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   56(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   60(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   64(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   68(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   72(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   76(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   80(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   84(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   88(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   92(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z5
-	VFMADD213PS   640(AX), Z5, Z17
-	VMOVUPS       Z17, 640(AX)
-	VPADDD        Z18, Z18, Z18
-	VPADDD.BCST   96(CX), Z18, Z18
-	VCVTDQ2PS     Z18, Z18
-	VMULPS.BCST   44(CX), Z4, Z5
-	VFMADD213PS   704(AX), Z5, Z18
-	VMOVUPS       Z18, 704(AX)
-	VPADDD        Z19, Z19, Z19
-	VPADDD.BCST   100(CX), Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VMULPS.BCST   48(CX), Z4, Z4
-	VFMADD213PS   768(AX), Z4, Z19
-	VMOVUPS       Z19, 768(AX)
-	ADDQ          $0x00000068, CX
-	TESTQ         R9, R9
-	JNZ           group289
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
 	MOVQ        y+0(FP), AX
 	MOVQ        meta+24(FP), CX
 	MOVQ        w+8(FP), DX
@@ -27888,174 +26781,111 @@ loop292:
 	VPDPBUSD.BCST (SI), Z0, Z7
 	VPDPBUSD.BCST 4(SI), Z0, Z8
 	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VMOVDQU64     (DX), Z4
 	VPDPBUSD.BCST 12(SI), Z0, Z10
 	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VMOVDQU64     (DX), Z4
+	VMOVDQU64     64(DX), Z6
 	VPDPBUSD.BCST 20(SI), Z0, Z12
 	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VPDPBUSD.BCST 44(SI), Z0, Z18
-	VPDPBUSD.BCST 48(SI), Z0, Z19
-	VPDPBUSD.BCST 52(SI), Z0, Z20
 	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 56(SI), Z1, Z7
-	VPDPBUSD.BCST 60(SI), Z1, Z8
-	VPDPBUSD.BCST 64(SI), Z1, Z9
-	VPDPBUSD.BCST 68(SI), Z1, Z10
-	VPDPBUSD.BCST 72(SI), Z1, Z11
+	VPDPBUSD.BCST 28(SI), Z1, Z14
+	VPDPBUSD.BCST 32(SI), Z1, Z15
+	VPDPBUSD.BCST 36(SI), Z1, Z16
 	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 76(SI), Z1, Z12
-	VPDPBUSD.BCST 80(SI), Z1, Z13
-	VPDPBUSD.BCST 84(SI), Z1, Z14
-	VPDPBUSD.BCST 88(SI), Z1, Z15
-	VPDPBUSD.BCST 92(SI), Z1, Z16
+	VPDPBUSD.BCST 40(SI), Z1, Z17
+	VPDPBUSD.BCST 44(SI), Z1, Z18
 	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 96(SI), Z1, Z17
-	VPDPBUSD.BCST 100(SI), Z1, Z18
-	VPDPBUSD.BCST 104(SI), Z1, Z19
-	VPDPBUSD.BCST 108(SI), Z1, Z20
+	VPDPBUSD.BCST 48(SI), Z1, Z19
+	VPDPBUSD.BCST 52(SI), Z1, Z20
 	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 112(SI), Z2, Z7
-	VPDPBUSD.BCST 116(SI), Z2, Z8
-	VPDPBUSD.BCST 120(SI), Z2, Z9
-	VPDPBUSD.BCST 124(SI), Z2, Z10
-	VPDPBUSD.BCST 128(SI), Z2, Z11
+	VPDPBUSD.BCST 56(SI), Z2, Z7
+	VPDPBUSD.BCST 60(SI), Z2, Z8
+	VPDPBUSD.BCST 64(SI), Z2, Z9
 	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 132(SI), Z2, Z12
-	VPDPBUSD.BCST 136(SI), Z2, Z13
-	VPDPBUSD.BCST 140(SI), Z2, Z14
-	VPDPBUSD.BCST 144(SI), Z2, Z15
-	VPDPBUSD.BCST 148(SI), Z2, Z16
+	VPDPBUSD.BCST 68(SI), Z2, Z10
+	VPDPBUSD.BCST 72(SI), Z2, Z11
 	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 152(SI), Z2, Z17
-	VPDPBUSD.BCST 156(SI), Z2, Z18
-	VPDPBUSD.BCST 160(SI), Z2, Z19
-	VPDPBUSD.BCST 164(SI), Z2, Z20
+	VPDPBUSD.BCST 76(SI), Z2, Z12
+	VPDPBUSD.BCST 80(SI), Z2, Z13
 	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 168(SI), Z3, Z7
-	VPDPBUSD.BCST 172(SI), Z3, Z8
-	VPDPBUSD.BCST 176(SI), Z3, Z9
-	VPDPBUSD.BCST 180(SI), Z3, Z10
-	VPDPBUSD.BCST 184(SI), Z3, Z11
+	VPDPBUSD.BCST 84(SI), Z3, Z14
+	VPDPBUSD.BCST 88(SI), Z3, Z15
+	VPDPBUSD.BCST 92(SI), Z3, Z16
 	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 188(SI), Z3, Z12
-	VPDPBUSD.BCST 192(SI), Z3, Z13
-	VPDPBUSD.BCST 196(SI), Z3, Z14
-	VPDPBUSD.BCST 200(SI), Z3, Z15
-	VPDPBUSD.BCST 204(SI), Z3, Z16
+	VPDPBUSD.BCST 96(SI), Z3, Z17
+	VPDPBUSD.BCST 100(SI), Z3, Z18
 	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 208(SI), Z3, Z17
-	VPDPBUSD.BCST 212(SI), Z3, Z18
-	VPDPBUSD.BCST 216(SI), Z3, Z19
-	VPDPBUSD.BCST 220(SI), Z3, Z20
+	VPDPBUSD.BCST 104(SI), Z3, Z19
+	VPDPBUSD.BCST 108(SI), Z3, Z20
 	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000e0, SI
+	ADDQ          $0x00000070, SI
 	LEAQ          256(DX), R15
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
 	JNZ           loop292
+	VPADDD        Z14, Z7, Z7
+	VPADDD        Z15, Z8, Z8
+	VPADDD        Z16, Z9, Z9
+	VPADDD        Z17, Z10, Z10
+	VPADDD        Z18, Z11, Z11
+	VPADDD        Z19, Z12, Z12
+	VPADDD        Z20, Z13, Z13
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z21, Z4
 	ADDQ          R8, DI
 	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   56(CX), Z7, Z7
+	VPADDD.BCST   28(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
 	VMULPS.BCST   (CX), Z4, Z5
 	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
 	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   60(CX), Z8, Z8
+	VPADDD.BCST   32(CX), Z8, Z8
 	VCVTDQ2PS     Z8, Z8
 	VMULPS.BCST   4(CX), Z4, Z5
 	VFMADD213PS   64(AX), Z5, Z8
 	VMOVUPS       Z8, 64(AX)
 	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   64(CX), Z9, Z9
+	VPADDD.BCST   36(CX), Z9, Z9
 	VCVTDQ2PS     Z9, Z9
 	VMULPS.BCST   8(CX), Z4, Z5
 	VFMADD213PS   128(AX), Z5, Z9
 	VMOVUPS       Z9, 128(AX)
 	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   68(CX), Z10, Z10
+	VPADDD.BCST   40(CX), Z10, Z10
 	VCVTDQ2PS     Z10, Z10
 	VMULPS.BCST   12(CX), Z4, Z5
 	VFMADD213PS   192(AX), Z5, Z10
 	VMOVUPS       Z10, 192(AX)
 	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   72(CX), Z11, Z11
+	VPADDD.BCST   44(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
 	VMULPS.BCST   16(CX), Z4, Z5
 	VFMADD213PS   256(AX), Z5, Z11
 	VMOVUPS       Z11, 256(AX)
 	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   76(CX), Z12, Z12
+	VPADDD.BCST   48(CX), Z12, Z12
 	VCVTDQ2PS     Z12, Z12
 	VMULPS.BCST   20(CX), Z4, Z5
 	VFMADD213PS   320(AX), Z5, Z12
 	VMOVUPS       Z12, 320(AX)
 	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   80(CX), Z13, Z13
+	VPADDD.BCST   52(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
+	VMULPS.BCST   24(CX), Z4, Z4
+	VFMADD213PS   384(AX), Z4, Z13
 	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   84(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   88(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   92(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   96(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z5
-	VFMADD213PS   640(AX), Z5, Z17
-	VMOVUPS       Z17, 640(AX)
-	VPADDD        Z18, Z18, Z18
-	VPADDD.BCST   100(CX), Z18, Z18
-	VCVTDQ2PS     Z18, Z18
-	VMULPS.BCST   44(CX), Z4, Z5
-	VFMADD213PS   704(AX), Z5, Z18
-	VMOVUPS       Z18, 704(AX)
-	VPADDD        Z19, Z19, Z19
-	VPADDD.BCST   104(CX), Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VMULPS.BCST   48(CX), Z4, Z5
-	VFMADD213PS   768(AX), Z5, Z19
-	VMOVUPS       Z19, 768(AX)
-	VPADDD        Z20, Z20, Z20
-	VPADDD.BCST   108(CX), Z20, Z20
-	VCVTDQ2PS     Z20, Z20
-	VMULPS.BCST   52(CX), Z4, Z4
-	VFMADD213PS   832(AX), Z4, Z20
-	VMOVUPS       Z20, 832(AX)
-	ADDQ          $0x00000070, CX
+	ADDQ          $0x00000038, CX
 	TESTQ         R9, R9
 	JNZ           group291
 	VZEROUPPER
 	RET
 
-// func avx512Dot8x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx512Dot8x8(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
+TEXT ·avx512Dot8x8(SB), NOSPLIT, $0-64
 	MOVQ        y+0(FP), AX
 	MOVQ        meta+24(FP), CX
 	MOVQ        w+8(FP), DX
@@ -28096,7 +26926,7 @@ TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
 	LEAQ        256(DX), R13
 	CMPQ        DX, BX
 	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z22
+	VMOVDQU64   avx512Outputs<>+512(SB), Z23
 	MOVQ        $0x00000008, R14
 
 group293:
@@ -28119,687 +26949,9 @@ group293:
 	VPXORD  Z19, Z19, Z19
 	VPXORD  Z20, Z20, Z20
 	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
 
 loop294:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VPDPBUSD.BCST 44(SI), Z0, Z18
-	VPDPBUSD.BCST 48(SI), Z0, Z19
-	VPDPBUSD.BCST 52(SI), Z0, Z20
-	VPDPBUSD.BCST 56(SI), Z0, Z21
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 60(SI), Z1, Z7
-	VPDPBUSD.BCST 64(SI), Z1, Z8
-	VPDPBUSD.BCST 68(SI), Z1, Z9
-	VPDPBUSD.BCST 72(SI), Z1, Z10
-	VPDPBUSD.BCST 76(SI), Z1, Z11
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 80(SI), Z1, Z12
-	VPDPBUSD.BCST 84(SI), Z1, Z13
-	VPDPBUSD.BCST 88(SI), Z1, Z14
-	VPDPBUSD.BCST 92(SI), Z1, Z15
-	VPDPBUSD.BCST 96(SI), Z1, Z16
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 100(SI), Z1, Z17
-	VPDPBUSD.BCST 104(SI), Z1, Z18
-	VPDPBUSD.BCST 108(SI), Z1, Z19
-	VPDPBUSD.BCST 112(SI), Z1, Z20
-	VPDPBUSD.BCST 116(SI), Z1, Z21
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 120(SI), Z2, Z7
-	VPDPBUSD.BCST 124(SI), Z2, Z8
-	VPDPBUSD.BCST 128(SI), Z2, Z9
-	VPDPBUSD.BCST 132(SI), Z2, Z10
-	VPDPBUSD.BCST 136(SI), Z2, Z11
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 140(SI), Z2, Z12
-	VPDPBUSD.BCST 144(SI), Z2, Z13
-	VPDPBUSD.BCST 148(SI), Z2, Z14
-	VPDPBUSD.BCST 152(SI), Z2, Z15
-	VPDPBUSD.BCST 156(SI), Z2, Z16
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 160(SI), Z2, Z17
-	VPDPBUSD.BCST 164(SI), Z2, Z18
-	VPDPBUSD.BCST 168(SI), Z2, Z19
-	VPDPBUSD.BCST 172(SI), Z2, Z20
-	VPDPBUSD.BCST 176(SI), Z2, Z21
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 180(SI), Z3, Z7
-	VPDPBUSD.BCST 184(SI), Z3, Z8
-	VPDPBUSD.BCST 188(SI), Z3, Z9
-	VPDPBUSD.BCST 192(SI), Z3, Z10
-	VPDPBUSD.BCST 196(SI), Z3, Z11
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 200(SI), Z3, Z12
-	VPDPBUSD.BCST 204(SI), Z3, Z13
-	VPDPBUSD.BCST 208(SI), Z3, Z14
-	VPDPBUSD.BCST 212(SI), Z3, Z15
-	VPDPBUSD.BCST 216(SI), Z3, Z16
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 220(SI), Z3, Z17
-	VPDPBUSD.BCST 224(SI), Z3, Z18
-	VPDPBUSD.BCST 228(SI), Z3, Z19
-	VPDPBUSD.BCST 232(SI), Z3, Z20
-	VPDPBUSD.BCST 236(SI), Z3, Z21
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x000000f0, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop294
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z22, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   60(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   64(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   68(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   72(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   76(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   80(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   84(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   88(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   92(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   96(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   100(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z5
-	VFMADD213PS   640(AX), Z5, Z17
-	VMOVUPS       Z17, 640(AX)
-	VPADDD        Z18, Z18, Z18
-	VPADDD.BCST   104(CX), Z18, Z18
-	VCVTDQ2PS     Z18, Z18
-	VMULPS.BCST   44(CX), Z4, Z5
-	VFMADD213PS   704(AX), Z5, Z18
-	VMOVUPS       Z18, 704(AX)
-	VPADDD        Z19, Z19, Z19
-	VPADDD.BCST   108(CX), Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VMULPS.BCST   48(CX), Z4, Z5
-	VFMADD213PS   768(AX), Z5, Z19
-	VMOVUPS       Z19, 768(AX)
-	VPADDD        Z20, Z20, Z20
-	VPADDD.BCST   112(CX), Z20, Z20
-	VCVTDQ2PS     Z20, Z20
-	VMULPS.BCST   52(CX), Z4, Z5
-	VFMADD213PS   832(AX), Z5, Z20
-	VMOVUPS       Z20, 832(AX)
-	VPADDD        Z21, Z21, Z21
-	VPADDD.BCST   116(CX), Z21, Z21
-	VCVTDQ2PS     Z21, Z21
-	VMULPS.BCST   56(CX), Z4, Z4
-	VFMADD213PS   896(AX), Z4, Z21
-	VMOVUPS       Z21, 896(AX)
-	ADDQ          $0x00000078, CX
-	TESTQ         R9, R9
-	JNZ           group293
-	VZEROUPPER
-	RET
-
-// func avx512Dot8x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R14
-
-group295:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-
-loop296:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPDPBUSD.BCST 16(SI), Z0, Z11
-	VPDPBUSD.BCST 20(SI), Z0, Z12
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 24(SI), Z0, Z13
-	VPDPBUSD.BCST 28(SI), Z0, Z14
-	VPDPBUSD.BCST 32(SI), Z0, Z15
-	VPDPBUSD.BCST 36(SI), Z0, Z16
-	VPDPBUSD.BCST 40(SI), Z0, Z17
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 44(SI), Z0, Z18
-	VPDPBUSD.BCST 48(SI), Z0, Z19
-	VPDPBUSD.BCST 52(SI), Z0, Z20
-	VPDPBUSD.BCST 56(SI), Z0, Z21
-	VPDPBUSD.BCST 60(SI), Z0, Z22
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 64(SI), Z1, Z7
-	VPDPBUSD.BCST 68(SI), Z1, Z8
-	VPDPBUSD.BCST 72(SI), Z1, Z9
-	VPDPBUSD.BCST 76(SI), Z1, Z10
-	VPDPBUSD.BCST 80(SI), Z1, Z11
-	VPDPBUSD.BCST 84(SI), Z1, Z12
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 88(SI), Z1, Z13
-	VPDPBUSD.BCST 92(SI), Z1, Z14
-	VPDPBUSD.BCST 96(SI), Z1, Z15
-	VPDPBUSD.BCST 100(SI), Z1, Z16
-	VPDPBUSD.BCST 104(SI), Z1, Z17
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 108(SI), Z1, Z18
-	VPDPBUSD.BCST 112(SI), Z1, Z19
-	VPDPBUSD.BCST 116(SI), Z1, Z20
-	VPDPBUSD.BCST 120(SI), Z1, Z21
-	VPDPBUSD.BCST 124(SI), Z1, Z22
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 128(SI), Z2, Z7
-	VPDPBUSD.BCST 132(SI), Z2, Z8
-	VPDPBUSD.BCST 136(SI), Z2, Z9
-	VPDPBUSD.BCST 140(SI), Z2, Z10
-	VPDPBUSD.BCST 144(SI), Z2, Z11
-	VPDPBUSD.BCST 148(SI), Z2, Z12
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 152(SI), Z2, Z13
-	VPDPBUSD.BCST 156(SI), Z2, Z14
-	VPDPBUSD.BCST 160(SI), Z2, Z15
-	VPDPBUSD.BCST 164(SI), Z2, Z16
-	VPDPBUSD.BCST 168(SI), Z2, Z17
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 172(SI), Z2, Z18
-	VPDPBUSD.BCST 176(SI), Z2, Z19
-	VPDPBUSD.BCST 180(SI), Z2, Z20
-	VPDPBUSD.BCST 184(SI), Z2, Z21
-	VPDPBUSD.BCST 188(SI), Z2, Z22
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 192(SI), Z3, Z7
-	VPDPBUSD.BCST 196(SI), Z3, Z8
-	VPDPBUSD.BCST 200(SI), Z3, Z9
-	VPDPBUSD.BCST 204(SI), Z3, Z10
-	VPDPBUSD.BCST 208(SI), Z3, Z11
-	VPDPBUSD.BCST 212(SI), Z3, Z12
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 216(SI), Z3, Z13
-	VPDPBUSD.BCST 220(SI), Z3, Z14
-	VPDPBUSD.BCST 224(SI), Z3, Z15
-	VPDPBUSD.BCST 228(SI), Z3, Z16
-	VPDPBUSD.BCST 232(SI), Z3, Z17
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 236(SI), Z3, Z18
-	VPDPBUSD.BCST 240(SI), Z3, Z19
-	VPDPBUSD.BCST 244(SI), Z3, Z20
-	VPDPBUSD.BCST 248(SI), Z3, Z21
-	VPDPBUSD.BCST 252(SI), Z3, Z22
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x00000100, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop296
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z23, Z4
-	ADDQ          R8, DI
-	VPADDD        Z7, Z7, Z7
-	VPADDD.BCST   64(CX), Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z5
-	VFMADD213PS   (AX), Z5, Z7
-	VMOVUPS       Z7, (AX)
-	VPADDD        Z8, Z8, Z8
-	VPADDD.BCST   68(CX), Z8, Z8
-	VCVTDQ2PS     Z8, Z8
-	VMULPS.BCST   4(CX), Z4, Z5
-	VFMADD213PS   64(AX), Z5, Z8
-	VMOVUPS       Z8, 64(AX)
-	VPADDD        Z9, Z9, Z9
-	VPADDD.BCST   72(CX), Z9, Z9
-	VCVTDQ2PS     Z9, Z9
-	VMULPS.BCST   8(CX), Z4, Z5
-	VFMADD213PS   128(AX), Z5, Z9
-	VMOVUPS       Z9, 128(AX)
-	VPADDD        Z10, Z10, Z10
-	VPADDD.BCST   76(CX), Z10, Z10
-	VCVTDQ2PS     Z10, Z10
-	VMULPS.BCST   12(CX), Z4, Z5
-	VFMADD213PS   192(AX), Z5, Z10
-	VMOVUPS       Z10, 192(AX)
-	VPADDD        Z11, Z11, Z11
-	VPADDD.BCST   80(CX), Z11, Z11
-	VCVTDQ2PS     Z11, Z11
-	VMULPS.BCST   16(CX), Z4, Z5
-	VFMADD213PS   256(AX), Z5, Z11
-	VMOVUPS       Z11, 256(AX)
-	VPADDD        Z12, Z12, Z12
-	VPADDD.BCST   84(CX), Z12, Z12
-	VCVTDQ2PS     Z12, Z12
-	VMULPS.BCST   20(CX), Z4, Z5
-	VFMADD213PS   320(AX), Z5, Z12
-	VMOVUPS       Z12, 320(AX)
-	VPADDD        Z13, Z13, Z13
-	VPADDD.BCST   88(CX), Z13, Z13
-	VCVTDQ2PS     Z13, Z13
-	VMULPS.BCST   24(CX), Z4, Z5
-	VFMADD213PS   384(AX), Z5, Z13
-	VMOVUPS       Z13, 384(AX)
-	VPADDD        Z14, Z14, Z14
-	VPADDD.BCST   92(CX), Z14, Z14
-	VCVTDQ2PS     Z14, Z14
-	VMULPS.BCST   28(CX), Z4, Z5
-	VFMADD213PS   448(AX), Z5, Z14
-	VMOVUPS       Z14, 448(AX)
-	VPADDD        Z15, Z15, Z15
-	VPADDD.BCST   96(CX), Z15, Z15
-	VCVTDQ2PS     Z15, Z15
-	VMULPS.BCST   32(CX), Z4, Z5
-	VFMADD213PS   512(AX), Z5, Z15
-	VMOVUPS       Z15, 512(AX)
-	VPADDD        Z16, Z16, Z16
-	VPADDD.BCST   100(CX), Z16, Z16
-	VCVTDQ2PS     Z16, Z16
-	VMULPS.BCST   36(CX), Z4, Z5
-	VFMADD213PS   576(AX), Z5, Z16
-	VMOVUPS       Z16, 576(AX)
-	VPADDD        Z17, Z17, Z17
-	VPADDD.BCST   104(CX), Z17, Z17
-	VCVTDQ2PS     Z17, Z17
-	VMULPS.BCST   40(CX), Z4, Z5
-	VFMADD213PS   640(AX), Z5, Z17
-	VMOVUPS       Z17, 640(AX)
-	VPADDD        Z18, Z18, Z18
-	VPADDD.BCST   108(CX), Z18, Z18
-	VCVTDQ2PS     Z18, Z18
-	VMULPS.BCST   44(CX), Z4, Z5
-	VFMADD213PS   704(AX), Z5, Z18
-	VMOVUPS       Z18, 704(AX)
-	VPADDD        Z19, Z19, Z19
-	VPADDD.BCST   112(CX), Z19, Z19
-	VCVTDQ2PS     Z19, Z19
-	VMULPS.BCST   48(CX), Z4, Z5
-	VFMADD213PS   768(AX), Z5, Z19
-	VMOVUPS       Z19, 768(AX)
-	VPADDD        Z20, Z20, Z20
-	VPADDD.BCST   116(CX), Z20, Z20
-	VCVTDQ2PS     Z20, Z20
-	VMULPS.BCST   52(CX), Z4, Z5
-	VFMADD213PS   832(AX), Z5, Z20
-	VMOVUPS       Z20, 832(AX)
-	VPADDD        Z21, Z21, Z21
-	VPADDD.BCST   120(CX), Z21, Z21
-	VCVTDQ2PS     Z21, Z21
-	VMULPS.BCST   56(CX), Z4, Z5
-	VFMADD213PS   896(AX), Z5, Z21
-	VMOVUPS       Z21, 896(AX)
-	VPADDD        Z22, Z22, Z22
-	VPADDD.BCST   124(CX), Z22, Z22
-	VCVTDQ2PS     Z22, Z22
-	VMULPS.BCST   60(CX), Z4, Z4
-	VFMADD213PS   960(AX), Z4, Z22
-	VMOVUPS       Z22, 960(AX)
-	ADDQ          $0x00000080, CX
-	TESTQ         R9, R9
-	JNZ           group295
-	VZEROUPPER
-	RET
-
-// func avx512DotExact8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R14
-
-group297:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-
-loop298:
-	PREFETCHT0    2048(DX)
-	PREFETCHT0    2112(DX)
-	PREFETCHT0    2176(DX)
-	PREFETCHT0    2240(DX)
-	PREFETCHT1    (R10)
-	PREFETCHT1    (R10)(R11*1)
-	PREFETCHT1    (R10)(R11*2)
-	PREFETCHT1    (R12)
-	ADDQ          $0x00000040, R10
-	ADDQ          $0x00000040, R12
-	VPDPBUSD.BCST (SI), Z0, Z7
-	VPDPBUSD.BCST 4(SI), Z0, Z8
-	VMOVDQU64     (DX), Z4
-	VPDPBUSD.BCST 8(SI), Z0, Z9
-	VMOVDQU64     64(DX), Z6
-	VPDPBUSD.BCST 12(SI), Z0, Z10
-	VPUNPCKLDQ    Z6, Z4, Z5
-	VPDPBUSD.BCST 16(SI), Z1, Z11
-	VPDPBUSD.BCST 20(SI), Z1, Z12
-	VPUNPCKHDQ    Z6, Z4, Z4
-	VPDPBUSD.BCST 24(SI), Z1, Z13
-	VMOVDQU64     128(DX), Z0
-	VPDPBUSD.BCST 28(SI), Z1, Z14
-	VMOVDQU64     192(DX), Z6
-	VPDPBUSD.BCST 32(SI), Z2, Z15
-	VPDPBUSD.BCST 36(SI), Z2, Z16
-	VPUNPCKLDQ    Z6, Z0, Z1
-	VPDPBUSD.BCST 40(SI), Z2, Z17
-	VPUNPCKHDQ    Z6, Z0, Z6
-	VPDPBUSD.BCST 44(SI), Z2, Z18
-	VPUNPCKLQDQ   Z1, Z5, Z0
-	VPDPBUSD.BCST 48(SI), Z3, Z19
-	VPDPBUSD.BCST 52(SI), Z3, Z20
-	VPUNPCKHQDQ   Z1, Z5, Z1
-	VPDPBUSD.BCST 56(SI), Z3, Z21
-	VPUNPCKLQDQ   Z6, Z4, Z2
-	VPDPBUSD.BCST 60(SI), Z3, Z22
-	VPUNPCKHQDQ   Z6, Z4, Z3
-	ADDQ          $0x00000040, SI
-	LEAQ          256(DX), R15
-	CMPQ          DX, BX
-	CMOVQCS       R15, DX
-	DECQ          R13
-	JNZ           loop298
-	VPADDD        Z15, Z7, Z7
-	VPADDD        Z16, Z8, Z8
-	VPADDD        Z17, Z9, Z9
-	VPADDD        Z18, Z10, Z10
-	VPADDD        Z19, Z11, Z11
-	VPADDD        Z20, Z12, Z12
-	VPADDD        Z21, Z13, Z13
-	VPADDD        Z22, Z14, Z14
-	VPADDD        Z11, Z7, Z7
-	VPADDD        Z12, Z8, Z8
-	VPADDD        Z13, Z9, Z9
-	VPADDD        Z14, Z10, Z10
-	VCVTPH2PS     (DI), Z4
-	PREFETCHT0    64(DI)
-	VPERMPS       Z4, Z23, Z4
-	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R13
-	VPBROADCASTD  R13, Z5
-	MOVL          $0x47800000, R13
-	VPBROADCASTD  R13, Z6
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   8(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   4(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z5, Z7, Z7
-	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z6, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z8
-	VFMADD213PS   (AX), Z8, Z7
-	VMOVUPS       Z7, (AX)
-	ADDQ          $0x0000000c, CX
-	TESTQ         R9, R9
-	JNZ           group297
-	VZEROUPPER
-	RET
-
-// func avx512DotExact8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-64
-	MOVQ        y+0(FP), AX
-	MOVQ        meta+24(FP), CX
-	MOVQ        w+8(FP), DX
-	MOVQ        acts+16(FP), SI
-	MOVQ        steps+32(FP), DI
-	MOVQ        stride+40(FP), R8
-	MOVQ        tiles+48(FP), R9
-	LEAQ        -1(R9), BX
-	IMUL3Q      $0x00000100, BX, BX
-	ADDQ        DX, BX
-	MOVQ        ahead+56(FP), R12
-	IMUL3Q      $0x00000100, R9, R10
-	ADDQ        DX, R10
-	MOVQ        R9, R11
-	SHLQ        $0x06, R11
-	PREFETCHT0  2048(DX)
-	PREFETCHT0  2112(DX)
-	PREFETCHT0  2176(DX)
-	PREFETCHT0  2240(DX)
-	PREFETCHT1  (R10)
-	PREFETCHT1  (R10)(R11*1)
-	PREFETCHT1  (R10)(R11*2)
-	PREFETCHT1  (R12)
-	ADDQ        $0x00000040, R10
-	ADDQ        $0x00000040, R12
-	VMOVDQU64   (DX), Z4
-	VMOVDQU64   64(DX), Z6
-	VPUNPCKLDQ  Z6, Z4, Z5
-	VPUNPCKHDQ  Z6, Z4, Z4
-	VMOVDQU64   128(DX), Z0
-	VMOVDQU64   192(DX), Z6
-	VPUNPCKLDQ  Z6, Z0, Z1
-	VPUNPCKHDQ  Z6, Z0, Z6
-	VPUNPCKLQDQ Z1, Z5, Z0
-	VPUNPCKHQDQ Z1, Z5, Z1
-	VPUNPCKLQDQ Z6, Z4, Z2
-	VPUNPCKHQDQ Z6, Z4, Z3
-	LEAQ        256(DX), R13
-	CMPQ        DX, BX
-	CMOVQCS     R13, DX
-	VMOVDQU64   avx512Outputs<>+512(SB), Z23
-	MOVQ        $0x00000008, R14
-
-group299:
-	MOVQ    R9, R13
-	CMPQ    R13, R14
-	CMOVQGT R14, R13
-	SUBQ    R13, R9
-	VPXORD  Z7, Z7, Z7
-	VPXORD  Z8, Z8, Z8
-	VPXORD  Z9, Z9, Z9
-	VPXORD  Z10, Z10, Z10
-	VPXORD  Z11, Z11, Z11
-	VPXORD  Z12, Z12, Z12
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	VPXORD  Z16, Z16, Z16
-	VPXORD  Z17, Z17, Z17
-	VPXORD  Z18, Z18, Z18
-	VPXORD  Z19, Z19, Z19
-	VPXORD  Z20, Z20, Z20
-	VPXORD  Z21, Z21, Z21
-	VPXORD  Z22, Z22, Z22
-
-loop300:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -28859,7 +27011,7 @@ loop300:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop300
+	JNZ           loop294
 	VPADDD        Z15, Z7, Z7
 	VPADDD        Z16, Z8, Z8
 	VPADDD        Z17, Z9, Z9
@@ -28872,51 +27024,684 @@ loop300:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R13
-	VPBROADCASTD  R13, Z5
-	MOVL          $0x47800000, R13
-	VPBROADCASTD  R13, Z6
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   16(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   8(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z5, Z7, Z7
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   32(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z6, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z8
-	VFMADD213PS   (AX), Z8, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
-	VPSLLD        $0x08, Z12, Z12
-	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   20(CX), Z11, Z11
-	VPSLLD        $0x08, Z14, Z14
-	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   12(CX), Z13, Z13
-	VPSRAD        $0x10, Z11, Z12
-	VPADDD        Z12, Z13, Z13
-	VPANDD        Z5, Z11, Z11
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   36(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   40(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   44(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   48(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   52(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   56(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z6, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   4(CX), Z4, Z12
-	VFMADD213PS   64(AX), Z12, Z11
-	VMOVUPS       Z11, 64(AX)
-	ADDQ          $0x00000018, CX
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   60(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z4
+	VFMADD213PS   448(AX), Z4, Z14
+	VMOVUPS       Z14, 448(AX)
+	ADDQ          $0x00000040, CX
+	TESTQ         R9, R9
+	JNZ           group293
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x9(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x9(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z25
+	MOVQ        $0x00000008, R14
+
+group295:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+	VPXORD  Z23, Z23, Z23
+	VPXORD  Z24, Z24, Z24
+
+loop296:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 36(SI), Z1, Z16
+	VPDPBUSD.BCST 40(SI), Z1, Z17
+	VPDPBUSD.BCST 44(SI), Z1, Z18
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 48(SI), Z1, Z19
+	VPDPBUSD.BCST 52(SI), Z1, Z20
+	VPDPBUSD.BCST 56(SI), Z1, Z21
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 60(SI), Z1, Z22
+	VPDPBUSD.BCST 64(SI), Z1, Z23
+	VPDPBUSD.BCST 68(SI), Z1, Z24
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 72(SI), Z2, Z7
+	VPDPBUSD.BCST 76(SI), Z2, Z8
+	VPDPBUSD.BCST 80(SI), Z2, Z9
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 84(SI), Z2, Z10
+	VPDPBUSD.BCST 88(SI), Z2, Z11
+	VPDPBUSD.BCST 92(SI), Z2, Z12
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 96(SI), Z2, Z13
+	VPDPBUSD.BCST 100(SI), Z2, Z14
+	VPDPBUSD.BCST 104(SI), Z2, Z15
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 108(SI), Z3, Z16
+	VPDPBUSD.BCST 112(SI), Z3, Z17
+	VPDPBUSD.BCST 116(SI), Z3, Z18
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 120(SI), Z3, Z19
+	VPDPBUSD.BCST 124(SI), Z3, Z20
+	VPDPBUSD.BCST 128(SI), Z3, Z21
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 132(SI), Z3, Z22
+	VPDPBUSD.BCST 136(SI), Z3, Z23
+	VPDPBUSD.BCST 140(SI), Z3, Z24
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x00000090, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop296
+	VPADDD        Z16, Z7, Z7
+	VPADDD        Z17, Z8, Z8
+	VPADDD        Z18, Z9, Z9
+	VPADDD        Z19, Z10, Z10
+	VPADDD        Z20, Z11, Z11
+	VPADDD        Z21, Z12, Z12
+	VPADDD        Z22, Z13, Z13
+	VPADDD        Z23, Z14, Z14
+	VPADDD        Z24, Z15, Z15
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z25, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   36(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   40(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   44(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   48(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   52(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   56(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   60(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   64(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   68(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z4
+	VFMADD213PS   512(AX), Z4, Z15
+	VMOVUPS       Z15, 512(AX)
+	ADDQ          $0x00000048, CX
+	TESTQ         R9, R9
+	JNZ           group295
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x10(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x10(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z17
+	MOVQ        $0x00000008, R14
+
+group297:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+
+loop298:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 40(SI), Z1, Z7
+	VPDPBUSD.BCST 44(SI), Z1, Z8
+	VPDPBUSD.BCST 48(SI), Z1, Z9
+	VPDPBUSD.BCST 52(SI), Z1, Z10
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 56(SI), Z1, Z11
+	VPDPBUSD.BCST 60(SI), Z1, Z12
+	VPDPBUSD.BCST 64(SI), Z1, Z13
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 68(SI), Z1, Z14
+	VPDPBUSD.BCST 72(SI), Z1, Z15
+	VPDPBUSD.BCST 76(SI), Z1, Z16
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 80(SI), Z2, Z7
+	VPDPBUSD.BCST 84(SI), Z2, Z8
+	VPDPBUSD.BCST 88(SI), Z2, Z9
+	VPDPBUSD.BCST 92(SI), Z2, Z10
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 96(SI), Z2, Z11
+	VPDPBUSD.BCST 100(SI), Z2, Z12
+	VPDPBUSD.BCST 104(SI), Z2, Z13
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 108(SI), Z2, Z14
+	VPDPBUSD.BCST 112(SI), Z2, Z15
+	VPDPBUSD.BCST 116(SI), Z2, Z16
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 120(SI), Z3, Z7
+	VPDPBUSD.BCST 124(SI), Z3, Z8
+	VPDPBUSD.BCST 128(SI), Z3, Z9
+	VPDPBUSD.BCST 132(SI), Z3, Z10
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 136(SI), Z3, Z11
+	VPDPBUSD.BCST 140(SI), Z3, Z12
+	VPDPBUSD.BCST 144(SI), Z3, Z13
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 148(SI), Z3, Z14
+	VPDPBUSD.BCST 152(SI), Z3, Z15
+	VPDPBUSD.BCST 156(SI), Z3, Z16
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000a0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop298
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z17, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   40(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   44(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   48(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   52(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   56(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   60(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   64(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   68(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   72(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   76(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z4
+	VFMADD213PS   576(AX), Z4, Z16
+	VMOVUPS       Z16, 576(AX)
+	ADDQ          $0x00000050, CX
+	TESTQ         R9, R9
+	JNZ           group297
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x11(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x11(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z18
+	MOVQ        $0x00000008, R14
+
+group299:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+
+loop300:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 44(SI), Z1, Z7
+	VPDPBUSD.BCST 48(SI), Z1, Z8
+	VPDPBUSD.BCST 52(SI), Z1, Z9
+	VPDPBUSD.BCST 56(SI), Z1, Z10
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 60(SI), Z1, Z11
+	VPDPBUSD.BCST 64(SI), Z1, Z12
+	VPDPBUSD.BCST 68(SI), Z1, Z13
+	VPDPBUSD.BCST 72(SI), Z1, Z14
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 76(SI), Z1, Z15
+	VPDPBUSD.BCST 80(SI), Z1, Z16
+	VPDPBUSD.BCST 84(SI), Z1, Z17
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 88(SI), Z2, Z7
+	VPDPBUSD.BCST 92(SI), Z2, Z8
+	VPDPBUSD.BCST 96(SI), Z2, Z9
+	VPDPBUSD.BCST 100(SI), Z2, Z10
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 104(SI), Z2, Z11
+	VPDPBUSD.BCST 108(SI), Z2, Z12
+	VPDPBUSD.BCST 112(SI), Z2, Z13
+	VPDPBUSD.BCST 116(SI), Z2, Z14
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 120(SI), Z2, Z15
+	VPDPBUSD.BCST 124(SI), Z2, Z16
+	VPDPBUSD.BCST 128(SI), Z2, Z17
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 132(SI), Z3, Z7
+	VPDPBUSD.BCST 136(SI), Z3, Z8
+	VPDPBUSD.BCST 140(SI), Z3, Z9
+	VPDPBUSD.BCST 144(SI), Z3, Z10
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 148(SI), Z3, Z11
+	VPDPBUSD.BCST 152(SI), Z3, Z12
+	VPDPBUSD.BCST 156(SI), Z3, Z13
+	VPDPBUSD.BCST 160(SI), Z3, Z14
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 164(SI), Z3, Z15
+	VPDPBUSD.BCST 168(SI), Z3, Z16
+	VPDPBUSD.BCST 172(SI), Z3, Z17
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000b0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop300
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z18, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   44(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   48(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   52(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   56(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   60(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   64(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   68(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   72(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   76(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   80(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   84(CX), Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VMULPS.BCST   40(CX), Z4, Z4
+	VFMADD213PS   640(AX), Z4, Z17
+	VMOVUPS       Z17, 640(AX)
+	ADDQ          $0x00000058, CX
 	TESTQ         R9, R9
 	JNZ           group299
 	VZEROUPPER
 	RET
 
-// func avx512DotExact8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx512Dot8x12(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-64
+TEXT ·avx512Dot8x12(SB), NOSPLIT, $0-64
 	MOVQ        y+0(FP), AX
 	MOVQ        meta+24(FP), CX
 	MOVQ        w+8(FP), DX
@@ -29059,67 +27844,822 @@ loop302:
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z19, Z4
 	ADDQ          R8, DI
-	MOVL          $0x0000ffff, R13
-	VPBROADCASTD  R13, Z5
-	MOVL          $0x47800000, R13
-	VPBROADCASTD  R13, Z6
-	VPSLLD        $0x08, Z8, Z8
-	VPADDD        Z8, Z7, Z7
-	VPSUBD.BCST   24(CX), Z7, Z7
-	VPSLLD        $0x08, Z10, Z10
-	VPADDD        Z10, Z9, Z9
-	VPSUBD.BCST   12(CX), Z9, Z9
-	VPSRAD        $0x10, Z7, Z8
-	VPADDD        Z8, Z9, Z9
-	VPANDD        Z5, Z7, Z7
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   48(CX), Z7, Z7
 	VCVTDQ2PS     Z7, Z7
-	VCVTDQ2PS     Z9, Z9
-	VMULPS        Z6, Z9, Z9
-	VADDPS        Z9, Z7, Z7
-	VMULPS.BCST   (CX), Z4, Z8
-	VFMADD213PS   (AX), Z8, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
 	VMOVUPS       Z7, (AX)
-	VPSLLD        $0x08, Z12, Z12
-	VPADDD        Z12, Z11, Z11
-	VPSUBD.BCST   28(CX), Z11, Z11
-	VPSLLD        $0x08, Z14, Z14
-	VPADDD        Z14, Z13, Z13
-	VPSUBD.BCST   16(CX), Z13, Z13
-	VPSRAD        $0x10, Z11, Z12
-	VPADDD        Z12, Z13, Z13
-	VPANDD        Z5, Z11, Z11
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   52(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   56(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   60(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   64(CX), Z11, Z11
 	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   68(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   72(CX), Z13, Z13
 	VCVTDQ2PS     Z13, Z13
-	VMULPS        Z6, Z13, Z13
-	VADDPS        Z13, Z11, Z11
-	VMULPS.BCST   4(CX), Z4, Z12
-	VFMADD213PS   64(AX), Z12, Z11
-	VMOVUPS       Z11, 64(AX)
-	VPSLLD        $0x08, Z16, Z16
-	VPADDD        Z16, Z15, Z15
-	VPSUBD.BCST   32(CX), Z15, Z15
-	VPSLLD        $0x08, Z18, Z18
-	VPADDD        Z18, Z17, Z17
-	VPSUBD.BCST   20(CX), Z17, Z17
-	VPSRAD        $0x10, Z15, Z16
-	VPADDD        Z16, Z17, Z17
-	VPANDD        Z5, Z15, Z15
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   76(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   80(CX), Z15, Z15
 	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   84(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   88(CX), Z17, Z17
 	VCVTDQ2PS     Z17, Z17
-	VMULPS        Z6, Z17, Z17
-	VADDPS        Z17, Z15, Z15
-	VMULPS.BCST   8(CX), Z4, Z16
-	VFMADD213PS   128(AX), Z16, Z15
-	VMOVUPS       Z15, 128(AX)
-	ADDQ          $0x00000024, CX
+	VMULPS.BCST   40(CX), Z4, Z5
+	VFMADD213PS   640(AX), Z5, Z17
+	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   92(CX), Z18, Z18
+	VCVTDQ2PS     Z18, Z18
+	VMULPS.BCST   44(CX), Z4, Z4
+	VFMADD213PS   704(AX), Z4, Z18
+	VMOVUPS       Z18, 704(AX)
+	ADDQ          $0x00000060, CX
 	TESTQ         R9, R9
 	JNZ           group301
 	VZEROUPPER
 	RET
 
-// func avx512DotExact8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// func avx512Dot8x13(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 // Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
-TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
+TEXT ·avx512Dot8x13(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z20
+	MOVQ        $0x00000008, R14
+
+group303:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+
+loop304:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VPDPBUSD.BCST 44(SI), Z0, Z18
+	VPDPBUSD.BCST 48(SI), Z0, Z19
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 52(SI), Z1, Z7
+	VPDPBUSD.BCST 56(SI), Z1, Z8
+	VPDPBUSD.BCST 60(SI), Z1, Z9
+	VPDPBUSD.BCST 64(SI), Z1, Z10
+	VPDPBUSD.BCST 68(SI), Z1, Z11
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 72(SI), Z1, Z12
+	VPDPBUSD.BCST 76(SI), Z1, Z13
+	VPDPBUSD.BCST 80(SI), Z1, Z14
+	VPDPBUSD.BCST 84(SI), Z1, Z15
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 88(SI), Z1, Z16
+	VPDPBUSD.BCST 92(SI), Z1, Z17
+	VPDPBUSD.BCST 96(SI), Z1, Z18
+	VPDPBUSD.BCST 100(SI), Z1, Z19
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 104(SI), Z2, Z7
+	VPDPBUSD.BCST 108(SI), Z2, Z8
+	VPDPBUSD.BCST 112(SI), Z2, Z9
+	VPDPBUSD.BCST 116(SI), Z2, Z10
+	VPDPBUSD.BCST 120(SI), Z2, Z11
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 124(SI), Z2, Z12
+	VPDPBUSD.BCST 128(SI), Z2, Z13
+	VPDPBUSD.BCST 132(SI), Z2, Z14
+	VPDPBUSD.BCST 136(SI), Z2, Z15
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 140(SI), Z2, Z16
+	VPDPBUSD.BCST 144(SI), Z2, Z17
+	VPDPBUSD.BCST 148(SI), Z2, Z18
+	VPDPBUSD.BCST 152(SI), Z2, Z19
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 156(SI), Z3, Z7
+	VPDPBUSD.BCST 160(SI), Z3, Z8
+	VPDPBUSD.BCST 164(SI), Z3, Z9
+	VPDPBUSD.BCST 168(SI), Z3, Z10
+	VPDPBUSD.BCST 172(SI), Z3, Z11
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 176(SI), Z3, Z12
+	VPDPBUSD.BCST 180(SI), Z3, Z13
+	VPDPBUSD.BCST 184(SI), Z3, Z14
+	VPDPBUSD.BCST 188(SI), Z3, Z15
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 192(SI), Z3, Z16
+	VPDPBUSD.BCST 196(SI), Z3, Z17
+	VPDPBUSD.BCST 200(SI), Z3, Z18
+	VPDPBUSD.BCST 204(SI), Z3, Z19
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000d0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop304
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z20, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   52(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   56(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   60(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   64(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   68(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   72(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   76(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   80(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   84(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   88(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   92(CX), Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VMULPS.BCST   40(CX), Z4, Z5
+	VFMADD213PS   640(AX), Z5, Z17
+	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   96(CX), Z18, Z18
+	VCVTDQ2PS     Z18, Z18
+	VMULPS.BCST   44(CX), Z4, Z5
+	VFMADD213PS   704(AX), Z5, Z18
+	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   100(CX), Z19, Z19
+	VCVTDQ2PS     Z19, Z19
+	VMULPS.BCST   48(CX), Z4, Z4
+	VFMADD213PS   768(AX), Z4, Z19
+	VMOVUPS       Z19, 768(AX)
+	ADDQ          $0x00000068, CX
+	TESTQ         R9, R9
+	JNZ           group303
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x14(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x14(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z21
+	MOVQ        $0x00000008, R14
+
+group305:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+
+loop306:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VPDPBUSD.BCST 44(SI), Z0, Z18
+	VPDPBUSD.BCST 48(SI), Z0, Z19
+	VPDPBUSD.BCST 52(SI), Z0, Z20
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 56(SI), Z1, Z7
+	VPDPBUSD.BCST 60(SI), Z1, Z8
+	VPDPBUSD.BCST 64(SI), Z1, Z9
+	VPDPBUSD.BCST 68(SI), Z1, Z10
+	VPDPBUSD.BCST 72(SI), Z1, Z11
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 76(SI), Z1, Z12
+	VPDPBUSD.BCST 80(SI), Z1, Z13
+	VPDPBUSD.BCST 84(SI), Z1, Z14
+	VPDPBUSD.BCST 88(SI), Z1, Z15
+	VPDPBUSD.BCST 92(SI), Z1, Z16
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 96(SI), Z1, Z17
+	VPDPBUSD.BCST 100(SI), Z1, Z18
+	VPDPBUSD.BCST 104(SI), Z1, Z19
+	VPDPBUSD.BCST 108(SI), Z1, Z20
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 112(SI), Z2, Z7
+	VPDPBUSD.BCST 116(SI), Z2, Z8
+	VPDPBUSD.BCST 120(SI), Z2, Z9
+	VPDPBUSD.BCST 124(SI), Z2, Z10
+	VPDPBUSD.BCST 128(SI), Z2, Z11
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 132(SI), Z2, Z12
+	VPDPBUSD.BCST 136(SI), Z2, Z13
+	VPDPBUSD.BCST 140(SI), Z2, Z14
+	VPDPBUSD.BCST 144(SI), Z2, Z15
+	VPDPBUSD.BCST 148(SI), Z2, Z16
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 152(SI), Z2, Z17
+	VPDPBUSD.BCST 156(SI), Z2, Z18
+	VPDPBUSD.BCST 160(SI), Z2, Z19
+	VPDPBUSD.BCST 164(SI), Z2, Z20
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 168(SI), Z3, Z7
+	VPDPBUSD.BCST 172(SI), Z3, Z8
+	VPDPBUSD.BCST 176(SI), Z3, Z9
+	VPDPBUSD.BCST 180(SI), Z3, Z10
+	VPDPBUSD.BCST 184(SI), Z3, Z11
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 188(SI), Z3, Z12
+	VPDPBUSD.BCST 192(SI), Z3, Z13
+	VPDPBUSD.BCST 196(SI), Z3, Z14
+	VPDPBUSD.BCST 200(SI), Z3, Z15
+	VPDPBUSD.BCST 204(SI), Z3, Z16
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 208(SI), Z3, Z17
+	VPDPBUSD.BCST 212(SI), Z3, Z18
+	VPDPBUSD.BCST 216(SI), Z3, Z19
+	VPDPBUSD.BCST 220(SI), Z3, Z20
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000e0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop306
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z21, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   56(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   60(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   64(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   68(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   72(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   76(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   80(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   84(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   88(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   92(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   96(CX), Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VMULPS.BCST   40(CX), Z4, Z5
+	VFMADD213PS   640(AX), Z5, Z17
+	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   100(CX), Z18, Z18
+	VCVTDQ2PS     Z18, Z18
+	VMULPS.BCST   44(CX), Z4, Z5
+	VFMADD213PS   704(AX), Z5, Z18
+	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   104(CX), Z19, Z19
+	VCVTDQ2PS     Z19, Z19
+	VMULPS.BCST   48(CX), Z4, Z5
+	VFMADD213PS   768(AX), Z5, Z19
+	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   108(CX), Z20, Z20
+	VCVTDQ2PS     Z20, Z20
+	VMULPS.BCST   52(CX), Z4, Z4
+	VFMADD213PS   832(AX), Z4, Z20
+	VMOVUPS       Z20, 832(AX)
+	ADDQ          $0x00000070, CX
+	TESTQ         R9, R9
+	JNZ           group305
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x15(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z22
+	MOVQ        $0x00000008, R14
+
+group307:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+
+loop308:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VPDPBUSD.BCST 44(SI), Z0, Z18
+	VPDPBUSD.BCST 48(SI), Z0, Z19
+	VPDPBUSD.BCST 52(SI), Z0, Z20
+	VPDPBUSD.BCST 56(SI), Z0, Z21
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 60(SI), Z1, Z7
+	VPDPBUSD.BCST 64(SI), Z1, Z8
+	VPDPBUSD.BCST 68(SI), Z1, Z9
+	VPDPBUSD.BCST 72(SI), Z1, Z10
+	VPDPBUSD.BCST 76(SI), Z1, Z11
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 80(SI), Z1, Z12
+	VPDPBUSD.BCST 84(SI), Z1, Z13
+	VPDPBUSD.BCST 88(SI), Z1, Z14
+	VPDPBUSD.BCST 92(SI), Z1, Z15
+	VPDPBUSD.BCST 96(SI), Z1, Z16
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 100(SI), Z1, Z17
+	VPDPBUSD.BCST 104(SI), Z1, Z18
+	VPDPBUSD.BCST 108(SI), Z1, Z19
+	VPDPBUSD.BCST 112(SI), Z1, Z20
+	VPDPBUSD.BCST 116(SI), Z1, Z21
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 120(SI), Z2, Z7
+	VPDPBUSD.BCST 124(SI), Z2, Z8
+	VPDPBUSD.BCST 128(SI), Z2, Z9
+	VPDPBUSD.BCST 132(SI), Z2, Z10
+	VPDPBUSD.BCST 136(SI), Z2, Z11
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 140(SI), Z2, Z12
+	VPDPBUSD.BCST 144(SI), Z2, Z13
+	VPDPBUSD.BCST 148(SI), Z2, Z14
+	VPDPBUSD.BCST 152(SI), Z2, Z15
+	VPDPBUSD.BCST 156(SI), Z2, Z16
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 160(SI), Z2, Z17
+	VPDPBUSD.BCST 164(SI), Z2, Z18
+	VPDPBUSD.BCST 168(SI), Z2, Z19
+	VPDPBUSD.BCST 172(SI), Z2, Z20
+	VPDPBUSD.BCST 176(SI), Z2, Z21
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 180(SI), Z3, Z7
+	VPDPBUSD.BCST 184(SI), Z3, Z8
+	VPDPBUSD.BCST 188(SI), Z3, Z9
+	VPDPBUSD.BCST 192(SI), Z3, Z10
+	VPDPBUSD.BCST 196(SI), Z3, Z11
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 200(SI), Z3, Z12
+	VPDPBUSD.BCST 204(SI), Z3, Z13
+	VPDPBUSD.BCST 208(SI), Z3, Z14
+	VPDPBUSD.BCST 212(SI), Z3, Z15
+	VPDPBUSD.BCST 216(SI), Z3, Z16
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 220(SI), Z3, Z17
+	VPDPBUSD.BCST 224(SI), Z3, Z18
+	VPDPBUSD.BCST 228(SI), Z3, Z19
+	VPDPBUSD.BCST 232(SI), Z3, Z20
+	VPDPBUSD.BCST 236(SI), Z3, Z21
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000f0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop308
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z22, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   60(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   64(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   68(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   72(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   76(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   80(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   84(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   88(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   92(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   96(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   100(CX), Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VMULPS.BCST   40(CX), Z4, Z5
+	VFMADD213PS   640(AX), Z5, Z17
+	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   104(CX), Z18, Z18
+	VCVTDQ2PS     Z18, Z18
+	VMULPS.BCST   44(CX), Z4, Z5
+	VFMADD213PS   704(AX), Z5, Z18
+	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   108(CX), Z19, Z19
+	VCVTDQ2PS     Z19, Z19
+	VMULPS.BCST   48(CX), Z4, Z5
+	VFMADD213PS   768(AX), Z5, Z19
+	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   112(CX), Z20, Z20
+	VCVTDQ2PS     Z20, Z20
+	VMULPS.BCST   52(CX), Z4, Z5
+	VFMADD213PS   832(AX), Z5, Z20
+	VMOVUPS       Z20, 832(AX)
+	VPADDD        Z21, Z21, Z21
+	VPADDD.BCST   116(CX), Z21, Z21
+	VCVTDQ2PS     Z21, Z21
+	VMULPS.BCST   56(CX), Z4, Z4
+	VFMADD213PS   896(AX), Z4, Z21
+	VMOVUPS       Z21, 896(AX)
+	ADDQ          $0x00000078, CX
+	TESTQ         R9, R9
+	JNZ           group307
+	VZEROUPPER
+	RET
+
+// func avx512Dot8x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512Dot8x16(SB), NOSPLIT, $0-64
 	MOVQ        y+0(FP), AX
 	MOVQ        meta+24(FP), CX
 	MOVQ        w+8(FP), DX
@@ -29163,7 +28703,7 @@ TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
 	MOVQ        $0x00000008, R14
 
-group303:
+group309:
 	MOVQ    R9, R13
 	CMPQ    R13, R14
 	CMOVQGT R14, R13
@@ -29185,7 +28725,7 @@ group303:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
-loop304:
+loop310:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -29277,7 +28817,815 @@ loop304:
 	CMPQ          DX, BX
 	CMOVQCS       R15, DX
 	DECQ          R13
-	JNZ           loop304
+	JNZ           loop310
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z23, Z4
+	ADDQ          R8, DI
+	VPADDD        Z7, Z7, Z7
+	VPADDD.BCST   64(CX), Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z5
+	VFMADD213PS   (AX), Z5, Z7
+	VMOVUPS       Z7, (AX)
+	VPADDD        Z8, Z8, Z8
+	VPADDD.BCST   68(CX), Z8, Z8
+	VCVTDQ2PS     Z8, Z8
+	VMULPS.BCST   4(CX), Z4, Z5
+	VFMADD213PS   64(AX), Z5, Z8
+	VMOVUPS       Z8, 64(AX)
+	VPADDD        Z9, Z9, Z9
+	VPADDD.BCST   72(CX), Z9, Z9
+	VCVTDQ2PS     Z9, Z9
+	VMULPS.BCST   8(CX), Z4, Z5
+	VFMADD213PS   128(AX), Z5, Z9
+	VMOVUPS       Z9, 128(AX)
+	VPADDD        Z10, Z10, Z10
+	VPADDD.BCST   76(CX), Z10, Z10
+	VCVTDQ2PS     Z10, Z10
+	VMULPS.BCST   12(CX), Z4, Z5
+	VFMADD213PS   192(AX), Z5, Z10
+	VMOVUPS       Z10, 192(AX)
+	VPADDD        Z11, Z11, Z11
+	VPADDD.BCST   80(CX), Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VMULPS.BCST   16(CX), Z4, Z5
+	VFMADD213PS   256(AX), Z5, Z11
+	VMOVUPS       Z11, 256(AX)
+	VPADDD        Z12, Z12, Z12
+	VPADDD.BCST   84(CX), Z12, Z12
+	VCVTDQ2PS     Z12, Z12
+	VMULPS.BCST   20(CX), Z4, Z5
+	VFMADD213PS   320(AX), Z5, Z12
+	VMOVUPS       Z12, 320(AX)
+	VPADDD        Z13, Z13, Z13
+	VPADDD.BCST   88(CX), Z13, Z13
+	VCVTDQ2PS     Z13, Z13
+	VMULPS.BCST   24(CX), Z4, Z5
+	VFMADD213PS   384(AX), Z5, Z13
+	VMOVUPS       Z13, 384(AX)
+	VPADDD        Z14, Z14, Z14
+	VPADDD.BCST   92(CX), Z14, Z14
+	VCVTDQ2PS     Z14, Z14
+	VMULPS.BCST   28(CX), Z4, Z5
+	VFMADD213PS   448(AX), Z5, Z14
+	VMOVUPS       Z14, 448(AX)
+	VPADDD        Z15, Z15, Z15
+	VPADDD.BCST   96(CX), Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VMULPS.BCST   32(CX), Z4, Z5
+	VFMADD213PS   512(AX), Z5, Z15
+	VMOVUPS       Z15, 512(AX)
+	VPADDD        Z16, Z16, Z16
+	VPADDD.BCST   100(CX), Z16, Z16
+	VCVTDQ2PS     Z16, Z16
+	VMULPS.BCST   36(CX), Z4, Z5
+	VFMADD213PS   576(AX), Z5, Z16
+	VMOVUPS       Z16, 576(AX)
+	VPADDD        Z17, Z17, Z17
+	VPADDD.BCST   104(CX), Z17, Z17
+	VCVTDQ2PS     Z17, Z17
+	VMULPS.BCST   40(CX), Z4, Z5
+	VFMADD213PS   640(AX), Z5, Z17
+	VMOVUPS       Z17, 640(AX)
+	VPADDD        Z18, Z18, Z18
+	VPADDD.BCST   108(CX), Z18, Z18
+	VCVTDQ2PS     Z18, Z18
+	VMULPS.BCST   44(CX), Z4, Z5
+	VFMADD213PS   704(AX), Z5, Z18
+	VMOVUPS       Z18, 704(AX)
+	VPADDD        Z19, Z19, Z19
+	VPADDD.BCST   112(CX), Z19, Z19
+	VCVTDQ2PS     Z19, Z19
+	VMULPS.BCST   48(CX), Z4, Z5
+	VFMADD213PS   768(AX), Z5, Z19
+	VMOVUPS       Z19, 768(AX)
+	VPADDD        Z20, Z20, Z20
+	VPADDD.BCST   116(CX), Z20, Z20
+	VCVTDQ2PS     Z20, Z20
+	VMULPS.BCST   52(CX), Z4, Z5
+	VFMADD213PS   832(AX), Z5, Z20
+	VMOVUPS       Z20, 832(AX)
+	VPADDD        Z21, Z21, Z21
+	VPADDD.BCST   120(CX), Z21, Z21
+	VCVTDQ2PS     Z21, Z21
+	VMULPS.BCST   56(CX), Z4, Z5
+	VFMADD213PS   896(AX), Z5, Z21
+	VMOVUPS       Z21, 896(AX)
+	VPADDD        Z22, Z22, Z22
+	VPADDD.BCST   124(CX), Z22, Z22
+	VCVTDQ2PS     Z22, Z22
+	VMULPS.BCST   60(CX), Z4, Z4
+	VFMADD213PS   960(AX), Z4, Z22
+	VMOVUPS       Z22, 960(AX)
+	ADDQ          $0x00000080, CX
+	TESTQ         R9, R9
+	JNZ           group309
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x1(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z23
+	MOVQ        $0x00000008, R14
+
+group311:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+
+loop312:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 16(SI), Z1, Z11
+	VPDPBUSD.BCST 20(SI), Z1, Z12
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 24(SI), Z1, Z13
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 28(SI), Z1, Z14
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 32(SI), Z2, Z15
+	VPDPBUSD.BCST 36(SI), Z2, Z16
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 40(SI), Z2, Z17
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 44(SI), Z2, Z18
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 48(SI), Z3, Z19
+	VPDPBUSD.BCST 52(SI), Z3, Z20
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 56(SI), Z3, Z21
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 60(SI), Z3, Z22
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x00000040, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop312
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VPADDD        Z19, Z11, Z11
+	VPADDD        Z20, Z12, Z12
+	VPADDD        Z21, Z13, Z13
+	VPADDD        Z22, Z14, Z14
+	VPADDD        Z11, Z7, Z7
+	VPADDD        Z12, Z8, Z8
+	VPADDD        Z13, Z9, Z9
+	VPADDD        Z14, Z10, Z10
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z23, Z4
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
+	VPSLLD        $0x08, Z8, Z8
+	VPADDD        Z8, Z7, Z7
+	VPSUBD.BCST   8(CX), Z7, Z7
+	VPSLLD        $0x08, Z10, Z10
+	VPADDD        Z10, Z9, Z9
+	VPSUBD.BCST   4(CX), Z9, Z9
+	VPSRAD        $0x10, Z7, Z8
+	VPADDD        Z8, Z9, Z9
+	VPANDD        Z5, Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        Z6, Z9, Z9
+	VADDPS        Z9, Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z8
+	VFMADD213PS   (AX), Z8, Z7
+	VMOVUPS       Z7, (AX)
+	ADDQ          $0x0000000c, CX
+	TESTQ         R9, R9
+	JNZ           group311
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x2(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x2(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z23
+	MOVQ        $0x00000008, R14
+
+group313:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+
+loop314:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 32(SI), Z1, Z15
+	VPDPBUSD.BCST 36(SI), Z1, Z16
+	VPDPBUSD.BCST 40(SI), Z1, Z17
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 44(SI), Z1, Z18
+	VPDPBUSD.BCST 48(SI), Z1, Z19
+	VPDPBUSD.BCST 52(SI), Z1, Z20
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 56(SI), Z1, Z21
+	VPDPBUSD.BCST 60(SI), Z1, Z22
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 64(SI), Z2, Z7
+	VPDPBUSD.BCST 68(SI), Z2, Z8
+	VPDPBUSD.BCST 72(SI), Z2, Z9
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 76(SI), Z2, Z10
+	VPDPBUSD.BCST 80(SI), Z2, Z11
+	VPDPBUSD.BCST 84(SI), Z2, Z12
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 88(SI), Z2, Z13
+	VPDPBUSD.BCST 92(SI), Z2, Z14
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 96(SI), Z3, Z15
+	VPDPBUSD.BCST 100(SI), Z3, Z16
+	VPDPBUSD.BCST 104(SI), Z3, Z17
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 108(SI), Z3, Z18
+	VPDPBUSD.BCST 112(SI), Z3, Z19
+	VPDPBUSD.BCST 116(SI), Z3, Z20
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 120(SI), Z3, Z21
+	VPDPBUSD.BCST 124(SI), Z3, Z22
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x00000080, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop314
+	VPADDD        Z15, Z7, Z7
+	VPADDD        Z16, Z8, Z8
+	VPADDD        Z17, Z9, Z9
+	VPADDD        Z18, Z10, Z10
+	VPADDD        Z19, Z11, Z11
+	VPADDD        Z20, Z12, Z12
+	VPADDD        Z21, Z13, Z13
+	VPADDD        Z22, Z14, Z14
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z23, Z4
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
+	VPSLLD        $0x08, Z8, Z8
+	VPADDD        Z8, Z7, Z7
+	VPSUBD.BCST   16(CX), Z7, Z7
+	VPSLLD        $0x08, Z10, Z10
+	VPADDD        Z10, Z9, Z9
+	VPSUBD.BCST   8(CX), Z9, Z9
+	VPSRAD        $0x10, Z7, Z8
+	VPADDD        Z8, Z9, Z9
+	VPANDD        Z5, Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        Z6, Z9, Z9
+	VADDPS        Z9, Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z8
+	VFMADD213PS   (AX), Z8, Z7
+	VMOVUPS       Z7, (AX)
+	VPSLLD        $0x08, Z12, Z12
+	VPADDD        Z12, Z11, Z11
+	VPSUBD.BCST   20(CX), Z11, Z11
+	VPSLLD        $0x08, Z14, Z14
+	VPADDD        Z14, Z13, Z13
+	VPSUBD.BCST   12(CX), Z13, Z13
+	VPSRAD        $0x10, Z11, Z12
+	VPADDD        Z12, Z13, Z13
+	VPANDD        Z5, Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        Z6, Z13, Z13
+	VADDPS        Z13, Z11, Z11
+	VMULPS.BCST   4(CX), Z4, Z12
+	VFMADD213PS   64(AX), Z12, Z11
+	VMOVUPS       Z11, 64(AX)
+	ADDQ          $0x00000018, CX
+	TESTQ         R9, R9
+	JNZ           group313
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x3(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x3(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z19
+	MOVQ        $0x00000008, R14
+
+group315:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+
+loop316:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VPDPBUSD.BCST 44(SI), Z0, Z18
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 48(SI), Z1, Z7
+	VPDPBUSD.BCST 52(SI), Z1, Z8
+	VPDPBUSD.BCST 56(SI), Z1, Z9
+	VPDPBUSD.BCST 60(SI), Z1, Z10
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 64(SI), Z1, Z11
+	VPDPBUSD.BCST 68(SI), Z1, Z12
+	VPDPBUSD.BCST 72(SI), Z1, Z13
+	VPDPBUSD.BCST 76(SI), Z1, Z14
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 80(SI), Z1, Z15
+	VPDPBUSD.BCST 84(SI), Z1, Z16
+	VPDPBUSD.BCST 88(SI), Z1, Z17
+	VPDPBUSD.BCST 92(SI), Z1, Z18
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 96(SI), Z2, Z7
+	VPDPBUSD.BCST 100(SI), Z2, Z8
+	VPDPBUSD.BCST 104(SI), Z2, Z9
+	VPDPBUSD.BCST 108(SI), Z2, Z10
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 112(SI), Z2, Z11
+	VPDPBUSD.BCST 116(SI), Z2, Z12
+	VPDPBUSD.BCST 120(SI), Z2, Z13
+	VPDPBUSD.BCST 124(SI), Z2, Z14
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 128(SI), Z2, Z15
+	VPDPBUSD.BCST 132(SI), Z2, Z16
+	VPDPBUSD.BCST 136(SI), Z2, Z17
+	VPDPBUSD.BCST 140(SI), Z2, Z18
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 144(SI), Z3, Z7
+	VPDPBUSD.BCST 148(SI), Z3, Z8
+	VPDPBUSD.BCST 152(SI), Z3, Z9
+	VPDPBUSD.BCST 156(SI), Z3, Z10
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 160(SI), Z3, Z11
+	VPDPBUSD.BCST 164(SI), Z3, Z12
+	VPDPBUSD.BCST 168(SI), Z3, Z13
+	VPDPBUSD.BCST 172(SI), Z3, Z14
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 176(SI), Z3, Z15
+	VPDPBUSD.BCST 180(SI), Z3, Z16
+	VPDPBUSD.BCST 184(SI), Z3, Z17
+	VPDPBUSD.BCST 188(SI), Z3, Z18
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x000000c0, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop316
+	VCVTPH2PS     (DI), Z4
+	PREFETCHT0    64(DI)
+	VPERMPS       Z4, Z19, Z4
+	ADDQ          R8, DI
+	MOVL          $0x0000ffff, R13
+	VPBROADCASTD  R13, Z5
+	MOVL          $0x47800000, R13
+	VPBROADCASTD  R13, Z6
+	VPSLLD        $0x08, Z8, Z8
+	VPADDD        Z8, Z7, Z7
+	VPSUBD.BCST   24(CX), Z7, Z7
+	VPSLLD        $0x08, Z10, Z10
+	VPADDD        Z10, Z9, Z9
+	VPSUBD.BCST   12(CX), Z9, Z9
+	VPSRAD        $0x10, Z7, Z8
+	VPADDD        Z8, Z9, Z9
+	VPANDD        Z5, Z7, Z7
+	VCVTDQ2PS     Z7, Z7
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        Z6, Z9, Z9
+	VADDPS        Z9, Z7, Z7
+	VMULPS.BCST   (CX), Z4, Z8
+	VFMADD213PS   (AX), Z8, Z7
+	VMOVUPS       Z7, (AX)
+	VPSLLD        $0x08, Z12, Z12
+	VPADDD        Z12, Z11, Z11
+	VPSUBD.BCST   28(CX), Z11, Z11
+	VPSLLD        $0x08, Z14, Z14
+	VPADDD        Z14, Z13, Z13
+	VPSUBD.BCST   16(CX), Z13, Z13
+	VPSRAD        $0x10, Z11, Z12
+	VPADDD        Z12, Z13, Z13
+	VPANDD        Z5, Z11, Z11
+	VCVTDQ2PS     Z11, Z11
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        Z6, Z13, Z13
+	VADDPS        Z13, Z11, Z11
+	VMULPS.BCST   4(CX), Z4, Z12
+	VFMADD213PS   64(AX), Z12, Z11
+	VMOVUPS       Z11, 64(AX)
+	VPSLLD        $0x08, Z16, Z16
+	VPADDD        Z16, Z15, Z15
+	VPSUBD.BCST   32(CX), Z15, Z15
+	VPSLLD        $0x08, Z18, Z18
+	VPADDD        Z18, Z17, Z17
+	VPSUBD.BCST   20(CX), Z17, Z17
+	VPSRAD        $0x10, Z15, Z16
+	VPADDD        Z16, Z17, Z17
+	VPANDD        Z5, Z15, Z15
+	VCVTDQ2PS     Z15, Z15
+	VCVTDQ2PS     Z17, Z17
+	VMULPS        Z6, Z17, Z17
+	VADDPS        Z17, Z15, Z15
+	VMULPS.BCST   8(CX), Z4, Z16
+	VFMADD213PS   128(AX), Z16, Z15
+	VMOVUPS       Z15, 128(AX)
+	ADDQ          $0x00000024, CX
+	TESTQ         R9, R9
+	JNZ           group315
+	VZEROUPPER
+	RET
+
+// func avx512DotExact8x4(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+TEXT ·avx512DotExact8x4(SB), NOSPLIT, $0-64
+	MOVQ        y+0(FP), AX
+	MOVQ        meta+24(FP), CX
+	MOVQ        w+8(FP), DX
+	MOVQ        acts+16(FP), SI
+	MOVQ        steps+32(FP), DI
+	MOVQ        stride+40(FP), R8
+	MOVQ        tiles+48(FP), R9
+	LEAQ        -1(R9), BX
+	IMUL3Q      $0x00000100, BX, BX
+	ADDQ        DX, BX
+	MOVQ        ahead+56(FP), R12
+	IMUL3Q      $0x00000100, R9, R10
+	ADDQ        DX, R10
+	MOVQ        R9, R11
+	SHLQ        $0x06, R11
+	PREFETCHT0  2048(DX)
+	PREFETCHT0  2112(DX)
+	PREFETCHT0  2176(DX)
+	PREFETCHT0  2240(DX)
+	PREFETCHT1  (R10)
+	PREFETCHT1  (R10)(R11*1)
+	PREFETCHT1  (R10)(R11*2)
+	PREFETCHT1  (R12)
+	ADDQ        $0x00000040, R10
+	ADDQ        $0x00000040, R12
+	VMOVDQU64   (DX), Z4
+	VMOVDQU64   64(DX), Z6
+	VPUNPCKLDQ  Z6, Z4, Z5
+	VPUNPCKHDQ  Z6, Z4, Z4
+	VMOVDQU64   128(DX), Z0
+	VMOVDQU64   192(DX), Z6
+	VPUNPCKLDQ  Z6, Z0, Z1
+	VPUNPCKHDQ  Z6, Z0, Z6
+	VPUNPCKLQDQ Z1, Z5, Z0
+	VPUNPCKHQDQ Z1, Z5, Z1
+	VPUNPCKLQDQ Z6, Z4, Z2
+	VPUNPCKHQDQ Z6, Z4, Z3
+	LEAQ        256(DX), R13
+	CMPQ        DX, BX
+	CMOVQCS     R13, DX
+	VMOVDQU64   avx512Outputs<>+512(SB), Z23
+	MOVQ        $0x00000008, R14
+
+group317:
+	MOVQ    R9, R13
+	CMPQ    R13, R14
+	CMOVQGT R14, R13
+	SUBQ    R13, R9
+	VPXORD  Z7, Z7, Z7
+	VPXORD  Z8, Z8, Z8
+	VPXORD  Z9, Z9, Z9
+	VPXORD  Z10, Z10, Z10
+	VPXORD  Z11, Z11, Z11
+	VPXORD  Z12, Z12, Z12
+	VPXORD  Z13, Z13, Z13
+	VPXORD  Z14, Z14, Z14
+	VPXORD  Z15, Z15, Z15
+	VPXORD  Z16, Z16, Z16
+	VPXORD  Z17, Z17, Z17
+	VPXORD  Z18, Z18, Z18
+	VPXORD  Z19, Z19, Z19
+	VPXORD  Z20, Z20, Z20
+	VPXORD  Z21, Z21, Z21
+	VPXORD  Z22, Z22, Z22
+
+loop318:
+	PREFETCHT0    2048(DX)
+	PREFETCHT0    2112(DX)
+	PREFETCHT0    2176(DX)
+	PREFETCHT0    2240(DX)
+	PREFETCHT1    (R10)
+	PREFETCHT1    (R10)(R11*1)
+	PREFETCHT1    (R10)(R11*2)
+	PREFETCHT1    (R12)
+	ADDQ          $0x00000040, R10
+	ADDQ          $0x00000040, R12
+	VPDPBUSD.BCST (SI), Z0, Z7
+	VPDPBUSD.BCST 4(SI), Z0, Z8
+	VPDPBUSD.BCST 8(SI), Z0, Z9
+	VPDPBUSD.BCST 12(SI), Z0, Z10
+	VPDPBUSD.BCST 16(SI), Z0, Z11
+	VPDPBUSD.BCST 20(SI), Z0, Z12
+	VMOVDQU64     (DX), Z4
+	VPDPBUSD.BCST 24(SI), Z0, Z13
+	VPDPBUSD.BCST 28(SI), Z0, Z14
+	VPDPBUSD.BCST 32(SI), Z0, Z15
+	VPDPBUSD.BCST 36(SI), Z0, Z16
+	VPDPBUSD.BCST 40(SI), Z0, Z17
+	VMOVDQU64     64(DX), Z6
+	VPDPBUSD.BCST 44(SI), Z0, Z18
+	VPDPBUSD.BCST 48(SI), Z0, Z19
+	VPDPBUSD.BCST 52(SI), Z0, Z20
+	VPDPBUSD.BCST 56(SI), Z0, Z21
+	VPDPBUSD.BCST 60(SI), Z0, Z22
+	VPUNPCKLDQ    Z6, Z4, Z5
+	VPDPBUSD.BCST 64(SI), Z1, Z7
+	VPDPBUSD.BCST 68(SI), Z1, Z8
+	VPDPBUSD.BCST 72(SI), Z1, Z9
+	VPDPBUSD.BCST 76(SI), Z1, Z10
+	VPDPBUSD.BCST 80(SI), Z1, Z11
+	VPDPBUSD.BCST 84(SI), Z1, Z12
+	VPUNPCKHDQ    Z6, Z4, Z4
+	VPDPBUSD.BCST 88(SI), Z1, Z13
+	VPDPBUSD.BCST 92(SI), Z1, Z14
+	VPDPBUSD.BCST 96(SI), Z1, Z15
+	VPDPBUSD.BCST 100(SI), Z1, Z16
+	VPDPBUSD.BCST 104(SI), Z1, Z17
+	VMOVDQU64     128(DX), Z0
+	VPDPBUSD.BCST 108(SI), Z1, Z18
+	VPDPBUSD.BCST 112(SI), Z1, Z19
+	VPDPBUSD.BCST 116(SI), Z1, Z20
+	VPDPBUSD.BCST 120(SI), Z1, Z21
+	VPDPBUSD.BCST 124(SI), Z1, Z22
+	VMOVDQU64     192(DX), Z6
+	VPDPBUSD.BCST 128(SI), Z2, Z7
+	VPDPBUSD.BCST 132(SI), Z2, Z8
+	VPDPBUSD.BCST 136(SI), Z2, Z9
+	VPDPBUSD.BCST 140(SI), Z2, Z10
+	VPDPBUSD.BCST 144(SI), Z2, Z11
+	VPDPBUSD.BCST 148(SI), Z2, Z12
+	VPUNPCKLDQ    Z6, Z0, Z1
+	VPDPBUSD.BCST 152(SI), Z2, Z13
+	VPDPBUSD.BCST 156(SI), Z2, Z14
+	VPDPBUSD.BCST 160(SI), Z2, Z15
+	VPDPBUSD.BCST 164(SI), Z2, Z16
+	VPDPBUSD.BCST 168(SI), Z2, Z17
+	VPUNPCKHDQ    Z6, Z0, Z6
+	VPDPBUSD.BCST 172(SI), Z2, Z18
+	VPDPBUSD.BCST 176(SI), Z2, Z19
+	VPDPBUSD.BCST 180(SI), Z2, Z20
+	VPDPBUSD.BCST 184(SI), Z2, Z21
+	VPDPBUSD.BCST 188(SI), Z2, Z22
+	VPUNPCKLQDQ   Z1, Z5, Z0
+	VPDPBUSD.BCST 192(SI), Z3, Z7
+	VPDPBUSD.BCST 196(SI), Z3, Z8
+	VPDPBUSD.BCST 200(SI), Z3, Z9
+	VPDPBUSD.BCST 204(SI), Z3, Z10
+	VPDPBUSD.BCST 208(SI), Z3, Z11
+	VPDPBUSD.BCST 212(SI), Z3, Z12
+	VPUNPCKHQDQ   Z1, Z5, Z1
+	VPDPBUSD.BCST 216(SI), Z3, Z13
+	VPDPBUSD.BCST 220(SI), Z3, Z14
+	VPDPBUSD.BCST 224(SI), Z3, Z15
+	VPDPBUSD.BCST 228(SI), Z3, Z16
+	VPDPBUSD.BCST 232(SI), Z3, Z17
+	VPUNPCKLQDQ   Z6, Z4, Z2
+	VPDPBUSD.BCST 236(SI), Z3, Z18
+	VPDPBUSD.BCST 240(SI), Z3, Z19
+	VPDPBUSD.BCST 244(SI), Z3, Z20
+	VPDPBUSD.BCST 248(SI), Z3, Z21
+	VPDPBUSD.BCST 252(SI), Z3, Z22
+	VPUNPCKHQDQ   Z6, Z4, Z3
+	ADDQ          $0x00000100, SI
+	LEAQ          256(DX), R15
+	CMPQ          DX, BX
+	CMOVQCS       R15, DX
+	DECQ          R13
+	JNZ           loop318
 	VCVTPH2PS     (DI), Z4
 	PREFETCHT0    64(DI)
 	VPERMPS       Z4, Z23, Z4
@@ -29352,7 +29700,7 @@ loop304:
 	VMOVUPS       Z19, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R9, R9
-	JNZ           group303
+	JNZ           group317
 	VZEROUPPER
 	RET
 
@@ -29404,7 +29752,7 @@ TEXT ·avx512Spread8(SB), NOSPLIT, $8-88
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
 	MOVQ        $0x00000008, R15
 
-group305:
+group319:
 	MOVQ    R10, R14
 	CMPQ    R14, R15
 	CMOVQGT R15, R14
@@ -29426,7 +29774,7 @@ group305:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
-loop306:
+loop320:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -29523,7 +29871,7 @@ loop306:
 	CMPQ          DX, BX
 	CMOVQCS       BP, DX
 	DECQ          R14
-	JNZ           loop306
+	JNZ           loop320
 	VCVTPH2PS     (R8), Z4
 	PREFETCHT0    64(R8)
 	VPERMPS       Z4, Z23, Z4
@@ -29626,7 +29974,7 @@ loop306:
 	VMOVUPS       Z22, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R10, R10
-	JNZ           group305
+	JNZ           group319
 	VZEROUPPER
 	RET
 
@@ -29678,7 +30026,7 @@ TEXT ·avx512SpreadExact8(SB), NOSPLIT, $8-88
 	VMOVDQU64   avx512Outputs<>+512(SB), Z23
 	MOVQ        $0x00000008, R15
 
-group307:
+group321:
 	MOVQ    R10, R14
 	CMPQ    R14, R15
 	CMOVQGT R15, R14
@@ -29700,7 +30048,7 @@ group307:
 	VPXORD  Z21, Z21, Z21
 	VPXORD  Z22, Z22, Z22
 
-loop308:
+loop322:
 	PREFETCHT0    2048(DX)
 	PREFETCHT0    2112(DX)
 	PREFETCHT0    2176(DX)
@@ -29797,7 +30145,7 @@ loop308:
 	CMPQ          DX, BX
 	CMOVQCS       BP, DX
 	DECQ          R14
-	JNZ           loop308
+	JNZ           loop322
 	VCVTPH2PS     (R8), Z4
 	PREFETCHT0    64(R8)
 	VPERMPS       Z4, Z23, Z4
@@ -29872,7 +30220,7 @@ loop308:
 	VMOVUPS       Z19, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R10, R10
-	JNZ           group307
+	JNZ           group321
 	VZEROUPPER
 	RET
 
@@ -29890,7 +30238,7 @@ TEXT ·avx512Multiply1(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z4
 	MOVQ      $0x00000008, R10
 
-group309:
+group323:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -29900,7 +30248,7 @@ group309:
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
 
-loop310:
+loop324:
 	VMOVDQU64     (DX), Z5
 	VMOVDQU64     64(DX), Z6
 	VMOVDQU64     128(DX), Z7
@@ -29912,7 +30260,7 @@ loop310:
 	ADDQ          $0x00000010, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop310
+	JNZ           loop324
 	VPADDD        Z2, Z0, Z0
 	VPADDD        Z3, Z1, Z1
 	VPADDD        Z1, Z0, Z0
@@ -29926,7 +30274,7 @@ loop310:
 	VMOVUPS       Z0, (AX)
 	ADDQ          $0x00000008, CX
 	TESTQ         R8, R8
-	JNZ           group309
+	JNZ           group323
 	VZEROUPPER
 	RET
 
@@ -29944,7 +30292,7 @@ TEXT ·avx512MultiplyWide1(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z4
 	MOVQ      $0x00000008, R10
 
-group311:
+group325:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -29954,7 +30302,7 @@ group311:
 	VPXORD  Z2, Z2, Z2
 	VPXORD  Z3, Z3, Z3
 
-loop312:
+loop326:
 	VMOVDQU64     (DX), Z5
 	VMOVDQU64     64(DX), Z6
 	VMOVDQU64     128(DX), Z7
@@ -29966,7 +30314,7 @@ loop312:
 	ADDQ          $0x00000010, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop312
+	JNZ           loop326
 	VPADDD        Z2, Z0, Z0
 	VPADDD        Z3, Z1, Z1
 	VPADDD        Z1, Z0, Z0
@@ -29982,7 +30330,7 @@ loop312:
 	VMOVUPS       Z0, (AX)
 	ADDQ          $0x00000008, CX
 	TESTQ         R8, R8
-	JNZ           group311
+	JNZ           group325
 	VZEROUPPER
 	RET
 
@@ -30000,7 +30348,7 @@ TEXT ·avx512Multiply2(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z8
 	MOVQ      $0x00000008, R10
 
-group313:
+group327:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30014,7 +30362,7 @@ group313:
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
 
-loop314:
+loop328:
 	VMOVDQU64     (DX), Z9
 	VMOVDQU64     64(DX), Z10
 	VMOVDQU64     128(DX), Z11
@@ -30030,7 +30378,7 @@ loop314:
 	ADDQ          $0x00000020, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop314
+	JNZ           loop328
 	VPADDD        Z4, Z0, Z0
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
@@ -30051,7 +30399,7 @@ loop314:
 	VMOVUPS       Z1, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R8, R8
-	JNZ           group313
+	JNZ           group327
 	VZEROUPPER
 	RET
 
@@ -30069,7 +30417,7 @@ TEXT ·avx512MultiplyWide2(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z8
 	MOVQ      $0x00000008, R10
 
-group315:
+group329:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30083,7 +30431,7 @@ group315:
 	VPXORD  Z6, Z6, Z6
 	VPXORD  Z7, Z7, Z7
 
-loop316:
+loop330:
 	VMOVDQU64     (DX), Z9
 	VMOVDQU64     64(DX), Z10
 	VMOVDQU64     128(DX), Z11
@@ -30099,7 +30447,7 @@ loop316:
 	ADDQ          $0x00000020, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop316
+	JNZ           loop330
 	VPADDD        Z4, Z0, Z0
 	VPADDD        Z5, Z1, Z1
 	VPADDD        Z6, Z2, Z2
@@ -30124,7 +30472,7 @@ loop316:
 	VMOVUPS       Z1, 64(AX)
 	ADDQ          $0x00000010, CX
 	TESTQ         R8, R8
-	JNZ           group315
+	JNZ           group329
 	VZEROUPPER
 	RET
 
@@ -30142,7 +30490,7 @@ TEXT ·avx512Multiply3(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group317:
+group331:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30160,7 +30508,7 @@ group317:
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
 
-loop318:
+loop332:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -30180,7 +30528,7 @@ loop318:
 	ADDQ          $0x00000030, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop318
+	JNZ           loop332
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -30208,7 +30556,7 @@ loop318:
 	VMOVUPS       Z2, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group317
+	JNZ           group331
 	VZEROUPPER
 	RET
 
@@ -30226,7 +30574,7 @@ TEXT ·avx512MultiplyWide3(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group319:
+group333:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30244,7 +30592,7 @@ group319:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop320:
+loop334:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -30264,7 +30612,7 @@ loop320:
 	ADDQ          $0x00000030, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop320
+	JNZ           loop334
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -30298,7 +30646,7 @@ loop320:
 	VMOVUPS       Z2, 128(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group319
+	JNZ           group333
 	VZEROUPPER
 	RET
 
@@ -30316,7 +30664,7 @@ TEXT ·avx512Multiply4(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group321:
+group335:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30338,7 +30686,7 @@ group321:
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
 
-loop322:
+loop336:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -30362,7 +30710,7 @@ loop322:
 	ADDQ          $0x00000040, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop322
+	JNZ           loop336
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -30397,7 +30745,7 @@ loop322:
 	VMOVUPS       Z3, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R8, R8
-	JNZ           group321
+	JNZ           group335
 	VZEROUPPER
 	RET
 
@@ -30415,7 +30763,7 @@ TEXT ·avx512MultiplyWide4(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group323:
+group337:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30437,7 +30785,7 @@ group323:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop324:
+loop338:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -30461,7 +30809,7 @@ loop324:
 	ADDQ          $0x00000040, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop324
+	JNZ           loop338
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -30504,7 +30852,7 @@ loop324:
 	VMOVUPS       Z3, 192(AX)
 	ADDQ          $0x00000020, CX
 	TESTQ         R8, R8
-	JNZ           group323
+	JNZ           group337
 	VZEROUPPER
 	RET
 
@@ -30522,7 +30870,7 @@ TEXT ·avx512Multiply5(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group325:
+group339:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30538,7 +30886,7 @@ group325:
 	VPXORD       Z8, Z8, Z8
 	VPXORD       Z9, Z9, Z9
 
-loop326:
+loop340:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -30566,7 +30914,7 @@ loop326:
 	ADDQ          $0x00000050, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop326
+	JNZ           loop340
 	VPADDD        Z5, Z0, Z0
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
@@ -30598,7 +30946,7 @@ loop326:
 	VMOVUPS       Z4, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R8, R8
-	JNZ           group325
+	JNZ           group339
 	VZEROUPPER
 	RET
 
@@ -30616,7 +30964,7 @@ TEXT ·avx512MultiplyWide5(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group327:
+group341:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30632,7 +30980,7 @@ group327:
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 
-loop328:
+loop342:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -30660,7 +31008,7 @@ loop328:
 	ADDQ          $0x00000050, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop328
+	JNZ           loop342
 	VPADDD        Z5, Z0, Z0
 	VPADDD        Z6, Z1, Z1
 	VPADDD        Z7, Z2, Z2
@@ -30702,7 +31050,7 @@ loop328:
 	VMOVUPS       Z4, 256(AX)
 	ADDQ          $0x00000028, CX
 	TESTQ         R8, R8
-	JNZ           group327
+	JNZ           group341
 	VZEROUPPER
 	RET
 
@@ -30720,7 +31068,7 @@ TEXT ·avx512Multiply6(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group329:
+group343:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30738,7 +31086,7 @@ group329:
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
 
-loop330:
+loop344:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -30770,7 +31118,7 @@ loop330:
 	ADDQ          $0x00000060, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop330
+	JNZ           loop344
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -30807,7 +31155,7 @@ loop330:
 	VMOVUPS       Z5, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group329
+	JNZ           group343
 	VZEROUPPER
 	RET
 
@@ -30825,7 +31173,7 @@ TEXT ·avx512MultiplyWide6(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group331:
+group345:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -30843,7 +31191,7 @@ group331:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop332:
+loop346:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -30875,7 +31223,7 @@ loop332:
 	ADDQ          $0x00000060, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop332
+	JNZ           loop346
 	VPADDD        Z6, Z0, Z0
 	VPADDD        Z7, Z1, Z1
 	VPADDD        Z8, Z2, Z2
@@ -30924,7 +31272,7 @@ loop332:
 	VMOVUPS       Z5, 320(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group331
+	JNZ           group345
 	VZEROUPPER
 	RET
 
@@ -30942,7 +31290,7 @@ TEXT ·avx512Multiply7(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group333:
+group347:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -30962,7 +31310,7 @@ group333:
 	VPXORD       Z12, Z12, Z12
 	VPXORD       Z13, Z13, Z13
 
-loop334:
+loop348:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -30998,7 +31346,7 @@ loop334:
 	ADDQ          $0x00000070, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop334
+	JNZ           loop348
 	VPADDD        Z7, Z0, Z0
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
@@ -31040,7 +31388,7 @@ loop334:
 	VMOVUPS       Z6, 384(AX)
 	ADDQ          $0x00000038, CX
 	TESTQ         R8, R8
-	JNZ           group333
+	JNZ           group347
 	VZEROUPPER
 	RET
 
@@ -31058,7 +31406,7 @@ TEXT ·avx512MultiplyWide7(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group335:
+group349:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -31078,7 +31426,7 @@ group335:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop336:
+loop350:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -31114,7 +31462,7 @@ loop336:
 	ADDQ          $0x00000070, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop336
+	JNZ           loop350
 	VPADDD        Z7, Z0, Z0
 	VPADDD        Z8, Z1, Z1
 	VPADDD        Z9, Z2, Z2
@@ -31170,7 +31518,7 @@ loop336:
 	VMOVUPS       Z6, 384(AX)
 	ADDQ          $0x00000038, CX
 	TESTQ         R8, R8
-	JNZ           group335
+	JNZ           group349
 	VZEROUPPER
 	RET
 
@@ -31188,7 +31536,7 @@ TEXT ·avx512Multiply8(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group337:
+group351:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -31210,7 +31558,7 @@ group337:
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
 
-loop338:
+loop352:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -31250,7 +31598,7 @@ loop338:
 	ADDQ          $0x00000080, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop338
+	JNZ           loop352
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -31297,7 +31645,7 @@ loop338:
 	VMOVUPS       Z7, 448(AX)
 	ADDQ          $0x00000040, CX
 	TESTQ         R8, R8
-	JNZ           group337
+	JNZ           group351
 	VZEROUPPER
 	RET
 
@@ -31315,7 +31663,7 @@ TEXT ·avx512MultiplyWide8(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group339:
+group353:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -31337,7 +31685,7 @@ group339:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop340:
+loop354:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -31377,7 +31725,7 @@ loop340:
 	ADDQ          $0x00000080, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop340
+	JNZ           loop354
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -31440,7 +31788,7 @@ loop340:
 	VMOVUPS       Z7, 448(AX)
 	ADDQ          $0x00000040, CX
 	TESTQ         R8, R8
-	JNZ           group339
+	JNZ           group353
 	VZEROUPPER
 	RET
 
@@ -31458,7 +31806,7 @@ TEXT ·avx512Multiply9(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z18
 	MOVQ      $0x00000008, R10
 
-group341:
+group355:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -31482,7 +31830,7 @@ group341:
 	VPXORD       Z16, Z16, Z16
 	VPXORD       Z17, Z17, Z17
 
-loop342:
+loop356:
 	VMOVDQU64     (DX), Z19
 	VMOVDQU64     64(DX), Z20
 	VMOVDQU64     128(DX), Z21
@@ -31526,7 +31874,7 @@ loop342:
 	ADDQ          $0x00000090, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop342
+	JNZ           loop356
 	VPADDD        Z9, Z0, Z0
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
@@ -31578,7 +31926,7 @@ loop342:
 	VMOVUPS       Z8, 512(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group341
+	JNZ           group355
 	VZEROUPPER
 	RET
 
@@ -31596,7 +31944,7 @@ TEXT ·avx512MultiplyWide9(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z18
 	MOVQ      $0x00000008, R10
 
-group343:
+group357:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -31620,7 +31968,7 @@ group343:
 	VPXORD  Z16, Z16, Z16
 	VPXORD  Z17, Z17, Z17
 
-loop344:
+loop358:
 	VMOVDQU64     (DX), Z19
 	VMOVDQU64     64(DX), Z20
 	VMOVDQU64     128(DX), Z21
@@ -31664,7 +32012,7 @@ loop344:
 	ADDQ          $0x00000090, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop344
+	JNZ           loop358
 	VPADDD        Z9, Z0, Z0
 	VPADDD        Z10, Z1, Z1
 	VPADDD        Z11, Z2, Z2
@@ -31734,7 +32082,7 @@ loop344:
 	VMOVUPS       Z8, 512(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group343
+	JNZ           group357
 	VZEROUPPER
 	RET
 
@@ -31752,7 +32100,7 @@ TEXT ·avx512Multiply10(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group345:
+group359:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -31768,7 +32116,7 @@ group345:
 	VPBROADCASTD 72(CX), Z8
 	VPBROADCASTD 76(CX), Z9
 
-loop346:
+loop360:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -31816,7 +32164,7 @@ loop346:
 	ADDQ          $0x000000a0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop346
+	JNZ           loop360
 	VCVTPH2PS     (SI), Z11
 	PREFETCHT0    64(SI)
 	VPERMPS       Z11, Z10, Z11
@@ -31863,7 +32211,7 @@ loop346:
 	VMOVUPS       Z9, 576(AX)
 	ADDQ          $0x00000050, CX
 	TESTQ         R8, R8
-	JNZ           group345
+	JNZ           group359
 	VZEROUPPER
 	RET
 
@@ -31881,7 +32229,7 @@ TEXT ·avx512MultiplyWide10(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z10
 	MOVQ      $0x00000008, R10
 
-group347:
+group361:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -31897,7 +32245,7 @@ group347:
 	VPXORD  Z8, Z8, Z8
 	VPXORD  Z9, Z9, Z9
 
-loop348:
+loop362:
 	VMOVDQU64     (DX), Z11
 	VMOVDQU64     64(DX), Z12
 	VMOVDQU64     128(DX), Z13
@@ -31945,7 +32293,7 @@ loop348:
 	ADDQ          $0x000000a0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop348
+	JNZ           loop362
 	VCVTPH2PS     (SI), Z11
 	PREFETCHT0    64(SI)
 	VPERMPS       Z11, Z10, Z11
@@ -32012,7 +32360,7 @@ loop348:
 	VMOVUPS       Z9, 576(AX)
 	ADDQ          $0x00000050, CX
 	TESTQ         R8, R8
-	JNZ           group347
+	JNZ           group361
 	VZEROUPPER
 	RET
 
@@ -32030,7 +32378,7 @@ TEXT ·avx512Multiply11(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z11
 	MOVQ      $0x00000008, R10
 
-group349:
+group363:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -32047,7 +32395,7 @@ group349:
 	VPBROADCASTD 80(CX), Z9
 	VPBROADCASTD 84(CX), Z10
 
-loop350:
+loop364:
 	VMOVDQU64     (DX), Z12
 	VMOVDQU64     64(DX), Z13
 	VMOVDQU64     128(DX), Z14
@@ -32099,7 +32447,7 @@ loop350:
 	ADDQ          $0x000000b0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop350
+	JNZ           loop364
 	VCVTPH2PS     (SI), Z12
 	PREFETCHT0    64(SI)
 	VPERMPS       Z12, Z11, Z12
@@ -32150,7 +32498,7 @@ loop350:
 	VMOVUPS       Z10, 640(AX)
 	ADDQ          $0x00000058, CX
 	TESTQ         R8, R8
-	JNZ           group349
+	JNZ           group363
 	VZEROUPPER
 	RET
 
@@ -32168,7 +32516,7 @@ TEXT ·avx512MultiplyWide11(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z11
 	MOVQ      $0x00000008, R10
 
-group351:
+group365:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -32185,7 +32533,7 @@ group351:
 	VPXORD  Z9, Z9, Z9
 	VPXORD  Z10, Z10, Z10
 
-loop352:
+loop366:
 	VMOVDQU64     (DX), Z12
 	VMOVDQU64     64(DX), Z13
 	VMOVDQU64     128(DX), Z14
@@ -32237,7 +32585,7 @@ loop352:
 	ADDQ          $0x000000b0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop352
+	JNZ           loop366
 	VCVTPH2PS     (SI), Z12
 	PREFETCHT0    64(SI)
 	VPERMPS       Z12, Z11, Z12
@@ -32310,7 +32658,7 @@ loop352:
 	VMOVUPS       Z10, 640(AX)
 	ADDQ          $0x00000058, CX
 	TESTQ         R8, R8
-	JNZ           group351
+	JNZ           group365
 	VZEROUPPER
 	RET
 
@@ -32328,7 +32676,7 @@ TEXT ·avx512Multiply12(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group353:
+group367:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -32346,7 +32694,7 @@ group353:
 	VPBROADCASTD 88(CX), Z10
 	VPBROADCASTD 92(CX), Z11
 
-loop354:
+loop368:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -32402,7 +32750,7 @@ loop354:
 	ADDQ          $0x000000c0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop354
+	JNZ           loop368
 	VCVTPH2PS     (SI), Z13
 	PREFETCHT0    64(SI)
 	VPERMPS       Z13, Z12, Z13
@@ -32457,7 +32805,7 @@ loop354:
 	VMOVUPS       Z11, 704(AX)
 	ADDQ          $0x00000060, CX
 	TESTQ         R8, R8
-	JNZ           group353
+	JNZ           group367
 	VZEROUPPER
 	RET
 
@@ -32475,7 +32823,7 @@ TEXT ·avx512MultiplyWide12(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group355:
+group369:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -32493,7 +32841,7 @@ group355:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop356:
+loop370:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -32549,7 +32897,7 @@ loop356:
 	ADDQ          $0x000000c0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop356
+	JNZ           loop370
 	VCVTPH2PS     (SI), Z13
 	PREFETCHT0    64(SI)
 	VPERMPS       Z13, Z12, Z13
@@ -32628,7 +32976,7 @@ loop356:
 	VMOVUPS       Z11, 704(AX)
 	ADDQ          $0x00000060, CX
 	TESTQ         R8, R8
-	JNZ           group355
+	JNZ           group369
 	VZEROUPPER
 	RET
 
@@ -32646,7 +32994,7 @@ TEXT ·avx512Multiply13(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z13
 	MOVQ      $0x00000008, R10
 
-group357:
+group371:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -32665,7 +33013,7 @@ group357:
 	VPBROADCASTD 96(CX), Z11
 	VPBROADCASTD 100(CX), Z12
 
-loop358:
+loop372:
 	VMOVDQU64     (DX), Z14
 	VMOVDQU64     64(DX), Z15
 	VMOVDQU64     128(DX), Z16
@@ -32725,7 +33073,7 @@ loop358:
 	ADDQ          $0x000000d0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop358
+	JNZ           loop372
 	VCVTPH2PS     (SI), Z14
 	PREFETCHT0    64(SI)
 	VPERMPS       Z14, Z13, Z14
@@ -32784,7 +33132,7 @@ loop358:
 	VMOVUPS       Z12, 768(AX)
 	ADDQ          $0x00000068, CX
 	TESTQ         R8, R8
-	JNZ           group357
+	JNZ           group371
 	VZEROUPPER
 	RET
 
@@ -32802,7 +33150,7 @@ TEXT ·avx512MultiplyWide13(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z13
 	MOVQ      $0x00000008, R10
 
-group359:
+group373:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -32821,7 +33169,7 @@ group359:
 	VPXORD  Z11, Z11, Z11
 	VPXORD  Z12, Z12, Z12
 
-loop360:
+loop374:
 	VMOVDQU64     (DX), Z14
 	VMOVDQU64     64(DX), Z15
 	VMOVDQU64     128(DX), Z16
@@ -32881,7 +33229,7 @@ loop360:
 	ADDQ          $0x000000d0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop360
+	JNZ           loop374
 	VCVTPH2PS     (SI), Z14
 	PREFETCHT0    64(SI)
 	VPERMPS       Z14, Z13, Z14
@@ -32966,7 +33314,7 @@ loop360:
 	VMOVUPS       Z12, 768(AX)
 	ADDQ          $0x00000068, CX
 	TESTQ         R8, R8
-	JNZ           group359
+	JNZ           group373
 	VZEROUPPER
 	RET
 
@@ -32984,7 +33332,7 @@ TEXT ·avx512Multiply14(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group361:
+group375:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -33004,7 +33352,7 @@ group361:
 	VPBROADCASTD 104(CX), Z12
 	VPBROADCASTD 108(CX), Z13
 
-loop362:
+loop376:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -33068,7 +33416,7 @@ loop362:
 	ADDQ          $0x000000e0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop362
+	JNZ           loop376
 	VCVTPH2PS     (SI), Z15
 	PREFETCHT0    64(SI)
 	VPERMPS       Z15, Z14, Z15
@@ -33131,7 +33479,7 @@ loop362:
 	VMOVUPS       Z13, 832(AX)
 	ADDQ          $0x00000070, CX
 	TESTQ         R8, R8
-	JNZ           group361
+	JNZ           group375
 	VZEROUPPER
 	RET
 
@@ -33149,7 +33497,7 @@ TEXT ·avx512MultiplyWide14(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z14
 	MOVQ      $0x00000008, R10
 
-group363:
+group377:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -33169,7 +33517,7 @@ group363:
 	VPXORD  Z12, Z12, Z12
 	VPXORD  Z13, Z13, Z13
 
-loop364:
+loop378:
 	VMOVDQU64     (DX), Z15
 	VMOVDQU64     64(DX), Z16
 	VMOVDQU64     128(DX), Z17
@@ -33233,7 +33581,7 @@ loop364:
 	ADDQ          $0x000000e0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop364
+	JNZ           loop378
 	VCVTPH2PS     (SI), Z15
 	PREFETCHT0    64(SI)
 	VPERMPS       Z15, Z14, Z15
@@ -33324,7 +33672,7 @@ loop364:
 	VMOVUPS       Z13, 832(AX)
 	ADDQ          $0x00000070, CX
 	TESTQ         R8, R8
-	JNZ           group363
+	JNZ           group377
 	VZEROUPPER
 	RET
 
@@ -33342,7 +33690,7 @@ TEXT ·avx512Multiply15(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z15
 	MOVQ      $0x00000008, R10
 
-group365:
+group379:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -33363,7 +33711,7 @@ group365:
 	VPBROADCASTD 112(CX), Z13
 	VPBROADCASTD 116(CX), Z14
 
-loop366:
+loop380:
 	VMOVDQU64     (DX), Z16
 	VMOVDQU64     64(DX), Z17
 	VMOVDQU64     128(DX), Z18
@@ -33431,7 +33779,7 @@ loop366:
 	ADDQ          $0x000000f0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop366
+	JNZ           loop380
 	VCVTPH2PS     (SI), Z16
 	PREFETCHT0    64(SI)
 	VPERMPS       Z16, Z15, Z16
@@ -33498,7 +33846,7 @@ loop366:
 	VMOVUPS       Z14, 896(AX)
 	ADDQ          $0x00000078, CX
 	TESTQ         R8, R8
-	JNZ           group365
+	JNZ           group379
 	VZEROUPPER
 	RET
 
@@ -33516,7 +33864,7 @@ TEXT ·avx512MultiplyWide15(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z15
 	MOVQ      $0x00000008, R10
 
-group367:
+group381:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -33537,7 +33885,7 @@ group367:
 	VPXORD  Z13, Z13, Z13
 	VPXORD  Z14, Z14, Z14
 
-loop368:
+loop382:
 	VMOVDQU64     (DX), Z16
 	VMOVDQU64     64(DX), Z17
 	VMOVDQU64     128(DX), Z18
@@ -33605,7 +33953,7 @@ loop368:
 	ADDQ          $0x000000f0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop368
+	JNZ           loop382
 	VCVTPH2PS     (SI), Z16
 	PREFETCHT0    64(SI)
 	VPERMPS       Z16, Z15, Z16
@@ -33702,7 +34050,7 @@ loop368:
 	VMOVUPS       Z14, 896(AX)
 	ADDQ          $0x00000078, CX
 	TESTQ         R8, R8
-	JNZ           group367
+	JNZ           group381
 	VZEROUPPER
 	RET
 
@@ -33720,7 +34068,7 @@ TEXT ·avx512Multiply16(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group369:
+group383:
 	MOVQ         R8, R9
 	CMPQ         R9, R10
 	CMOVQGT      R10, R9
@@ -33742,7 +34090,7 @@ group369:
 	VPBROADCASTD 120(CX), Z14
 	VPBROADCASTD 124(CX), Z15
 
-loop370:
+loop384:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -33814,7 +34162,7 @@ loop370:
 	ADDQ          $0x00000100, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop370
+	JNZ           loop384
 	VCVTPH2PS     (SI), Z17
 	PREFETCHT0    64(SI)
 	VPERMPS       Z17, Z16, Z17
@@ -33885,7 +34233,7 @@ loop370:
 	VMOVUPS       Z15, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R8, R8
-	JNZ           group369
+	JNZ           group383
 	VZEROUPPER
 	RET
 
@@ -33903,7 +34251,7 @@ TEXT ·avx512MultiplyWide16(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group371:
+group385:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -33925,7 +34273,7 @@ group371:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop372:
+loop386:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -33997,7 +34345,7 @@ loop372:
 	ADDQ          $0x00000100, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop372
+	JNZ           loop386
 	VCVTPH2PS     (SI), Z17
 	PREFETCHT0    64(SI)
 	VPERMPS       Z17, Z16, Z17
@@ -34100,7 +34448,7 @@ loop372:
 	VMOVUPS       Z15, 960(AX)
 	ADDQ          $0x00000080, CX
 	TESTQ         R8, R8
-	JNZ           group371
+	JNZ           group385
 	VZEROUPPER
 	RET
 
@@ -34118,7 +34466,7 @@ TEXT ·avx512MultiplyExact1(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group373:
+group387:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34140,7 +34488,7 @@ group373:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop374:
+loop388:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -34164,7 +34512,7 @@ loop374:
 	ADDQ          $0x00000040, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop374
+	JNZ           loop388
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -34203,7 +34551,7 @@ loop374:
 	VMOVUPS       Z0, (AX)
 	ADDQ          $0x0000000c, CX
 	TESTQ         R8, R8
-	JNZ           group373
+	JNZ           group387
 	VZEROUPPER
 	RET
 
@@ -34221,7 +34569,7 @@ TEXT ·avx512MultiplyExact2(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group375:
+group389:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34243,7 +34591,7 @@ group375:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop376:
+loop390:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -34283,7 +34631,7 @@ loop376:
 	ADDQ          $0x00000080, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop376
+	JNZ           loop390
 	VPADDD        Z8, Z0, Z0
 	VPADDD        Z9, Z1, Z1
 	VPADDD        Z10, Z2, Z2
@@ -34334,7 +34682,7 @@ loop376:
 	VMOVUPS       Z4, 64(AX)
 	ADDQ          $0x00000018, CX
 	TESTQ         R8, R8
-	JNZ           group375
+	JNZ           group389
 	VZEROUPPER
 	RET
 
@@ -34352,7 +34700,7 @@ TEXT ·avx512MultiplyExact3(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z12
 	MOVQ      $0x00000008, R10
 
-group377:
+group391:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34370,7 +34718,7 @@ group377:
 	VPXORD  Z10, Z10, Z10
 	VPXORD  Z11, Z11, Z11
 
-loop378:
+loop392:
 	VMOVDQU64     (DX), Z13
 	VMOVDQU64     64(DX), Z14
 	VMOVDQU64     128(DX), Z15
@@ -34426,7 +34774,7 @@ loop378:
 	ADDQ          $0x000000c0, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop378
+	JNZ           loop392
 	VCVTPH2PS     (SI), Z13
 	PREFETCHT0    64(SI)
 	VPERMPS       Z13, Z12, Z13
@@ -34485,7 +34833,7 @@ loop378:
 	VMOVUPS       Z8, 128(AX)
 	ADDQ          $0x00000024, CX
 	TESTQ         R8, R8
-	JNZ           group377
+	JNZ           group391
 	VZEROUPPER
 	RET
 
@@ -34503,7 +34851,7 @@ TEXT ·avx512MultiplyExact4(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z16
 	MOVQ      $0x00000008, R10
 
-group379:
+group393:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34525,7 +34873,7 @@ group379:
 	VPXORD  Z14, Z14, Z14
 	VPXORD  Z15, Z15, Z15
 
-loop380:
+loop394:
 	VMOVDQU64     (DX), Z17
 	VMOVDQU64     64(DX), Z18
 	VMOVDQU64     128(DX), Z19
@@ -34597,7 +34945,7 @@ loop380:
 	ADDQ          $0x00000100, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop380
+	JNZ           loop394
 	VCVTPH2PS     (SI), Z17
 	PREFETCHT0    64(SI)
 	VPERMPS       Z17, Z16, Z17
@@ -34672,7 +35020,7 @@ loop380:
 	VMOVUPS       Z12, 192(AX)
 	ADDQ          $0x00000030, CX
 	TESTQ         R8, R8
-	JNZ           group379
+	JNZ           group393
 	VZEROUPPER
 	RET
 
@@ -34690,7 +35038,7 @@ TEXT ·avx512MultiplyExact5(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z20
 	MOVQ      $0x00000008, R10
 
-group381:
+group395:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34716,7 +35064,7 @@ group381:
 	VPXORD  Z18, Z18, Z18
 	VPXORD  Z19, Z19, Z19
 
-loop382:
+loop396:
 	VMOVDQU64     (DX), Z21
 	VMOVDQU64     64(DX), Z22
 	VMOVDQU64     128(DX), Z23
@@ -34804,7 +35152,7 @@ loop382:
 	ADDQ          $0x00000140, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop382
+	JNZ           loop396
 	VCVTPH2PS     (SI), Z21
 	PREFETCHT0    64(SI)
 	VPERMPS       Z21, Z20, Z21
@@ -34895,7 +35243,7 @@ loop382:
 	VMOVUPS       Z16, 256(AX)
 	ADDQ          $0x0000003c, CX
 	TESTQ         R8, R8
-	JNZ           group381
+	JNZ           group395
 	VZEROUPPER
 	RET
 
@@ -34913,7 +35261,7 @@ TEXT ·avx512MultiplyExact6(SB), NOSPLIT, $0-64
 	VMOVDQU64 -64(DX), Z24
 	MOVQ      $0x00000008, R10
 
-group383:
+group397:
 	MOVQ    R8, R9
 	CMPQ    R9, R10
 	CMOVQGT R10, R9
@@ -34943,7 +35291,7 @@ group383:
 	VPXORD  Z22, Z22, Z22
 	VPXORD  Z23, Z23, Z23
 
-loop384:
+loop398:
 	VMOVDQU64     (DX), Z25
 	VMOVDQU64     64(DX), Z26
 	VMOVDQU64     128(DX), Z27
@@ -35047,7 +35395,7 @@ loop384:
 	ADDQ          $0x00000180, BX
 	ADDQ          $0x00000100, DX
 	DECQ          R9
-	JNZ           loop384
+	JNZ           loop398
 	VCVTPH2PS     (SI), Z25
 	PREFETCHT0    64(SI)
 	VPERMPS       Z25, Z24, Z25
@@ -35154,7 +35502,7 @@ loop384:
 	VMOVUPS       Z20, 320(AX)
 	ADDQ          $0x00000048, CX
 	TESTQ         R8, R8
-	JNZ           group383
+	JNZ           group397
 	VZEROUPPER
 	RET
 
@@ -35182,13 +35530,13 @@ TEXT ·avx512Quantize(SB), NOSPLIT, $0-64
 	LEAQ         (CX)(SI*4), CX
 	MOVQ         $0x00000008, R11
 
-group385:
+group399:
 	MOVQ          R9, SI
 	CMPQ          SI, R11
 	CMOVQGT       R11, SI
 	SUBQ          SI, R9
 	CMPQ          SI, $0x08
-	JNE           few386
+	JNE           few400
 	VCVTPH2PS     (DX), Z2
 	VCVTPH2PS     32(DX), Z3
 	VCVTPH2PS     64(DX), Z4
@@ -35240,19 +35588,19 @@ group385:
 	VMOVD         R12, X17
 	VDIVSS        X16, X17, X16
 	CMPL          SI, $0x03800000
-	JB            small389
+	JB            small403
 	CMPL          SI, $0x7f800000
-	JB            scaled388
+	JB            scaled402
 	MOVL          $0x7fc00000, R12
 	VMOVD         R12, X11
 	VXORPS        X16, X16, X16
-	JMP           scaled388
+	JMP           scaled402
 
-small389:
+small403:
 	VXORPS X11, X11, X11
 	VXORPS X16, X16, X16
 
-scaled388:
+scaled402:
 	VMOVSS        X11, (CX)
 	VBROADCASTSS  X16, Z11
 	VMULPS        Z11, Z2, Z2
@@ -35350,9 +35698,9 @@ scaled388:
 	LEAQ          (CX)(BX*8), CX
 	ADDQ          $0x00000200, R10
 	ADDQ          $0x00000100, DX
-	JMP           done387
+	JMP           done401
 
-few386:
+few400:
 	MOVQ         R10, R12
 	MOVQ         DX, R13
 	MOVQ         SI, R14
@@ -35360,7 +35708,7 @@ few386:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z2
 
-loop390:
+loop404:
 	VCVTPH2PS     (R13), Z3
 	VMULPS        (R12), Z3, Z3
 	VPANDD        Z2, Z3, Z3
@@ -35368,7 +35716,7 @@ loop390:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop390
+	JNZ           loop404
 	VEXTRACTI64X4 $0x01, Z12, Y2
 	VPMAXUD       Y12, Y2, Y2
 	VEXTRACTI32X4 $0x01, Y2, X3
@@ -35386,25 +35734,25 @@ loop390:
 	VMOVD         R13, X4
 	VDIVSS        X3, X4, X3
 	CMPL          R12, $0x03800000
-	JB            small392
+	JB            small406
 	CMPL          R12, $0x7f800000
-	JB            scaled391
+	JB            scaled405
 	MOVL          $0x7fc00000, R13
 	VMOVD         R13, X2
 	VXORPS        X3, X3, X3
-	JMP           scaled391
+	JMP           scaled405
 
-small392:
+small406:
 	VXORPS X2, X2, X2
 	VXORPS X3, X3, X3
 
-scaled391:
+scaled405:
 	VMOVSS       X2, (CX)
 	VBROADCASTSS X3, Z2
 	VPXORD       Z13, Z13, Z13
 	VPXORD       Z14, Z14, Z14
 
-loop393:
+loop407:
 	VCVTPH2PS     (DX), Z3
 	VMULPS        (R10), Z3, Z3
 	VPXORD        Z15, Z15, Z15
@@ -35424,7 +35772,7 @@ loop393:
 	ADDQ          $0x00000040, R10
 	ADDQ          $0x00000020, DX
 	DECQ          SI
-	JNZ           loop393
+	JNZ           loop407
 	VEXTRACTI64X4 $0x01, Z13, Y2
 	VPADDD        Y13, Y2, Y2
 	VEXTRACTI32X4 $0x01, Y2, X3
@@ -35439,9 +35787,9 @@ loop393:
 	MOVL          SI, (CX)(BX*4)
 	LEAQ          (CX)(BX*8), CX
 
-done387:
+done401:
 	TESTQ R9, R9
-	JNZ   group385
+	JNZ   group399
 	VZEROUPPER
 	RET
 
@@ -35517,19 +35865,19 @@ TEXT ·avx512QuantizeFour(SB), NOSPLIT, $0-56
 	VMOVD         R11, X22
 	VDIVSS        X14, X22, X14
 	CMPL          DX, $0x03800000
-	JB            small395
+	JB            small409
 	CMPL          DX, $0x7f800000
-	JB            scaled394
+	JB            scaled408
 	MOVL          $0x7fc00000, R11
 	VMOVD         R11, X12
 	VXORPS        X14, X14, X14
-	JMP           scaled394
+	JMP           scaled408
 
-small395:
+small409:
 	VXORPS X12, X12, X12
 	VXORPS X14, X14, X14
 
-scaled394:
+scaled408:
 	VMOVSS        X12, (R10)
 	VBROADCASTSS  X14, Z12
 	VMULPS        Z12, Z11, Z11
@@ -35599,19 +35947,19 @@ scaled394:
 	VMOVD         R11, X24
 	VDIVSS        X15, X24, X15
 	CMPL          DX, $0x03800000
-	JB            small397
+	JB            small411
 	CMPL          DX, $0x7f800000
-	JB            scaled396
+	JB            scaled410
 	MOVL          $0x7fc00000, R11
 	VMOVD         R11, X13
 	VXORPS        X15, X15, X15
-	JMP           scaled396
+	JMP           scaled410
 
-small397:
+small411:
 	VXORPS X13, X13, X13
 	VXORPS X15, X15, X15
 
-scaled396:
+scaled410:
 	VMOVSS        X13, (R10)
 	VBROADCASTSS  X15, Z13
 	VMULPS        Z13, Z12, Z12
@@ -35681,19 +36029,19 @@ scaled396:
 	VMOVD         R11, X26
 	VDIVSS        X16, X26, X16
 	CMPL          DX, $0x03800000
-	JB            small399
+	JB            small413
 	CMPL          DX, $0x7f800000
-	JB            scaled398
+	JB            scaled412
 	MOVL          $0x7fc00000, R11
 	VMOVD         R11, X14
 	VXORPS        X16, X16, X16
-	JMP           scaled398
+	JMP           scaled412
 
-small399:
+small413:
 	VXORPS X14, X14, X14
 	VXORPS X16, X16, X16
 
-scaled398:
+scaled412:
 	VMOVSS        X14, (R10)
 	VBROADCASTSS  X16, Z14
 	VMULPS        Z14, Z13, Z13
@@ -35763,19 +36111,19 @@ scaled398:
 	VMOVD         R9, X15
 	VDIVSS        X14, X15, X14
 	CMPL          DX, $0x03800000
-	JB            small401
+	JB            small415
 	CMPL          DX, $0x7f800000
-	JB            scaled400
+	JB            scaled414
 	MOVL          $0x7fc00000, R9
 	VMOVD         R9, X2
 	VXORPS        X14, X14, X14
-	JMP           scaled400
+	JMP           scaled414
 
-small401:
+small415:
 	VXORPS X2, X2, X2
 	VXORPS X14, X14, X14
 
-scaled400:
+scaled414:
 	VMOVSS        X2, (SI)
 	VBROADCASTSS  X14, Z2
 	VMULPS        Z2, Z3, Z3
@@ -35916,7 +36264,7 @@ TEXT ·avx512QuantizeExact(SB), NOSPLIT, $0-64
 	SHLQ         $0x04, SI
 	MOVQ         $0x00000008, R11
 
-group402:
+group416:
 	MOVQ         R8, R10
 	CMPQ         R10, R11
 	CMOVQGT      R11, R10
@@ -35928,7 +36276,7 @@ group402:
 	MOVL         $0x7fffffff, R15
 	VPBROADCASTD R15, Z4
 
-loop403:
+loop417:
 	VCVTPH2PS     (R13), Z5
 	VMULPS        (R12), Z5, Z5
 	VPANDD        Z4, Z5, Z5
@@ -35936,7 +36284,7 @@ loop403:
 	ADDQ          $0x00000040, R12
 	ADDQ          $0x00000020, R13
 	DECQ          R14
-	JNZ           loop403
+	JNZ           loop417
 	VEXTRACTI64X4 $0x01, Z3, Y4
 	VPMAXUD       Y3, Y4, Y4
 	VEXTRACTI32X4 $0x01, Y4, X5
@@ -35963,7 +36311,7 @@ loop403:
 	VPXORD        Z6, Z6, Z6
 	VPBROADCASTD  R14, Z4
 
-loop404:
+loop418:
 	VCVTPH2PS     (BX), Z5
 	VMULPS        (DX), Z5, Z5
 	VMULPS        Z4, Z5, Z5
@@ -35989,7 +36337,7 @@ loop404:
 	ADDQ          $0x00000040, DX
 	ADDQ          $0x00000020, BX
 	DECQ          R10
-	JNZ           loop404
+	JNZ           loop418
 	VEXTRACTI64X4 $0x01, Z6, Y4
 	VPADDQ        Y6, Y4, Y4
 	VEXTRACTI128  $0x01, Y4, X5
@@ -36007,7 +36355,7 @@ loop404:
 	LEAQ          (CX)(DI*8), CX
 	LEAQ          (CX)(DI*4), CX
 	TESTQ         R8, R8
-	JNZ           group402
+	JNZ           group416
 	VZEROUPPER
 	RET
 
@@ -36060,7 +36408,7 @@ TEXT ·avx512Silu(SB), NOSPLIT, $0-72
 	MOVL         $0x80000000, DI
 	VPBROADCASTD DI, Z17
 
-loop405:
+loop419:
 	VPERMPS    (DX), Z0, Z18
 	VPERMPS    (BX), Z1, Z19
 	VMULPS     Z2, Z18, Z18
@@ -36101,7 +36449,7 @@ loop405:
 	ADDQ       $0x00000040, DX
 	ADDQ       $0x00000040, BX
 	DECQ       SI
-	JNZ        loop405
+	JNZ        loop419
 	VZEROUPPER
 	RET
 
@@ -36120,7 +36468,7 @@ TEXT ·avx512Scale(SB), NOSPLIT, $0-56
 	MOVQ      sv+24(FP), DI
 	VCVTPH2PS (DI), Z1
 
-loop406:
+loop420:
 	VPERMPS     (DX), Z0, Z2
 	VMULPS      Z1, Z2, Z2
 	VMULPS.BCST (BX), Z2, Z2
@@ -36130,7 +36478,7 @@ loop406:
 	ADDQ        $0x00000040, DX
 	ADDQ        $0x00000004, BX
 	DECQ        SI
-	JNZ         loop406
+	JNZ         loop420
 	VZEROUPPER
 	RET
 
@@ -36145,22 +36493,22 @@ TEXT ·avx512Sum(SB), NOSPLIT, $0-48
 	SHLQ $0x02, SI
 	LEAQ (AX)(SI*1), SI
 
-columns407:
+columns421:
 	VPXORD Z0, Z0, Z0
 	MOVQ   count+24(FP), DI
 	MOVQ   DX, R8
 
-loop408:
+loop422:
 	MOVL    (R8), R9
 	IMULQ   BX, R9
 	VADDPS  (CX)(R9*1), Z0, Z0
 	ADDQ    $0x00000004, R8
 	DECQ    DI
-	JNZ     loop408
+	JNZ     loop422
 	VMOVUPS Z0, (AX)
 	ADDQ    $0x00000040, CX
 	ADDQ    $0x00000040, AX
 	CMPQ    AX, SI
-	JNE     columns407
+	JNE     columns421
 	VZEROUPPER
 	RET

@@ -87,7 +87,8 @@ type (
 	// A Multiplier adds to y the outputs of tiles for some rows, 16 sums each.
 	// W are the indices, or a panel of them. Steps points at 16 halves for each
 	// group, stride bytes apart. Meanwhile it may fetch Ahead bytes for each tile
-	// into the caches, from ahead on.
+	// into the caches, from ahead on; that of one row of 8-bit activations, some
+	// near there, as many as its tiles have.
 	Multiplier = func(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, ahead uintptr)
 
 	// A Spreader writes the indices of tiles to a panel, of PanelHead and

@@ -65,13 +65,13 @@ func (u *unpacker) quarter(j int) (from, skip int) {
 
 // bytes returns the steps that set v to the indices of outputs 4·j to 4·j+3 of
 // the tile at w.
-func (u *unpacker) bytes(w reg.GPVirtual, j int, v reg.VecVirtual) []func() {
+func (u *unpacker) bytes(w Mem, j int, v reg.VecVirtual) []func() {
 	if u.bits == 8 {
-		return []func(){func() { u.VMOVDQU64(at(w, 64*j), v) }}
+		return []func(){func() { u.VMOVDQU64(offset(w, 64*j), v) }}
 	}
 	from, _ := u.quarter(j)
 	return []func(){
-		func() { u.VPERMB(at(w, from), u.permute[j], v) },
+		func() { u.VPERMB(offset(w, from), u.permute[j], v) },
 		func() { u.VPMULTISHIFTQB(v, u.shift, v) },
 		func() { u.VPANDD(u.and, v, v) },
 	}
@@ -114,7 +114,7 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 		}
 		for i := range 2 {
 			for j := 2 * i; j < 2*i+2; j++ {
-				do(u.bytes(w, j, a[j])...)
+				do(u.bytes(at(w, 0), j, a[j])...)
 			}
 			do(func() { k.VPUNPCKLDQ(a[2*i+1], a[2*i], t[2*i]) },
 				func() { k.VPUNPCKHDQ(a[2*i+1], a[2*i], t[2*i+1]) })

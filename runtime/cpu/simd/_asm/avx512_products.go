@@ -8,15 +8,8 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// prefetchTile asks for the indices of a tile far ahead of w, for the second
-// level of caches, and of one that is nearer for the first.
-func (k *z) prefetchTile(bits int, w reg.GPVirtual) {
-	for i := 0; i < 32*bits; i += 64 {
-		k.PREFETCHT1(at(w, 8192+i))
-	}
-	k.prefetchNear(bits, w)
-}
-
+// prefetchNear asks for the indices of a tile ahead of w, for the first level of
+// caches.
 func (k *z) prefetchNear(bits int, w reg.GPVirtual) {
 	for i := 0; i < 32*bits; i += 64 {
 		k.PREFETCHT0(at(w, 2048+i))
