@@ -67,14 +67,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "99fe641841fd0a7e4334757948073715830da9013094c5e86c1eed061daaa74d",
+	Digest: "d4cac23f88eff35d07d008bc62f0f41a2590cd38b311a1e24a28d2034c879553",
 	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "9a9c390b13aa2a7d7a2604660e5ca3557e33e76f9cf33fe489acf450684208f1"},
 		{Name: "trellis_base.metal", SHA256: "f43eb0a86ea4daf9721a395be80111ab865a1c9bf128d4d575edff68fe1ae8c7"},
-		{Name: "trellis_cuda_base.metal", SHA256: "78d84844f6c5fa26a6a92e0ac839aceb45a1ad6fe7842f7c9042d009567770e6"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "a1b60f6d60168595b9ce1bf705e1920e9ebac61d5f1145864222829f5daa3d7e"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "bfa73709b72c14136611c2c931bb336c2f023d02cf230f32249ad478c08a13d2"},
+		{Name: "trellis_cuda_base.metal", SHA256: "f723d30b7fd58b3b72c335c96a48373e6ae552d4c808542dd2db2300edf8e525"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "58c762f6b26a366d5eb0a2306115ba7ae9abcfadf79889368afd6b39d7e1cb1f"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "4af2be0ea0ff9a7ff4b0307d871bc5cedca4bba53cf3d4f2cc75677c019d4c28"},
 		{Name: "trellis_decode.metal", SHA256: "e6d1e6dc0d69abfe342afe785c8762228c9ca5aede42e211ccce1da27c71a6bf"},
 		{Name: "trellis_large_batch.metal", SHA256: "8000ba7e67c7f762b9d75a0f9949825d34beb92fa7b7552bbb850634a4b95b2a"},
 		{Name: "trellis_prefill4.metal", SHA256: "709638c7e2a4d87127cb645fffe76f4797155546d8e622febbf24c8f88bc61bc"},

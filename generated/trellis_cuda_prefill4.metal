@@ -698,7 +698,7 @@ struct Steps {
   // Fetches a task: a row, and a step from the given one on.
   Task fetch_task(const Args args, uint task, uint step) const {
     const uint r = task / Spec::steps, g = group(step + task % Spec::steps);
-    device const float* x = input(args, work.first + (Spec::tile == 1 ? 0 : min(r, work.rows - 1)));
+    device const float* x = input(args, work.first + (Single ? 0 : min(r, work.rows - 1)));
     Task t;
     t.first.fetch_su(first, g * First::Group, lane);
     t.first.fetch_x(first, x, g * First::Group, lane);
@@ -711,7 +711,7 @@ struct Steps {
 
   // Stages the inputs of as many steps as fit, of whole products of rows.
   void put(threadgroup Stage<Spec, N>& to, const Args args, uint step) const {
-    const uint tasks = Spec::steps * (Spec::tile == 1 ? 1 : min((work.rows + 3) / 4 * 4, Spec::tile));
+    const uint tasks = Spec::steps * (Single ? 1 : min((work.rows + 3) / 4 * 4, Spec::tile));
     if (place >= tasks) return;
     Task next = fetch_task(args, place, step);
     #pragma unroll 1
@@ -719,7 +719,7 @@ struct Steps {
       const Task t = next;
       if (task + Across < tasks) next = fetch_task(args, task + Across, step);
       const uint r = task / Spec::steps, s = task % Spec::steps, g = group(step + s);
-      const bool there = Spec::tile == 1 || r < work.rows;
+      const bool there = Single || r < work.rows;
       put(to.x[s][line][0], to.sum[s][line][0], first, t.first, r, there, g);
       if (N == 2) put(to.x[s][line][N - 1], to.sum[s][line][N - 1], second, t.second, r, there, g);
     }
@@ -823,12 +823,15 @@ METAL_FUNC void soon(device const void* p, uint bytes, uint line) {
   if (128 * line < bytes) soon((device const uchar*)p + 128 * line);
 }
 
-// Waits. For a single row, the first threadgroups ask meanwhile for what they then read one after another, which takes
-// as long as products do. Those of an entry of the work list share experts and inputs out among them.
+// How many threadgroups a GPU begins with, about. Later ones find what these have asked for.
+constant constexpr uint FirstThreadgroups = 128;
+
+// Waits, and for a single row has asked before for what is then read, each from memory after the other. Experts and inputs
+// are shared out among the threadgroups of an entry of the work list.
 template <typename Spec>
 METAL_FUNC void begin(const GateUp args, const Position at) {
   const Shape shape = args.shape;
-  if (Spec::tile == 1 && at.simd == 0 && shape.items * at.group.y < 128) {
+  if (Spec::tile == 1 && at.simd == 0 && shape.items * at.group.y < FirstThreadgroups) {
     if (at.lane == 0) {
       soon((device const uchar*)(args.work + at.group.x));
       soon((device const uchar*)(args.token + min(at.group.x, shape.rows - 1)));
