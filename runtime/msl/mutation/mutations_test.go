@@ -142,7 +142,7 @@ var mutations = []mutation{
 	},
 	{
 		what: "a write to constant memory", file: frame,
-		old: "  const Position at = Position{group, index, simd, lane};", new: "  const Position at = Position{group, index, simd, lane};\n  shape.items = 0;", kernel: decodeFairway,
+		old: "  if (work[group.x].rows == 0) return;", new: "  shape.items = 0;\n  if (work[group.x].rows == 0) return;", kernel: decodeFairway,
 		level: check, says: `cannot assign to variable 'shape'`,
 	},
 	{
@@ -188,8 +188,8 @@ var mutations = []mutation{
 		level: check, says: `_kernel is no kernel`, at: []string{"  - 6_2_3", "- pass: gate_up", "- pass: down"},
 	},
 	{
-		what: "arguments in another order", file: frame, nth: 1,
-		old: "{{if .ThreadgroupBytes}}, scratch{{end}}, Position{group, index, simd, lane}", new: "{{if .ThreadgroupBytes}}, Position{group, index, simd, lane}{{end}}, scratch", kernel: decodeUp,
+		what: "arguments in another order", file: frame,
+		old: "(args{{if .ThreadgroupBytes}}, scratch{{end}}, at)", new: "(args{{if .ThreadgroupBytes}}, at{{end}}, scratch)", kernel: decodeUp,
 		level: check, says: `no matching function for call to 'gate_up'`,
 	},
 	{
@@ -360,7 +360,7 @@ var mutations = []mutation{
 	},
 	{
 		what: "positions in another order", file: frame, nth: 1,
-		old: "Position{group, index, simd, lane});", new: "Position{group, index, lane, simd});", kernel: decodeDown,
+		old: "Position{group, index, simd, lane};", new: "Position{group, index, lane, simd};", kernel: decodeDown,
 		level: suite, says: `column \d+ is .*, want`,
 	},
 	{
