@@ -331,11 +331,12 @@ func (e *expertJob) compute(k, after chunk, scratch *scratch) {
 	var next lookahead
 	for n := k.first; n < k.end; n++ {
 		to, at := s.matrices, n+1
-		if at == k.end {
+		switch {
+		case at < k.end:
+		case after.first < after.end:
 			to, at = e.segments[after.segment].matrices, after.first
-			if after.first == after.end {
-				to, at = s.matrices, n
-			}
+		default:
+			at = n
 		}
 		next.strip(n, s.matrices, s.rows, to, at)
 		for p := range s.matrices {

@@ -175,7 +175,6 @@ func (e engine) strip(y [][strip]float32, of *matmul, n int, next *lookahead, to
 type lookahead struct {
 	at   [2]uintptr
 	size [2]int
-	none [2]uintptr // what is there to fetch where nothing need be: the strip that is multiplied
 	off  int
 	rest [2]uintptr // what a projection's multiplier or spreader fetches besides simd.Own
 }
@@ -188,14 +187,15 @@ const evenRows = 8
 // strip of others or of the same.
 func (l *lookahead) strip(n int, ms []matrix, rows int, to []matrix, at int) {
 	l.off = 0
+	var none [2]uintptr // what is there to fetch where nothing need be: the strip that is multiplied
 	for p := range ms {
 		m := &ms[p]
 		l.size[p] = m.in * 2 * int(m.bits)
-		l.none[p] = address(m.parts[indices]) + uintptr(n*l.size[p])
+		none[p] = address(m.parts[indices]) + uintptr(n*l.size[p])
 		l.at[p] = address(to[p].parts[indices]) + uintptr(at*to[p].in*2*int(to[p].bits))
 		l.rest[p] = l.at[p] + uintptr(simd.Own(int(m.bits), m.in/16))
 		if m.bits == 2 {
-			l.rest[p] = l.none[p]
+			l.rest[p] = none[p]
 		}
 	}
 	if len(ms) == 1 {
@@ -205,7 +205,7 @@ func (l *lookahead) strip(n int, ms []matrix, rows int, to []matrix, at int) {
 	// A multiplier of 2 bits has nothing besides, and leaves memory idle.
 	for p := range ms {
 		if other := 1 - p; ms[p].bits == 2 && ms[other].bits > 2 && rows >= evenRows {
-			l.rest[p], l.rest[other] = l.rest[other], l.none[other]
+			l.rest[p], l.rest[other] = l.rest[other], none[other]
 		}
 	}
 }
