@@ -25,9 +25,12 @@ METAL_FUNC void later_launches(Lane) {}
 template <typename Byte>
 METAL_FUNC void soon(device const Byte*) {}
 
-// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+// Comes before anything is read. A pass whose kernels wait for earlier launches themselves has its own.
 template <typename Spec, typename Args, typename At>
-METAL_FUNC void begin(const Args, const At) {}
+METAL_FUNC void begin(const Args, const At at) {
+  earlier_launches(at.lane);
+  later_launches(at.lane);
+}
 
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
@@ -349,6 +352,9 @@ void scatter(const Scatter args, threadgroup ScatterScratch<Spec>& scratch, cons
 // A thread owns a column of a token's output.
 
 template <typename Spec>
+METAL_FUNC void begin(const Combine, const Position) {}
+
+template <typename Spec>
 void combine(const Combine args, const Position at) {
   static_assert(Spec::threads == Spec::columns, "a thread for each column");
   const uint hidden = args.shape.hidden, slots = args.shape.slots, token = at.group.y;
@@ -377,32 +383,47 @@ void combine(const Combine args, const Position at) {
 #line 20 "specs/passes.yaml"
 kernel void moe_route(constant Shape& shape [[buffer(0)]], constant Routing& routing [[buffer(1)]], device const float* router [[buffer(2)]], device const float* bias [[buffer(3)]], device const float* x [[buffer(4)]], device float* scores [[buffer(5)]], device uint* chosen [[buffer(6)]], device float* chosen_prob [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 63 "templates/library.metal.tmpl"
-  route<route_constants>(Route{shape, routing, router, bias, x, scores, chosen, chosen_prob}, Position{group, index, simd, lane});
+  const Route args = Route{shape, routing, router, bias, x, scores, chosen, chosen_prob};
+  const Position at = Position{group, index, simd, lane};
+  begin<route_constants>(args, at);
+  route<route_constants>(args, at);
 }
 
 #line 32 "specs/passes.yaml"
 kernel void moe_count(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device uint* counts [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 63 "templates/library.metal.tmpl"
   threadgroup CountScratch<count_constants> scratch;
-  count<count_constants>(Count{shape, chosen, counts}, scratch, Position{group, index, simd, lane});
+  const Count args = Count{shape, chosen, counts};
+  const Position at = Position{group, index, simd, lane};
+  begin<count_constants>(args, at);
+  count<count_constants>(args, scratch, at);
 }
 
 #line 45 "specs/passes.yaml"
 kernel void moe_prefix(constant Shape& shape [[buffer(0)]], device const uint* counts [[buffer(1)]], device uint* base [[buffer(2)]], device uint* offsets [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 63 "templates/library.metal.tmpl"
   threadgroup PrefixScratch<prefix_constants> scratch;
-  prefix<prefix_constants>(Prefix{shape, counts, base, offsets}, scratch, Position{group, index, simd, lane});
+  const Prefix args = Prefix{shape, counts, base, offsets};
+  const Position at = Position{group, index, simd, lane};
+  begin<prefix_constants>(args, at);
+  prefix<prefix_constants>(args, scratch, at);
 }
 
 #line 61 "specs/passes.yaml"
 kernel void moe_scatter(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device const float* chosen_prob [[buffer(2)]], device const uint* base [[buffer(3)]], device uint* token [[buffer(4)]], device float* prob [[buffer(5)]], device uint* row [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 63 "templates/library.metal.tmpl"
   threadgroup ScatterScratch<scatter_constants> scratch;
-  scatter<scatter_constants>(Scatter{shape, chosen, chosen_prob, base, token, prob, row}, scratch, Position{group, index, simd, lane});
+  const Scatter args = Scatter{shape, chosen, chosen_prob, base, token, prob, row};
+  const Position at = Position{group, index, simd, lane};
+  begin<scatter_constants>(args, at);
+  scatter<scatter_constants>(args, scratch, at);
 }
 
 #line 96 "specs/passes.yaml"
 kernel void moe_combine(constant Shape& shape [[buffer(0)]], device const uint* row [[buffer(1)]], device const float* y [[buffer(2)]], device float* out [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
 #line 63 "templates/library.metal.tmpl"
-  combine<combine_constants>(Combine{shape, row, y, out}, Position{group, index, simd, lane});
+  const Combine args = Combine{shape, row, y, out};
+  const Position at = Position{group, index, simd, lane};
+  begin<combine_constants>(args, at);
+  combine<combine_constants>(args, at);
 }

@@ -67,16 +67,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "d4cac23f88eff35d07d008bc62f0f41a2590cd38b311a1e24a28d2034c879553",
+	Digest: "f7cf355aaa750822c3f3812b1ad0db70dfd3a1a4c8d2bbd40994e2d9eb2b82c4",
 	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "9a9c390b13aa2a7d7a2604660e5ca3557e33e76f9cf33fe489acf450684208f1"},
-		{Name: "trellis_base.metal", SHA256: "f43eb0a86ea4daf9721a395be80111ab865a1c9bf128d4d575edff68fe1ae8c7"},
-		{Name: "trellis_cuda_base.metal", SHA256: "f723d30b7fd58b3b72c335c96a48373e6ae552d4c808542dd2db2300edf8e525"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "58c762f6b26a366d5eb0a2306115ba7ae9abcfadf79889368afd6b39d7e1cb1f"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "4af2be0ea0ff9a7ff4b0307d871bc5cedca4bba53cf3d4f2cc75677c019d4c28"},
-		{Name: "trellis_decode.metal", SHA256: "e6d1e6dc0d69abfe342afe785c8762228c9ca5aede42e211ccce1da27c71a6bf"},
-		{Name: "trellis_large_batch.metal", SHA256: "8000ba7e67c7f762b9d75a0f9949825d34beb92fa7b7552bbb850634a4b95b2a"},
-		{Name: "trellis_prefill4.metal", SHA256: "709638c7e2a4d87127cb645fffe76f4797155546d8e622febbf24c8f88bc61bc"},
+		{Name: "helpers.metal", SHA256: "9d57e98199cbe6716f962f02345a4d3e9663a1d6525c7393c9cfb4494f53a987"},
+		{Name: "trellis_base.metal", SHA256: "39d726e530815c443705eed18f4d858fbff367622d17821f09d2f40d8344b3a0"},
+		{Name: "trellis_cuda_base.metal", SHA256: "5f4ff0f4821acae35cd65737ce43fae0fb804fa838e7305b511175f2af876f8b"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "5986546939c4aeecf0c33ebc752f499174fa6c609aca66905fffc898b8d74ec4"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "131c4e7d913a81cb24099732db560eaea504923df68f3ef8f1a804da6bfbeb5a"},
+		{Name: "trellis_decode.metal", SHA256: "b42d755ae24100554fdce7f9ea7d50d933fcb4264bb2147235a7aab126582c93"},
+		{Name: "trellis_large_batch.metal", SHA256: "9703eb7d50b01f0971e52d70cb9d3df52df3c9ab70cd28eaf3684c0005dd1655"},
+		{Name: "trellis_prefill4.metal", SHA256: "61cae44d90f61f31777dbe09da79ecc7edb70b17595778d3eb649f30873f2e89"},
 	},
 }

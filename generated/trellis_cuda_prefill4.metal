@@ -25,9 +25,12 @@ METAL_FUNC void later_launches(Lane) {}
 template <typename Byte>
 METAL_FUNC void soon(device const Byte*) {}
 
-// Comes before anything is read. A family has its own for a pass whose kernels wait for earlier launches themselves.
+// Comes before anything is read. A pass whose kernels wait for earlier launches themselves has its own.
 template <typename Spec, typename Args, typename At>
-METAL_FUNC void begin(const Args, const At) {}
+METAL_FUNC void begin(const Args, const At at) {
+  earlier_launches(at.lane);
+  later_launches(at.lane);
+}
 
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
@@ -892,6 +895,9 @@ METAL_FUNC void store(const Down args, thread const Steps& steps, thread const S
   if (at.index >= Spec::outputs || steps.own >= hidden) return;
   args.y[ulong(steps.work.first) * hidden + steps.own] = prob[0] * (total<Spec, 1>(scratch, 0, at.index) * steps.first_after.of());
 }
+
+template <typename Spec>
+METAL_FUNC void begin(const Down, const Position) {}
 
 template <typename Spec, typename Weights>
 METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/marlingen/marlingen/runtime"
@@ -72,7 +71,7 @@ func PTX(ctx context.Context, name, text string, kernels []*runtime.Kernel) ([]b
 		if err := f.binds(wanted[f.symbol]); err != nil {
 			return nil, &PTXError{name, err.Error()}
 		}
-		f.ptxEntry(&b, entryName(i), slices.Contains(waitingPasses, wanted[f.symbol].Pass) && strings.Contains(text, waits))
+		f.ptxEntry(&b, entryName(i))
 		delete(wanted, f.symbol)
 	}
 	for symbol := range wanted {
@@ -107,15 +106,8 @@ func (f *function) binds(k *runtime.Kernel) error {
 	return nil
 }
 
-// waits is the call by which kernels of waitingPasses wait themselves for
-// what earlier launches write, if their text has it.
-const waits = "earlier_launches(at."
-
-var waitingPasses = []runtime.Pass{runtime.GateUp, runtime.Down, runtime.Combine}
-
-// ptxEntry writes the entry point of f. It begins with the wait for earlier
-// launches, unless the kernel itself does that.
-func (f *function) ptxEntry(b *strings.Builder, name string, waiting bool) {
+// ptxEntry writes the entry point of f.
+func (f *function) ptxEntry(b *strings.Builder, name string) {
 	f.entry = name
 	types := make([]string, len(f.buffers())) // by index
 	var pass []string
@@ -130,12 +122,8 @@ func (f *function) ptxEntry(b *strings.Builder, name string, waiting bool) {
 		}
 	}
 	head := fmt.Sprintf("extern \"C\" __attribute__((flatten)) __kernel void %s(%s)", name, strings.Join(types, ", "))
-	wait := "metal::earlier_launches(0); metal::later_launches(0);"
-	if waiting {
-		wait = ""
-	}
-	fmt.Fprintf(b, "%s __asm__(%q);\n%s { %s const msl::Context c = msl::context(); %s%s(%s); }\n",
-		head, f.symbol, head, wait, f.name, f.arguments, strings.Join(pass, ", "))
+	fmt.Fprintf(b, "%s __asm__(%q);\n%s { const msl::Context c = msl::context(); %s%s(%s); }\n",
+		head, f.symbol, head, f.name, f.arguments, strings.Join(pass, ", "))
 }
 
 // index returns the index of a buffer, whose attribute a is.

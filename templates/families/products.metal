@@ -576,6 +576,9 @@ METAL_FUNC void store(const Down args, thread const Steps& steps, thread const S
   args.y[ulong(steps.work.first) * hidden + steps.own] = prob[0] * (total<Spec, 1>(scratch, 0, at.index) * steps.first_after.of());
 }
 
+template <typename Spec>
+METAL_FUNC void begin(const Down, const Position) {}
+
 template <typename Spec, typename Weights>
 METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");

@@ -1,6 +1,9 @@
 // A thread owns a column of a token's output.
 
 template <typename Spec>
+METAL_FUNC void begin(const Combine, const Position) {}
+
+template <typename Spec>
 void combine(const Combine args, const Position at) {
   static_assert(Spec::threads == Spec::columns, "a thread for each column");
   const uint hidden = args.shape.hidden, slots = args.shape.slots, token = at.group.y;
