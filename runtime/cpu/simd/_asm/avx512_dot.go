@@ -263,7 +263,7 @@ func (k *z) addPairs(acc []reg.VecVirtual) {
 
 // rowOfQuarters makes indices of four outputs at a time.
 func (k *z) rowOfQuarters(bits int) *row {
-	u := k.unpacker(bits)
+	u := k.unpacker(bits, false)
 	acc := k.zmms(4)
 	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		act := k.ZMM()
