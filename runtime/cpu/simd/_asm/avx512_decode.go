@@ -165,14 +165,16 @@ func (k *z) field(from, bits int) reg.VecVirtual {
 
 // threes is decoding for 3 bits: 6 bytes an output, 3 of which are the indices of
 // 8 inputs. Bytes from the first and the last 64 of a tile make dwords that hold
-// those of an output.
+// those of an output, dwords make bytes of a pair of indices each, and these make
+// two elements.
 func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	const second = 10 // the first output that is not in the first 64 bytes
 	last := k.K()
 	g := k.GP64()
 	k.MOVQ(U64(math.MaxUint64<<(4*second)&math.MaxUint64), g)
 	k.KMOVQ(g, last)
-	var bytes, shifts [2]reg.VecVirtual
+	shift := k.constant(k.once("Pairs", 3, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) })))
+	var bytes, fields [2]reg.VecVirtual
 	for half := range 2 {
 		bytes[half] = k.constant(k.once("Bytes3Half", half, bytesOf(func(i int) int {
 			from := 6*(i/4) + 3*half + min(i%4, 2)
@@ -181,19 +183,16 @@ func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 			}
 			return from
 		})))
-		shifts[half] = k.constant(k.once("Shift3Half", half, bytesOf(func(i int) int { return 32*(i/4%2) + 12*half + 3*(i%4) - 1 })))
+		fields[half] = k.field(3*half, 3)
 	}
-	and := k.dwordsOf(doubled(3))
 	for half := range 2 {
-		h := k.ZMM()
+		v := k.ZMM()
 		steps = append(steps,
-			func() { k.VPERMB(at(w, 0), bytes[half], h) },
-			func() { k.VPERMB(at(w, 32), bytes[half], last, h) })
-		for i := range 2 {
-			v := k.ZMM()
-			steps = append(steps,
-				func() { k.VPMULTISHIFTQB(h, shifts[i], v) },
-				func() { k.VPANDD(and, v, c[2*half+i]) })
+			func() { k.VPERMB(at(w, 0), bytes[half], v) },
+			func() { k.VPERMB(at(w, 32), bytes[half], last, v) },
+			func() { k.VPMULTISHIFTQB(v, shift, v) })
+		for i, field := range fields {
+			steps = append(steps, func() { k.VGF2P8AFFINEQB(U8(0), field, v, c[2*half+i]) })
 		}
 	}
 	return steps
