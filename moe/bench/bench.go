@@ -42,7 +42,7 @@ type Result struct {
 	Deviation float64 // from the oracle
 	MS        float64 // median over rounds of a round's median
 	BestMS    float64 // of any call
-	Bytes     float64 // of the experts that a call reads, on average
+	Bytes     float64 // of the experts that a call reads, on average, and of the router on a host
 	MACs      float64 // of a call
 	FloorMS   float64 // what the machine's limits allow; 0 for a device that has others
 	Bound     string  // by which: read or multiply

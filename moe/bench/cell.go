@@ -146,13 +146,17 @@ func (c *cell) measure(ctx context.Context, enough time.Duration) error {
 	return err
 }
 
-// touched returns the bytes of the experts that layer n takes x to.
+// touched returns the bytes of the experts that layer n takes x to and, of a
+// layer that routes in the memory that they are in, of the router.
 func (c *cell) touched(n int, x []float32) (float64, error) {
 	routing, err := c.layers[n].Route(x)
 	if err != nil {
 		return 0, err
 	}
 	bytes := 0
+	if onHost(c.variant.Device) {
+		bytes = 4 * len(c.weights[n].Router.Weight)
+	}
 	seen := make([]bool, c.shape.Experts)
 	for _, e := range routing.Experts {
 		if !seen[e] {

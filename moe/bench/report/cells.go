@@ -20,7 +20,7 @@ var cellColumns = []struct {
 	{"p95", "what 95 % of the samples do not exceed", func(c result.Cell) string { return number(c.MS.P95) }},
 	{"p99", "what 99 % of the samples do not exceed", func(c result.Cell) string { return number(c.MS.P99) }},
 	{"tokens/s", "of the median", metric("tokens_s", 1, number)},
-	{"MB", "of experts' weights, each byte once; of kernels alone, what they read and write besides as well", metric("bytes", 1e-6, number)},
+	{"MB", "of weights of experts and, on a host, of routers, each byte once; of kernels alone, what they read and write besides as well", metric("bytes", 1e-6, number)},
 	{"GB/s", "MB by the median", metric("gb_s", 1, number)},
 	{"GMAC/s", "multiply-accumulates, 10⁹ per second", metric("gmac_s", 1, number)},
 	{"of limit", "what the limits that were measured allow, by the median", metric("fraction", 100, func(v float64) string { return fmt.Sprintf("%.0f %%", v) })},

@@ -53,6 +53,18 @@ func avx512Dot2x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 func avx512Dot2x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512Dot2x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot2x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot2x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot2x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512DotExact2x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
@@ -117,6 +129,18 @@ func avx512Dot3x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 
 //go:noescape
 func avx512Dot3x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot3x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot3x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot3x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot3x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512DotExact3x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -185,6 +209,18 @@ func avx512Dot4x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 func avx512Dot4x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512Dot4x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot4x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot4x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot4x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512DotExact4x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
@@ -249,6 +285,18 @@ func avx512Dot5x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 
 //go:noescape
 func avx512Dot5x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot5x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot5x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot5x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot5x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512DotExact5x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
@@ -317,6 +365,18 @@ func avx512Dot6x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 func avx512Dot6x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512Dot6x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot6x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot6x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot6x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512DotExact6x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
@@ -383,6 +443,18 @@ func avx512Dot7x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 func avx512Dot7x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
+func avx512Dot7x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot7x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot7x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot7x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
 func avx512DotExact7x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
@@ -447,6 +519,18 @@ func avx512Dot8x15(y *[16]float32, w *byte, acts *int8, meta *float32, steps *by
 
 //go:noescape
 func avx512Dot8x16(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot8x17(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot8x18(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot8x19(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
+
+//go:noescape
+func avx512Dot8x20(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)
 
 //go:noescape
 func avx512DotExact8x1(y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride int, tiles int, ahead uintptr)

@@ -64,7 +64,7 @@ func avx512Set() *Set {
 		QuantizeExact:  quantizer(avx512QuantizeExact, nil, 4, 3),
 		Dot:            avx512Dots,
 		DotExact:       avx512ExactDots,
-		PanelRows:      17,
+		PanelRows:      21,
 		PanelRowsExact: 5,
 		Spread: [9]Spreader{
 			2: avx512Spread2, 3: avx512Spread3, 4: avx512Spread4, 5: avx512Spread5, 6: avx512Spread6, 7: avx512Spread7, 8: avx512Spread8,

@@ -185,7 +185,7 @@ func TestSets(t *testing.T) {
 			for rows := 1; rows <= maxRows; rows++ {
 				t.Run(fmt.Sprint(rows), func(t *testing.T) {
 					sizes := []int{1, 7, 8, 9, 19}
-					if rows > 16 {
+					if rows > 20 {
 						sizes = []int{1, 9} // they are blocks of fewer
 					}
 					for _, tiles := range sizes {

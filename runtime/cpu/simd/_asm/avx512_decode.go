@@ -19,13 +19,15 @@ func doubled(bits int) uint32 { return 0x01010101 * (1<<bits - 1) << 1 }
 // An unpacker makes bytes of 64 indices: of 4 outputs by 16 inputs.
 type unpacker struct {
 	*z
-	bits       int
-	permute    [4]reg.VecVirtual // by quarter of a tile
-	shift, and reg.VecVirtual
+	bits    int
+	permute [4]Op // by quarter of a tile: a register, or memory
+	shift   reg.VecVirtual
+	and     Op
 }
 
-// unpacker returns the unpacker of a width that is not 2 or 4.
-func (k *z) unpacker(bits int) *unpacker {
+// unpacker returns the unpacker of a width that is not 2 or 4. If registers are
+// few, it loads what it can.
+func (k *z) unpacker(bits int, few bool) *unpacker {
 	u := &unpacker{z: k, bits: bits}
 	if bits == 8 {
 		return u
@@ -36,7 +38,7 @@ func (k *z) unpacker(bits int) *unpacker {
 			shift = append(shift, byte(i*bits-1))
 		}
 	}
-	of := map[int]reg.VecVirtual{}
+	of := map[int]Op{}
 	for j := range u.permute {
 		_, skip := u.quarter(j)
 		if of[skip] == nil {
@@ -46,13 +48,29 @@ func (k *z) unpacker(bits int) *unpacker {
 					permute = append(permute, byte(min(skip+q*bits+i, 63)))
 				}
 			}
-			of[skip] = k.constant(k.once(fmt.Sprintf("Permute%dSkip", bits), skip, permute))
+			of[skip] = k.held(k.once(fmt.Sprintf("Permute%dSkip", bits), skip, permute), few)
 		}
 		u.permute[j] = of[skip]
 	}
 	u.shift = k.constant(k.once("Shift", bits, shift))
-	u.and = k.dwordsOf(doubled(bits))
+	u.and = k.mask(bits, few)
 	return u
+}
+
+// held returns the constant m, in a register unless those are few.
+func (k *z) held(m Mem, few bool) Op {
+	if few {
+		return m
+	}
+	return k.constant(m)
+}
+
+// mask returns a mask of doubled indices, in a register unless those are few.
+func (k *z) mask(bits int, few bool) Op {
+	if few {
+		return k.once("Doubled", bits, dwords(16, func(int) uint32 { return doubled(bits) }))
+	}
+	return k.dwordsOf(doubled(bits))
 }
 
 // quarter returns where in a tile to load the 64 bytes that begin with, or after
@@ -71,16 +89,23 @@ func (u *unpacker) bytes(w Mem, j int, v reg.VecVirtual) []func() {
 	}
 	from, _ := u.quarter(j)
 	return []func(){
-		func() { u.VPERMB(offset(w, from), u.permute[j], v) },
+		func() {
+			permute := u.permute[j]
+			if m, ok := permute.(Mem); ok {
+				u.VMOVDQU64(m, v)
+				permute = v
+			}
+			u.VPERMB(offset(w, from), permute, v)
+		},
 		func() { u.VPMULTISHIFTQB(v, u.shift, v) },
 		func() { u.VPANDD(u.and, v, v) },
 	}
 }
 
-// decoding returns the steps that set c to the indices of the tile at w: the last
-// four set an element each, in order, so that each can be set once those before
-// have been multiplied for the last time.
-func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
+// decoding returns the steps that set c to the indices of the tile at w, for a
+// number of planes. Element i is set in no step before that which is the last of
+// the first i + 1 quarters of them, when it has been multiplied for the last time.
+func (k *z) decoding(bits, planes int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	do := func(more ...func()) { steps = append(steps, more...) }
 	switch bits {
 	case 2:
@@ -105,9 +130,9 @@ func (k *z) decoding(bits int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []fu
 	case 3:
 		return k.threes(w, c)
 	case 6:
-		return k.sixes(w, c)
+		return k.sixes(w, c, planes > spreadRows)
 	default:
-		u := k.unpacker(bits)
+		u := k.unpacker(bits, planes > spreadRows)
 		var a, t [4]reg.VecVirtual
 		for j := range a {
 			a[j], t[j] = k.ZMM(), k.ZMM()
@@ -140,14 +165,16 @@ func (k *z) field(from, bits int) reg.VecVirtual {
 
 // threes is decoding for 3 bits: 6 bytes an output, 3 of which are the indices of
 // 8 inputs. Bytes from the first and the last 64 of a tile make dwords that hold
-// those of an output.
+// those of an output, dwords make bytes of a pair of indices each, and these make
+// two elements.
 func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	const second = 10 // the first output that is not in the first 64 bytes
 	last := k.K()
 	g := k.GP64()
 	k.MOVQ(U64(math.MaxUint64<<(4*second)&math.MaxUint64), g)
 	k.KMOVQ(g, last)
-	var bytes, shifts [2]reg.VecVirtual
+	shift := k.constant(k.once("Pairs", 3, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) })))
+	var bytes, fields [2]reg.VecVirtual
 	for half := range 2 {
 		bytes[half] = k.constant(k.once("Bytes3Half", half, bytesOf(func(i int) int {
 			from := 6*(i/4) + 3*half + min(i%4, 2)
@@ -156,22 +183,17 @@ func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 			}
 			return from
 		})))
-		shifts[half] = k.constant(k.once("Shift3Half", half, bytesOf(func(i int) int { return 32*(i/4%2) + 12*half + 3*(i%4) - 1 })))
+		fields[half] = k.field(3*half, 3)
 	}
-	and := k.dwordsOf(doubled(3))
-	var halves, v [4]reg.VecVirtual
 	for half := range 2 {
-		halves[half] = k.ZMM()
+		v := k.ZMM()
 		steps = append(steps,
-			func() { k.VPERMB(at(w, 0), bytes[half], halves[half]) },
-			func() { k.VPERMB(at(w, 32), bytes[half], last, halves[half]) })
-		for i := range 2 {
-			v[2*half+i] = k.ZMM()
-			steps = append(steps, func() { k.VPMULTISHIFTQB(halves[half], shifts[i], v[2*half+i]) })
+			func() { k.VPERMB(at(w, 0), bytes[half], v) },
+			func() { k.VPERMB(at(w, 32), bytes[half], last, v) },
+			func() { k.VPMULTISHIFTQB(v, shift, v) })
+		for i, field := range fields {
+			steps = append(steps, func() { k.VGF2P8AFFINEQB(U8(0), field, v, c[2*half+i]) })
 		}
-	}
-	for s := range v {
-		steps = append(steps, func() { k.VPANDD(and, v[s], c[s]) })
 	}
 	return steps
 }
@@ -180,7 +202,7 @@ func (k *z) threes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 // 3 and 16 have no common factor, each dword of all outputs stands in a lane of
 // its own in one of three registers: that of output o in lane 3·o + i, modulo 16,
 // of dword i.
-func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
+func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual, few bool) (steps []func()) {
 	do := func(step func()) { steps = append(steps, step) }
 	var every [3]reg.OpmaskVirtual // third lane, from lane i on
 	for i := range every {
@@ -194,10 +216,10 @@ func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	}
 	shift := k.constant(k.once("Shift6From", 0, bytesOf(func(i int) int { return 32*(i/4%2) + 6*(i%4) - 1 })))
 	lastShift := k.constant(k.once("Shift6From", 8, bytesOf(func(i int) int { return 32*(i/4%2) + 8 + 6*(i%4) - 1 })))
-	and := k.dwordsOf(doubled(6))
-	var r, d [3]reg.VecVirtual // registers of the tile, dwords of outputs
+	and := k.mask(6, few)
+	r := [3]reg.VecVirtual{k.ZMM(), k.ZMM(), k.ZMM()} // of the tile
+	d := [3]reg.VecVirtual{k.ZMM(), k.ZMM(), r[0]}    // dwords of outputs
 	for i := range r {
-		r[i], d[i] = k.ZMM(), k.ZMM()
 		do(func() { k.VMOVDQU64(at(w, 64*i), r[i]) })
 	}
 	for i := range d {
@@ -207,7 +229,7 @@ func (k *z) sixes(w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 			do(func() { k.VALIGND(U8(i), d[i], d[i], d[i]) })
 		}
 	}
-	v := [4]reg.VecVirtual{d[0], r[0], r[1], d[2]}
+	v := [4]reg.VecVirtual{d[0], r[1], r[2], d[2]}
 	do(func() { k.VPSHRDD(U8(24), d[1], d[0], v[1]) })
 	do(func() { k.VPSHRDD(U8(16), d[2], d[1], v[2]) })
 	for s := range v {

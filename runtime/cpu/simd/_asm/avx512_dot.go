@@ -191,7 +191,7 @@ func (k *z) rowOfThrees() *row {
 	var bytes, shifts [2]reg.VecVirtual
 	for half := range 2 {
 		bytes[half] = k.constant(k.once("Lanes3Half", half, bytesOf(func(i int) int { return 16*half + 6*(i/8) + i%8 })))
-		shifts[half] = k.constant(k.once("Lane3Half", half, bytesOf(func(i int) int { return (24*half + 3*(i%8) + 63) % 64 })))
+		shifts[half] = k.constant(k.once("Lane3Half", half, bytesOf(func(i int) int { return (3*order(3, 8*half+i%8) + 63) % 64 })))
 	}
 	and := k.dwordsOf(doubled(3))
 	acc := k.zmms(4)
@@ -263,7 +263,7 @@ func (k *z) addPairs(acc []reg.VecVirtual) {
 
 // rowOfQuarters makes indices of four outputs at a time.
 func (k *z) rowOfQuarters(bits int) *row {
-	u := k.unpacker(bits)
+	u := k.unpacker(bits, false)
 	acc := k.zmms(4)
 	return &row{acc, func(w, acts Mem) (chains [][]func()) {
 		act := k.ZMM()

@@ -82,7 +82,7 @@ type tiles interface {
 	// begin comes before the first tile; n is how many there are.
 	begin(n reg.GPVirtual)
 
-	// outputs returns the order of outputs in sums.
+	// outputs returns the order of outputs in sums, at the end of a group.
 	outputs() reg.VecVirtual
 
 	// tile begins a tile and returns its indices: four times 16 dwords, the four
@@ -110,13 +110,13 @@ type strip struct {
 	steps     []func() // to decode the tile at w
 }
 
-// strip returns the strip at parameter w.
-func (k *z) strip(bits int) *strip {
+// strip returns the strip at parameter w, to be multiplied with so many planes.
+func (k *z) strip(bits, planes int) *strip {
 	t := &strip{z: k, bits: bits, w: k.load("w"), last: k.GP64()}
 	for s := range t.c {
 		t.c[s] = k.ZMM()
 	}
-	t.steps = k.decoding(bits, t.w, t.c)
+	t.steps = k.decoding(bits, planes, t.w, t.c)
 	return t
 }
 
@@ -177,9 +177,11 @@ func (t *strip) between(i, n int) {
 const panelHead = 64
 
 // The most rows that a kernel takes. The registers that hold their sums leave
-// what decoding takes, or next to nothing.
+// what decoding takes, or next to nothing. One that makes a panel takes fewer:
+// panels are for more rows, in blocks of about a size.
 const (
-	dotRows           = 16
+	dotRows           = 20
+	spreadRows        = 16
 	dotExactRows      = 4
 	multiplyRows      = 16
 	multiplyExactRows = 6
@@ -208,7 +210,6 @@ func (k *z) products(planes int, src tiles, to ends) {
 		acc[i] = k.ZMM()
 	}
 	src.begin(n)
-	outputs := src.outputs()
 	k.groups(n, func(n reg.GPVirtual) {
 		to.start(acc[:planes])
 		for _, a := range acc[planes:] {
@@ -231,7 +232,7 @@ func (k *z) products(planes int, src tiles, to ends) {
 				k.VPADDD(acc[n+i], acc[i], acc[i])
 			}
 		}
-		to.end(acc[:planes], k.steps(steps, stride, outputs))
+		to.end(acc[:planes], k.steps(steps, stride, src.outputs()))
 	})
 	k.end()
 }
@@ -240,17 +241,19 @@ func (k *z) products(planes int, src tiles, to ends) {
 // decoding did.
 type panel struct {
 	*z
-	w reg.GPVirtual
+	w     reg.GPVirtual
+	order reg.VecVirtual
 }
 
 // panel returns the panel at parameter w.
-func (k *z) panel() *panel { return &panel{k, k.load("w")} }
+func (k *z) panel() *panel { return &panel{z: k, w: k.load("w")} }
 
-func (p *panel) outputs() reg.VecVirtual {
-	return p.constant(at(p.w, -panelHead))
+func (p *panel) outputs() reg.VecVirtual { return p.order }
+
+func (p *panel) begin(reg.GPVirtual) {
+	p.order = p.constant(at(p.w, 0))
+	p.ADDQ(U32(panelHead), p.w)
 }
-
-func (p *panel) begin(reg.GPVirtual) { p.ADDQ(U32(panelHead), p.w) }
 
 func (p *panel) tile() (c [4]reg.VecVirtual) {
 	for s := range c {
@@ -268,31 +271,31 @@ func (p *panel) next() { p.ADDQ(U32(256), p.w) }
 func (k *z) dotRows(bits, rows int) {
 	k.function(dotName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(rows, k.strip(bits), &wholes{k, y, meta, rows, wide(bits)})
+	k.products(rows, k.strip(bits, rows), &wholes{k, y, meta, rows, wide(bits)})
 }
 
 // dotExact writes the kernel of rows of activations in four digits.
 func (k *z) dotExact(bits, rows int) {
 	k.function(dotExactName(bits, rows), multiplyArgs)
 	y, meta := k.load("y"), k.load("meta")
-	k.products(4*rows, k.strip(bits), &digits{k, y, meta, rows})
+	k.products(4*rows, k.strip(bits, 4*rows), &digits{k, y, meta, rows})
 }
 
 const spreadArgs = "func(panel *byte, y *[16]float32, w *byte, acts *int8, meta *float32, steps *byte, stride, tiles int, next, ahead uintptr, apart int)"
 
-// spread writes the kernel that does what that of the most rows does, and makes
-// a panel.
+// spread writes the kernel that does what that of spreadRows does, and makes a
+// panel.
 func (k *z) spread(bits int) {
 	k.function(fmt.Sprint("Spread", bits), spreadArgs)
-	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
+	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits, spreadRows)
 	strip.panel = k.load("panel")
-	k.products(dotRows, strip, &wholes{k, y, meta, dotRows, wide(bits)})
+	k.products(spreadRows, strip, &wholes{k, y, meta, spreadRows, wide(bits)})
 }
 
 // spreadExact is spread for activations in four digits.
 func (k *z) spreadExact(bits int) {
 	k.function(fmt.Sprint("SpreadExact", bits), spreadArgs)
-	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits)
+	y, meta, strip := k.load("y"), k.load("meta"), k.strip(bits, 4*dotExactRows)
 	strip.panel = k.load("panel")
 	k.products(4*dotExactRows, strip, &digits{k, y, meta, dotExactRows})
 }

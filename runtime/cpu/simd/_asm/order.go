@@ -1,13 +1,15 @@
 package main
 
 // order returns which of the 16 inputs of a tile stands at place i of its
-// activations. Widths that divide 8 are taken from bytes by shifts alone, in
-// the order in which that gives them.
+// activations. Widths that divide 8 are taken from bytes by shifts alone, and
+// those of 3 bits from pairs of them, in the order in which that gives them.
 func order(bits, i int) int {
 	dword, b := i/4, i%4
 	switch bits {
 	case 2:
 		return 4*b + dword
+	case 3:
+		return 8*(dword/2) + 2*b + dword%2
 	case 4:
 		return 8*(dword%2) + 2*b + dword/2
 	}
