@@ -12,27 +12,32 @@ import (
 
 // TestJoin holds launches of one submission, which may run as one, to the same
 // launches each waited for: what they write, and which fail.
+// It counts those that do.
 func TestJoin(t *testing.T) {
 	const one = "moe_trellis_swiglu_decode" // row of an item
 	for name, v := range map[string]struct {
 		symbols []string
 		work    [][]runtime.Work
 		wrong   int // launches
+		joined  int // to the first, itself included
 	}{
 		"of two kernels": {
-			[]string{gateUp, one}, [][]runtime.Work{{{Expert: 2, First: 5, Rows: 3}, {Expert: 0, First: 1, Rows: 4}}, {{Expert: 1, First: 0, Rows: 1}, {Expert: 1, First: 8, Rows: 1}}}, 0,
+			[]string{gateUp, one}, [][]runtime.Work{{{Expert: 2, First: 5, Rows: 3}, {Expert: 0, First: 1, Rows: 4}}, {{Expert: 1, First: 0, Rows: 1}, {Expert: 1, First: 8, Rows: 1}}}, 0, 2,
 		},
 		"of another pass between them": {
-			[]string{gateUp, down, gateUp}, [][]runtime.Work{{{Expert: 2, First: 5, Rows: 3}}, {{Expert: 2, First: 5, Rows: 4}}, {{Expert: 2, First: 8, Rows: 3}}}, 0,
+			[]string{gateUp, down, gateUp}, [][]runtime.Work{{{Expert: 2, First: 5, Rows: 3}}, {{Expert: 2, First: 5, Rows: 4}}, {{Expert: 2, First: 8, Rows: 3}}}, 0, 1,
+		},
+		"of three lists": {
+			[]string{down, down, down}, [][]runtime.Work{{{Expert: 2, First: 0, Rows: 3}}, {{Expert: 1, First: 3, Rows: 3}}, {{Expert: 1, First: 6, Rows: 3}}}, 0, 3,
 		},
 		"with a row in both": {
-			[]string{down, down}, [][]runtime.Work{{{Expert: 2, First: 0, Rows: 3}}, {{Expert: 1, First: 2, Rows: 3}}}, 0,
+			[]string{down, down}, [][]runtime.Work{{{Expert: 2, First: 0, Rows: 3}}, {{Expert: 1, First: 2, Rows: 3}}}, 0, 1,
 		},
 		"of which the first is wrong": {
-			[]string{down, down, down}, [][]runtime.Work{{{Expert: 3, First: 0, Rows: 3}}, {{Expert: 1, First: 3, Rows: 3}}, {{Expert: 1, First: 6, Rows: 3}}}, 1,
+			[]string{down, down, down}, [][]runtime.Work{{{Expert: 3, First: 0, Rows: 3}}, {{Expert: 1, First: 3, Rows: 3}}, {{Expert: 1, First: 6, Rows: 3}}}, 1, 1,
 		},
 		"of which all but the second are wrong": {
-			[]string{one, one, one}, [][]runtime.Work{{{Expert: 1, First: 0, Rows: 2}}, {{Expert: 1, First: 2, Rows: 1}}, {{Expert: 1, First: rows, Rows: 1}}}, 2,
+			[]string{one, one, one}, [][]runtime.Work{{{Expert: 1, First: 0, Rows: 2}}, {{Expert: 1, First: 2, Rows: 1}}, {{Expert: 1, First: rows, Rows: 1}}}, 2, 1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,6 +74,9 @@ func TestJoin(t *testing.T) {
 					if !together {
 						note(q.Wait(t.Context()))
 					}
+				}
+				if together {
+					assert.Equal(t, v.joined, cpu.RunFirst(t.Context(), q))
 				}
 				note(q.Wait(t.Context()))
 				for _, l := range launches {
