@@ -11,8 +11,8 @@ import (
 )
 
 // TestJoin holds launches of one submission, which may run as one, to the same
-// launches each waited for: what they write, and which fail.
-// It counts those that do.
+// launches each waited for: what they write, and which fail. It also counts those
+// that do run as one with the first.
 func TestJoin(t *testing.T) {
 	const one = "moe_trellis_swiglu_decode" // row of an item
 	for name, v := range map[string]struct {

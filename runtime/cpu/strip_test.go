@@ -32,7 +32,7 @@ func TestStrips(t *testing.T) {
 		for i := range x {
 			x[i] = float32(r.NormFloat64())
 		}
-		for _, rows := range []int{1, 2, 5, 20, 21, 33, 40} {
+		for _, rows := range []int{1, 2, 5, 17, 20, 21, 33, 40} {
 			for _, precision := range []Precision{Exact, Fast} {
 				t.Run(fmt.Sprintf("%d bits, %d rows, %v", bits, rows, precision), func(t *testing.T) {
 					var want [][strip]float32

@@ -64,7 +64,7 @@ func number(v float64) string {
 // Legend says what the columns mean.
 const Legend = `ms        median over rounds of the median of a round's calls; best, of any call
 GB/s      weights that a call reads: of the experts that it takes tokens to, each once,
-          all components, and of the router; by time
+          all components, and, on a host, of the router; by time
 GMAC/s    multiply-accumulates of the experts, 10⁹ per second
 floor ms  what the machine allows: these weights by its read bandwidth, or multiply-accumulates
           by its int8 peak, whichever takes longer; bound says which

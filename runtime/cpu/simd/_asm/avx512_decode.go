@@ -107,6 +107,7 @@ func (u *unpacker) bytes(w Mem, j int, v reg.VecVirtual) []func() {
 // the first i + 1 quarters of them, when it has been multiplied for the last time.
 func (k *z) decoding(bits, planes int, w reg.GPVirtual, c [4]reg.VecVirtual) (steps []func()) {
 	do := func(more ...func()) { steps = append(steps, more...) }
+	few := planes > spreadRows // registers are left
 	switch bits {
 	case 2:
 		v := k.ZMM()
@@ -130,9 +131,9 @@ func (k *z) decoding(bits, planes int, w reg.GPVirtual, c [4]reg.VecVirtual) (st
 	case 3:
 		return k.threes(w, c)
 	case 6:
-		return k.sixes(w, c, planes > spreadRows)
+		return k.sixes(w, c, few)
 	default:
-		u := k.unpacker(bits, planes > spreadRows)
+		u := k.unpacker(bits, few)
 		var a, t [4]reg.VecVirtual
 		for j := range a {
 			a[j], t[j] = k.ZMM(), k.ZMM()
