@@ -67,14 +67,14 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "f7cf355aaa750822c3f3812b1ad0db70dfd3a1a4c8d2bbd40994e2d9eb2b82c4",
+	Digest: "906c5333e685c23142f5428d82a4617dc1b555e1d70503cbb9739b9cdc39fa8a",
 	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
 	Sources: []runtime.Source{
 		{Name: "helpers.metal", SHA256: "9d57e98199cbe6716f962f02345a4d3e9663a1d6525c7393c9cfb4494f53a987"},
 		{Name: "trellis_base.metal", SHA256: "39d726e530815c443705eed18f4d858fbff367622d17821f09d2f40d8344b3a0"},
-		{Name: "trellis_cuda_base.metal", SHA256: "5f4ff0f4821acae35cd65737ce43fae0fb804fa838e7305b511175f2af876f8b"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "5986546939c4aeecf0c33ebc752f499174fa6c609aca66905fffc898b8d74ec4"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "131c4e7d913a81cb24099732db560eaea504923df68f3ef8f1a804da6bfbeb5a"},
+		{Name: "trellis_cuda_base.metal", SHA256: "84a8940016985c9462a62a27e6a1a8c62b4dc0b71f4fa99b933b3a008a3107ad"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "7fcd197609e4b81bbb0d53bc520c6bdd1cb7e1b673e1b5db1b83d9e9766089e3"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "f729df50f4f8946058a7da5896d73c50c2b9e6d740c4957374f8d4ee91127d1f"},
 		{Name: "trellis_decode.metal", SHA256: "b42d755ae24100554fdce7f9ea7d50d933fcb4264bb2147235a7aab126582c93"},
 		{Name: "trellis_large_batch.metal", SHA256: "9703eb7d50b01f0971e52d70cb9d3df52df3c9ab70cd28eaf3684c0005dd1655"},
 		{Name: "trellis_prefill4.metal", SHA256: "61cae44d90f61f31777dbe09da79ecc7edb70b17595778d3eb649f30873f2e89"},

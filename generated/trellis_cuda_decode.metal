@@ -717,7 +717,7 @@ struct Steps {
     const uint tasks = Spec::steps * (Single ? 1 : min((work.rows + 3) / 4 * 4, Spec::tile));
     if (place >= tasks) return;
     Task next = fetch_task(args, place, step);
-    #pragma unroll 1
+    #pragma unroll
     for (uint task = place; task < tasks; task += Across) {
       const Task t = next;
       if (task + Across < tasks) next = fetch_task(args, task + Across, step);
@@ -764,7 +764,7 @@ struct Steps {
       threadgroup Stage<Spec, N>& staged = stage[from / Spec::steps % Spec::buffers];
       barrier();
       if (Single && N == 2) later_launches(lane);  // not earlier, when it delays loads
-      #pragma unroll 1
+      #pragma unroll
       for (uint s = 0; s < min(Spec::steps, steps - from); ++s) {
         if (!Single && from + s + 1 == steps) fetch_after();
         one(sums, staged, s, from + s);

@@ -3,9 +3,13 @@ package msl
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
+
+// A loop that is to be unrolled so many times.
+var unrollCount = regexp.MustCompile(`^#pragma unroll[ \t]*\(?[ \t]*\d+[ \t]*\)?$`)
 
 // A rewriting is a text made palatable to clang: Metal's attributes are read and
 // blanked, threadgroup variables become references, and a few expressions are
@@ -195,7 +199,7 @@ func (r *rewriter) step(i int) int {
 		if r.start == i {
 			r.start++
 		}
-		if strings.HasPrefix(t.text, "#pragma unroll") { // macros in it are not expanded
+		if strings.HasPrefix(t.text, "#pragma unroll") && !unrollCount.MatchString(t.text) { // macros in it are not expanded
 			r.replace(i, i+1, "#pragma unroll")
 		}
 	case number:

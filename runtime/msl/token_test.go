@@ -65,3 +65,16 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+func TestUnroll(t *testing.T) {
+	for text, want := range map[string]string{
+		"#pragma unroll":       "#pragma unroll",
+		"#pragma unroll 1":     "#pragma unroll 1",
+		"#pragma unroll(4)":    "#pragma unroll(4)",
+		"#pragma unroll N":     "#pragma unroll",
+		"#pragma unroll (N+1)": "#pragma unroll",
+	} {
+		r := rewrite("x.metal", text+"\n", func(string) bool { return true })
+		assert.Equal(t, want+"\n", r.text)
+	}
+}
