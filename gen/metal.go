@@ -179,7 +179,7 @@ func widthsOf(b *Body) string {
 	var ws []string
 	for i, projection := range b.Weights {
 		shift := 4 * (len(b.Weights) - 1 - i)
-		ws = append(ws, fmt.Sprintf("expert.%s.bits << %d", projection, shift))
+		ws = append(ws, fmt.Sprintf("expert->%s.bits << %d", projection, shift))
 	}
 	return strings.TrimSuffix(strings.Join(ws, " | "), " << 0")
 }

@@ -32,6 +32,22 @@ METAL_FUNC void begin(const Args, const At at) {
   later_launches(at.lane);
 }
 
+template <typename Spec, typename Args, typename Scratch, typename At>
+METAL_FUNC void begin(const Args args, threadgroup Scratch&, const At at) {
+  begin<Spec>(args, at);
+}
+
+// Returns where the expert of the given index is. A pass whose kernels have copied experts in begin has its own.
+template <typename Spec, typename Args>
+METAL_FUNC auto expert_at(const Args args, uint i) {
+  return args.experts + i;
+}
+
+template <typename Spec, typename Args, typename Scratch>
+METAL_FUNC auto expert_at(const Args args, threadgroup const Scratch&, uint i) {
+  return expert_at<Spec>(args, i);
+}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -382,7 +398,7 @@ void combine(const Combine args, const Position at) {
 
 #line 20 "specs/passes.yaml"
 kernel void moe_route(constant Shape& shape [[buffer(0)]], constant Routing& routing [[buffer(1)]], device const float* router [[buffer(2)]], device const float* bias [[buffer(3)]], device const float* x [[buffer(4)]], device float* scores [[buffer(5)]], device uint* chosen [[buffer(6)]], device float* chosen_prob [[buffer(7)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 63 "templates/library.metal.tmpl"
+#line 64 "templates/library.metal.tmpl"
   const Route args = Route{shape, routing, router, bias, x, scores, chosen, chosen_prob};
   const Position at = Position{group, index, simd, lane};
   begin<route_constants>(args, at);
@@ -391,37 +407,37 @@ kernel void moe_route(constant Shape& shape [[buffer(0)]], constant Routing& rou
 
 #line 32 "specs/passes.yaml"
 kernel void moe_count(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device uint* counts [[buffer(2)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 63 "templates/library.metal.tmpl"
+#line 64 "templates/library.metal.tmpl"
   threadgroup CountScratch<count_constants> scratch;
   const Count args = Count{shape, chosen, counts};
   const Position at = Position{group, index, simd, lane};
-  begin<count_constants>(args, at);
+  begin<count_constants>(args, scratch, at);
   count<count_constants>(args, scratch, at);
 }
 
 #line 45 "specs/passes.yaml"
 kernel void moe_prefix(constant Shape& shape [[buffer(0)]], device const uint* counts [[buffer(1)]], device uint* base [[buffer(2)]], device uint* offsets [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 63 "templates/library.metal.tmpl"
+#line 64 "templates/library.metal.tmpl"
   threadgroup PrefixScratch<prefix_constants> scratch;
   const Prefix args = Prefix{shape, counts, base, offsets};
   const Position at = Position{group, index, simd, lane};
-  begin<prefix_constants>(args, at);
+  begin<prefix_constants>(args, scratch, at);
   prefix<prefix_constants>(args, scratch, at);
 }
 
 #line 61 "specs/passes.yaml"
 kernel void moe_scatter(constant Shape& shape [[buffer(0)]], device const uint* chosen [[buffer(1)]], device const float* chosen_prob [[buffer(2)]], device const uint* base [[buffer(3)]], device uint* token [[buffer(4)]], device float* prob [[buffer(5)]], device uint* row [[buffer(6)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 63 "templates/library.metal.tmpl"
+#line 64 "templates/library.metal.tmpl"
   threadgroup ScatterScratch<scatter_constants> scratch;
   const Scatter args = Scatter{shape, chosen, chosen_prob, base, token, prob, row};
   const Position at = Position{group, index, simd, lane};
-  begin<scatter_constants>(args, at);
+  begin<scatter_constants>(args, scratch, at);
   scatter<scatter_constants>(args, scratch, at);
 }
 
 #line 96 "specs/passes.yaml"
 kernel void moe_combine(constant Shape& shape [[buffer(0)]], device const uint* row [[buffer(1)]], device const float* y [[buffer(2)]], device float* out [[buffer(3)]], uint3 group [[threadgroup_position_in_grid]], uint index [[thread_index_in_threadgroup]], uint simd [[simdgroup_index_in_threadgroup]], uint lane [[thread_index_in_simdgroup]]) {
-#line 63 "templates/library.metal.tmpl"
+#line 64 "templates/library.metal.tmpl"
   const Combine args = Combine{shape, row, y, out};
   const Position at = Position{group, index, simd, lane};
   begin<combine_constants>(args, at);

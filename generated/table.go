@@ -67,16 +67,16 @@ var Sources embed.FS
 
 // Manifest identifies the generated files.
 var Manifest = runtime.Manifest{
-	Digest: "906c5333e685c23142f5428d82a4617dc1b555e1d70503cbb9739b9cdc39fa8a",
-	Specs:  "ca22ec9a55f93f9d8632b07b46d4580fbcc8ddfcab2f28d1a97e49f9bf01330f",
+	Digest: "e8f0ed54507fb1cd5925acfca912db0d913e71764127c10b9d4815d69ea85336",
+	Specs:  "cb9097d245f4f25646379d801179e3b78c39360bd01e4ea93bbed928e877cbaa",
 	Sources: []runtime.Source{
-		{Name: "helpers.metal", SHA256: "9d57e98199cbe6716f962f02345a4d3e9663a1d6525c7393c9cfb4494f53a987"},
-		{Name: "trellis_base.metal", SHA256: "39d726e530815c443705eed18f4d858fbff367622d17821f09d2f40d8344b3a0"},
-		{Name: "trellis_cuda_base.metal", SHA256: "84a8940016985c9462a62a27e6a1a8c62b4dc0b71f4fa99b933b3a008a3107ad"},
-		{Name: "trellis_cuda_decode.metal", SHA256: "7fcd197609e4b81bbb0d53bc520c6bdd1cb7e1b673e1b5db1b83d9e9766089e3"},
-		{Name: "trellis_cuda_prefill4.metal", SHA256: "f729df50f4f8946058a7da5896d73c50c2b9e6d740c4957374f8d4ee91127d1f"},
-		{Name: "trellis_decode.metal", SHA256: "b42d755ae24100554fdce7f9ea7d50d933fcb4264bb2147235a7aab126582c93"},
-		{Name: "trellis_large_batch.metal", SHA256: "9703eb7d50b01f0971e52d70cb9d3df52df3c9ab70cd28eaf3684c0005dd1655"},
-		{Name: "trellis_prefill4.metal", SHA256: "61cae44d90f61f31777dbe09da79ecc7edb70b17595778d3eb649f30873f2e89"},
+		{Name: "helpers.metal", SHA256: "66ed84c94c46ec1c8fbc5a5c0cbf3991110a9b1ba9f617a5c3dc4b89d0f1fdef"},
+		{Name: "trellis_base.metal", SHA256: "e337056b5b4c86dc8d453e9b9ec8a64e0cf51264708c0f59e3050bb7abe7c118"},
+		{Name: "trellis_cuda_base.metal", SHA256: "506464607771a08ac7244fcb05bdf6b8dc0107f023909f28c3f0da78bb344cc4"},
+		{Name: "trellis_cuda_decode.metal", SHA256: "1913fa82313e4997e1086fe5fe6f582784b6ae1f782ffcc553d5dec9c4bca3cc"},
+		{Name: "trellis_cuda_prefill4.metal", SHA256: "42ef626c3b6c13353d94420ba008a7307ee31f6ae5a6393cf6bfb5e4e402756e"},
+		{Name: "trellis_decode.metal", SHA256: "15b548ffeea2d6db48b5358badf121f2e2391e948d5e52d32741ff36e34bebc1"},
+		{Name: "trellis_large_batch.metal", SHA256: "0b5c18cb9383eca07bc8382db83ef17eeafcddfc13b59e05950748f5863216fd"},
+		{Name: "trellis_prefill4.metal", SHA256: "201f56652ed467e20c3236d40362b2200cf01bccb2b3be63def0db57caccf44c"},
 	},
 }

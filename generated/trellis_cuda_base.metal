@@ -32,6 +32,22 @@ METAL_FUNC void begin(const Args, const At at) {
   later_launches(at.lane);
 }
 
+template <typename Spec, typename Args, typename Scratch, typename At>
+METAL_FUNC void begin(const Args args, threadgroup Scratch&, const At at) {
+  begin<Spec>(args, at);
+}
+
+// Returns where the expert of the given index is. A pass whose kernels have copied experts in begin has its own.
+template <typename Spec, typename Args>
+METAL_FUNC auto expert_at(const Args args, uint i) {
+  return args.experts + i;
+}
+
+template <typename Spec, typename Args, typename Scratch>
+METAL_FUNC auto expert_at(const Args args, threadgroup const Scratch&, uint i) {
+  return expert_at<Spec>(args, i);
+}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -172,14 +188,16 @@ struct Trellis {
   uint outputs;
   uint bits;
 
-  Trellis(device const uchar* weights, device const Projection& at, uint in, uint out)
-      : indices(weights + at.indices),
-        scales((device const half*)(weights + at.scales)),
-        su((device const half*)(weights + at.su)),
-        sv((device const half*)(weights + at.sv)),
+  // at points to a Projection, in device or in threadgroup memory.
+  template <typename Pointer>
+  Trellis(device const uchar* weights, const Pointer at, uint in, uint out)
+      : indices(weights + at->indices),
+        scales((device const half*)(weights + at->scales)),
+        su((device const half*)(weights + at->su)),
+        sv((device const half*)(weights + at->sv)),
         inputs(in),
         outputs(out),
-        bits(at.bits) {}
+        bits(at->bits) {}
 
   // The factors of an input, of four, and of an output. The sums and weights below are without them.
   float before(uint input) const { return float(su[input]); }
@@ -379,16 +397,28 @@ struct alignas(16) Scratch {
   Stage<Spec, N> stage[Spec::buffers];
 };
 
-// Of a single row. Its sums have a place of their own, so that no simdgroup waits for others to have read their inputs.
+// A single row's sums of each line. They have a place of their own, so that no simdgroup waits for others to have read their inputs.
 template <typename Spec, uint N>
-struct alignas(16) RowScratch {
+struct Partial {
   static_assert(Spec::threads >= Spec::outputs, "a thread for each output");
-  Stage<Spec, N> stage[Spec::buffers];
-  float partial[Spec::splits][N][Spec::outputs];
+  float sums[Spec::splits][N][Spec::outputs];
 };
 
-template <typename Spec> using GateUpScratch = conditional_t<Spec::tile == 1, RowScratch<Spec, 2>, Scratch<Spec, 2>>;
-template <typename Spec> using DownScratch = conditional_t<Spec::tile == 1, RowScratch<Spec, 1>, Scratch<Spec, 1>>;
+template <typename Spec>
+struct alignas(16) GateUpRow {
+  Stage<Spec, 2> stage[Spec::buffers];
+  Partial<Spec, 2> partial;
+  Expert experts[Spec::experts];  // all of the layer, or the one of the entry
+};
+
+template <typename Spec>
+struct alignas(16) DownRow {
+  Stage<Spec, 1> stage[Spec::buffers];
+  Partial<Spec, 1> partial;
+};
+
+template <typename Spec> using GateUpScratch = conditional_t<Spec::tile == 1, GateUpRow<Spec>, Scratch<Spec, 2>>;
+template <typename Spec> using DownScratch = conditional_t<Spec::tile == 1, DownRow<Spec>, Scratch<Spec, 1>>;
 
 // Returns v, which is to be loaded where this stands, not where it is used: that may be behind a branch. A template, as above.
 template <typename T>
@@ -574,7 +604,7 @@ METAL_FUNC void multiply(thread Sums<Spec, N>& sums, const Fetched<Weights, Plan
 
 // Leaves the sums of a single row in threadgroup memory.
 template <typename Spec, uint N>
-METAL_FUNC void leave(thread const Sums<Spec, N> (&sums)[N], threadgroup RowScratch<Spec, N>& scratch, const Position at) {
+METAL_FUNC void leave(thread const Sums<Spec, N> (&sums)[N], threadgroup Partial<Spec, N>& partial, const Position at) {
   constexpr uint Across = Plan<Spec, N>::Across, Tiles = Plan<Spec, N>::Tiles;
   if (at.lane % 4 == 0) {  // the others have rows that there are not
     #pragma unroll
@@ -582,7 +612,7 @@ METAL_FUNC void leave(thread const Sums<Spec, N> (&sums)[N], threadgroup RowScra
       #pragma unroll
       for (uint i = 0; i < Tiles; ++i) {
         const uint output = (at.simd % Across * Tiles + i) * 16 + at.lane / 4 * 2;
-        *(threadgroup float2*)(scratch.partial[at.simd / Across][n] + output) = sums[n].of[i][0];
+        *(threadgroup float2*)(partial.sums[at.simd / Across][n] + output) = sums[n].of[i][0];
       }
     }
   }
@@ -591,16 +621,19 @@ METAL_FUNC void leave(thread const Sums<Spec, N> (&sums)[N], threadgroup RowScra
 
 // Returns the sum of a single row's output over all lines.
 template <typename Spec, uint N>
-METAL_FUNC float total(threadgroup const RowScratch<Spec, N>& scratch, uint n, uint output) {
-  float sum = scratch.partial[0][n][output];
+METAL_FUNC float total(threadgroup const Partial<Spec, N>& partial, uint n, uint output) {
+  float sum = partial.sums[0][n][output];
   #pragma unroll
-  for (uint l = 1; l < Spec::splits; ++l) sum += scratch.partial[l][n][output];
+  for (uint l = 1; l < Spec::splits; ++l) sum += partial.sums[l][n][output];
   return sum;
 }
 
-// Reports whether there is anything to do. It asks for all of the entry, so that its parts are fetched at once.
+// Reports whether there is anything to do. For a single row, no part of the entry is read only if another is as it should
+// be: all are asked for at once. Kernels for several rows would be slower for it.
+template <typename Spec>
 METAL_FUNC bool valid(const Work work, const Shape shape) {
-  return work.rows > 0 && work.expert < shape.experts && work.first < shape.rows;
+  if (Spec::tile > 1) return work.rows > 0 && work.expert < shape.experts && work.first < shape.rows;
+  return (uint(work.rows > 0) & uint(work.expert < shape.experts) & uint(work.first < shape.rows)) != 0;
 }
 
 METAL_FUNC device const float* input(const GateUp args, uint row) {
@@ -812,12 +845,12 @@ METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const
 // Stores a single row.
 template <typename Spec, typename Steps>
 METAL_FUNC void store(const GateUp args, thread const Steps& steps, thread const Sums<Spec, 2> (&sums)[2],
-                      threadgroup RowScratch<Spec, 2>& scratch, const Position at) {
-  leave<Spec, 2>(sums, scratch, at);
+                      threadgroup GateUpRow<Spec>& scratch, const Position at) {
+  leave<Spec, 2>(sums, scratch.partial, at);
   const uint intermediate = args.shape.intermediate;
   if (at.index >= Spec::outputs || steps.own >= intermediate) return;
-  const float g = total<Spec, 2>(scratch, 0, at.index) * steps.first_after.of();
-  const float u = total<Spec, 2>(scratch, 1, at.index) * steps.second_after.of();
+  const float g = total<Spec, 2>(scratch.partial, 0, at.index) * steps.first_after.of();
+  const float u = total<Spec, 2>(scratch.partial, 1, at.index) * steps.second_after.of();
   args.h[ulong(steps.work.first) * intermediate + steps.own] = silu(g) * u;
 }
 
@@ -829,34 +862,62 @@ METAL_FUNC void soon(device const void* p, uint bytes, uint line) {
 // How many threadgroups a GPU begins with, about. Later ones find what these have asked for.
 constant constexpr uint FirstThreadgroups = 128;
 
-// Waits, and for a single row has asked before for what is then read, each from memory after the other. Experts and inputs
-// are shared out among the threadgroups of an entry of the work list.
-template <typename Spec>
-METAL_FUNC void begin(const GateUp args, const Position at) {
+// Copies up to Most experts to threadgroup memory.
+template <typename Spec, uint Most>
+METAL_FUNC void keep(threadgroup Expert (&to)[Spec::experts], device const Expert* from, uint experts, const Position at) {
+  constexpr uint Words = sizeof(Expert) / sizeof(ulong), Turns = (Most * Words + Spec::threads - 1) / Spec::threads;
+  const uint words = experts * Words;
+  ulong v[Turns];
+  #pragma unroll
+  for (uint t = 0; t < Turns; ++t) v[t] = loaded(((device const ulong*)from)[min(at.index + t * Spec::threads, words - 1)]);
+  #pragma unroll
+  for (uint t = 0; t < Turns; ++t) {
+    const uint i = at.index + t * Spec::threads;
+    if (i < words) ((threadgroup ulong*)to)[i] = v[t];
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+// Waits, and asks before for what is then read, each from memory after the other. Inputs are shared out among the
+// threadgroups of an entry of the work list. The experts, which are as old as the layer, are copied by each of them, so that
+// no load stands between the entry and its weights; where there is no room for all, the entry's expert is. Single is Spec:
+// a body for several rows has no such scratch, and must not be asked for its size.
+template <typename Spec, typename Single>
+METAL_FUNC void begin(const GateUp args, threadgroup GateUpRow<Single>& scratch, const Position at) {
   const Shape shape = args.shape;
-  if (Spec::tile == 1 && at.simd == 0 && shape.items * at.group.y < FirstThreadgroups) {
+  if (at.simd == 0 && shape.items * at.group.y < FirstThreadgroups) {
     if (at.lane == 0) {
       soon((device const uchar*)(args.work + at.group.x));
       soon((device const uchar*)(args.token + min(at.group.x, shape.rows - 1)));
     }
-    const uint groups = (shape.intermediate + Spec::outputs - 1) / Spec::outputs, line = at.group.y + groups * at.lane;
-    soon(args.experts, shape.experts * sizeof(Expert), line);
-    soon(args.x, shape.tokens * shape.hidden * sizeof(float), line);
+    const uint groups = (shape.intermediate + Single::outputs - 1) / Single::outputs;
+    soon(args.x, shape.tokens * shape.hidden * sizeof(float), at.group.y + groups * at.lane);
   }
+  const bool all = shape.experts <= Single::experts;
+  if (all) keep<Single, Single::experts>(scratch.experts, args.experts, shape.experts, at);
   earlier_launches(at.lane);
-  if (Spec::tile > 1) later_launches(at.lane);
+  if (all) return;
+  const Work work = args.work[at.group.x];
+  if (valid<Single>(work, shape)) keep<Single, 1>(scratch.experts, args.experts + work.expert, 1, at);
+}
+
+// Returns where an expert is, which begin has copied.
+template <typename Spec, typename Single>
+METAL_FUNC threadgroup const Expert* expert_at(const GateUp args, threadgroup const GateUpRow<Single>& scratch, uint i) {
+  return scratch.experts + (args.shape.experts <= Single::experts ? i : 0);
 }
 
 template <typename Spec, typename Gate, typename Up>
 METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(GateUpScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   const Work work = args.work[at.group.x];
-  if (!valid(work, args.shape)) return;
-  device const float* x = input(args, work.first);  // its token is asked for with the expert
-  device const Expert& expert = args.experts[work.expert];
+  if (!valid<Spec>(work, args.shape)) return;
+  // Of a single token, no row is read to find it.
+  device const float* x = Spec::tile == 1 && args.shape.tokens == 1 ? args.x : input(args, work.first);
+  const auto expert = expert_at<Spec>(args, scratch, work.expert);
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
+  const Gate gate(args.weights, &expert->gate, hidden, intermediate);
+  const Up up(args.weights, &expert->up, hidden, intermediate);
 
   Steps<Spec, 2, Gate, Up, GateUp> steps(gate, up, work, at);
   if (steps.Single) {
@@ -889,11 +950,11 @@ METAL_FUNC void store(const Down args, thread const Steps& steps, thread const S
 
 template <typename Spec, typename Steps>
 METAL_FUNC void store(const Down args, thread const Steps& steps, thread const Sums<Spec, 1> (&sums)[1],
-                      threadgroup RowScratch<Spec, 1>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
-  leave<Spec, 1>(sums, scratch, at);
+                      threadgroup DownRow<Spec>& scratch, thread const float (&prob)[Plan<Spec, 1>::Products], const Position at) {
+  leave<Spec, 1>(sums, scratch.partial, at);
   const uint hidden = args.shape.hidden;
   if (at.index >= Spec::outputs || steps.own >= hidden) return;
-  args.y[ulong(steps.work.first) * hidden + steps.own] = prob[0] * (total<Spec, 1>(scratch, 0, at.index) * steps.first_after.of());
+  args.y[ulong(steps.work.first) * hidden + steps.own] = prob[0] * (total<Spec, 1>(scratch.partial, 0, at.index) * steps.first_after.of());
 }
 
 template <typename Spec>
@@ -903,10 +964,10 @@ template <typename Spec, typename Weights>
 METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, const Position at) {
   static_assert(sizeof(DownScratch<Spec>) == Spec::threadgroup_bytes, "threadgroup_bytes of the spec");
   const Work work = args.work[at.group.x];
-  if (!valid(work, args.shape)) return earlier_launches(at.lane);
+  if (!valid<Spec>(work, args.shape)) return earlier_launches(at.lane);
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Weights w(args.weights, expert.down, intermediate, hidden);
+  const Weights w(args.weights, &expert.down, intermediate, hidden);
 
   Steps<Spec, 1, Weights, Weights, Down> steps(w, w, work, at);
   if (steps.Single) {
@@ -932,7 +993,7 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_base_gate_up>(args, at);
+  begin<trellis_base_gate_up>(args, scratch, at);
   gate_up<trellis_base_gate_up, GateWeights, UpWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
@@ -961,10 +1022,11 @@ kernel void moe_trellis_swiglu_cuda_base_fairway(constant Shape& shape [[buffer(
   threadgroup GateUpScratch<trellis_base_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_base_gate_up>(args, at);
-  if (work[group.x].rows == 0) return;
-  device const Expert& expert = experts[work[group.x].expert];
-  switch (expert.gate.bits << 4 | expert.up.bits) {
+  begin<trellis_base_gate_up>(args, scratch, at);
+  device const Work& entry = work[group.x];
+  if (entry.rows == 0) return;
+  const auto expert = expert_at<trellis_base_gate_up>(args, scratch, entry.expert);
+  switch (expert->gate.bits << 4 | expert->up.bits) {
     case 0x44: gate_up<trellis_base_gate_up, Trellis<4>, Trellis<4>>(args, scratch, at); break;
     case 0x53: gate_up<trellis_base_gate_up, Trellis<5>, Trellis<3>>(args, scratch, at); break;
     case 0x62: gate_up<trellis_base_gate_up, Trellis<6>, Trellis<2>>(args, scratch, at); break;
@@ -978,7 +1040,7 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup DownScratch<trellis_base_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_base_down>(args, at);
+  begin<trellis_base_down>(args, scratch, at);
   down<trellis_base_down, DownWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
@@ -1007,10 +1069,11 @@ kernel void moe_trellis_swiglu_cuda_base_fairway_down(constant Shape& shape [[bu
   threadgroup DownScratch<trellis_base_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_base_down>(args, at);
-  if (work[group.x].rows == 0) return;
-  device const Expert& expert = experts[work[group.x].expert];
-  switch (expert.down.bits) {
+  begin<trellis_base_down>(args, scratch, at);
+  device const Work& entry = work[group.x];
+  if (entry.rows == 0) return;
+  const auto expert = expert_at<trellis_base_down>(args, scratch, entry.expert);
+  switch (expert->down.bits) {
     case 0x2: down<trellis_base_down, Trellis<2>>(args, scratch, at); break;
     case 0x3: down<trellis_base_down, Trellis<3>>(args, scratch, at); break;
     case 0x4: down<trellis_base_down, Trellis<4>>(args, scratch, at); break;

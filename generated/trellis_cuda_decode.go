@@ -43,7 +43,7 @@ var trellisCudaDecodeGateUp = &runtime.Body{
 		{Dim: runtime.One, Per: 1},
 	},
 	Threads:          384,
-	ThreadgroupBytes: 19200,
+	ThreadgroupBytes: 34560,
 	Residents:        1,
 	Accumulator:      "float",
 	Bindings: []runtime.Binding{

@@ -32,6 +32,22 @@ METAL_FUNC void begin(const Args, const At at) {
   later_launches(at.lane);
 }
 
+template <typename Spec, typename Args, typename Scratch, typename At>
+METAL_FUNC void begin(const Args args, threadgroup Scratch&, const At at) {
+  begin<Spec>(args, at);
+}
+
+// Returns where the expert of the given index is. A pass whose kernels have copied experts in begin has its own.
+template <typename Spec, typename Args>
+METAL_FUNC auto expert_at(const Args args, uint i) {
+  return args.experts + i;
+}
+
+template <typename Spec, typename Args, typename Scratch>
+METAL_FUNC auto expert_at(const Args args, threadgroup const Scratch&, uint i) {
+  return expert_at<Spec>(args, i);
+}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>
@@ -168,14 +184,16 @@ struct Trellis {
   uint outputs;
   uint bits;
 
-  Trellis(device const uchar* weights, device const Projection& at, uint in, uint out)
-      : indices(weights + at.indices),
-        scales((device const half*)(weights + at.scales)),
-        su((device const half*)(weights + at.su)),
-        sv((device const half*)(weights + at.sv)),
+  // at points to a Projection, in device or in threadgroup memory.
+  template <typename Pointer>
+  Trellis(device const uchar* weights, const Pointer at, uint in, uint out)
+      : indices(weights + at->indices),
+        scales((device const half*)(weights + at->scales)),
+        su((device const half*)(weights + at->su)),
+        sv((device const half*)(weights + at->sv)),
         inputs(in),
         outputs(out),
-        bits(at.bits) {}
+        bits(at->bits) {}
 
   // The factors of an input, of four, and of an output. The sums and weights below are without them.
   float before(uint input) const { return float(su[input]); }
@@ -445,8 +463,8 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
+  const Gate gate(args.weights, &expert.gate, hidden, intermediate);
+  const Up up(args.weights, &expert.up, hidden, intermediate);
   const uint output = at.group.y * Spec::outputs;
 
   Quarter<Spec, 2> quarter(at.simd);
@@ -482,7 +500,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Weights weights(args.weights, expert.down, intermediate, hidden);
+  const Weights weights(args.weights, &expert.down, intermediate, hidden);
   const uint output = at.group.y * Spec::outputs;
 
   Quarter<Spec, 1> quarter(at.simd);
@@ -510,7 +528,7 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup GateUpScratch<trellis_large_batch_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_large_batch_gate_up>(args, at);
+  begin<trellis_large_batch_gate_up>(args, scratch, at);
   gate_up<trellis_large_batch_gate_up, GateWeights, UpWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
@@ -539,10 +557,11 @@ kernel void moe_trellis_swiglu_large_batch_fairway(constant Shape& shape [[buffe
   threadgroup GateUpScratch<trellis_large_batch_gate_up> scratch;
   const GateUp args = GateUp{shape, weights, experts, work, token, x, h};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_large_batch_gate_up>(args, at);
-  if (work[group.x].rows == 0) return;
-  device const Expert& expert = experts[work[group.x].expert];
-  switch (expert.gate.bits << 4 | expert.up.bits) {
+  begin<trellis_large_batch_gate_up>(args, scratch, at);
+  device const Work& entry = work[group.x];
+  if (entry.rows == 0) return;
+  const auto expert = expert_at<trellis_large_batch_gate_up>(args, scratch, entry.expert);
+  switch (expert->gate.bits << 4 | expert->up.bits) {
     case 0x44: gate_up<trellis_large_batch_gate_up, Trellis<4>, Trellis<4>>(args, scratch, at); break;
     case 0x53: gate_up<trellis_large_batch_gate_up, Trellis<5>, Trellis<3>>(args, scratch, at); break;
     case 0x62: gate_up<trellis_large_batch_gate_up, Trellis<6>, Trellis<2>>(args, scratch, at); break;
@@ -556,7 +575,7 @@ template <typename GateWeights, typename UpWeights, typename DownWeights>
   threadgroup DownScratch<trellis_large_batch_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_large_batch_down>(args, at);
+  begin<trellis_large_batch_down>(args, scratch, at);
   down<trellis_large_batch_down, DownWeights>(args, scratch, at);
 }
 #line 15 "specs/codecs/trellis.yaml"
@@ -585,10 +604,11 @@ kernel void moe_trellis_swiglu_large_batch_fairway_down(constant Shape& shape [[
   threadgroup DownScratch<trellis_large_batch_down> scratch;
   const Down args = Down{shape, weights, experts, work, prob, h, y};
   const Position at = Position{group, index, simd, lane};
-  begin<trellis_large_batch_down>(args, at);
-  if (work[group.x].rows == 0) return;
-  device const Expert& expert = experts[work[group.x].expert];
-  switch (expert.down.bits) {
+  begin<trellis_large_batch_down>(args, scratch, at);
+  device const Work& entry = work[group.x];
+  if (entry.rows == 0) return;
+  const auto expert = expert_at<trellis_large_batch_down>(args, scratch, entry.expert);
+  switch (expert->down.bits) {
     case 0x2: down<trellis_large_batch_down, Trellis<2>>(args, scratch, at); break;
     case 0x3: down<trellis_large_batch_down, Trellis<3>>(args, scratch, at); break;
     case 0x4: down<trellis_large_batch_down, Trellis<4>>(args, scratch, at); break;

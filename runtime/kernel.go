@@ -17,17 +17,18 @@ const (
 	Combine Pass = "combine" // Σ over slots, in slot order
 )
 
-// Late returns the name of the argument that kernels of p read only once earlier
-// launches have ended, on devices that begin a launch before that: all else they
-// may read before. It is empty if they read nothing before.
-func (p Pass) Late() string {
+// Early returns the names of the arguments that kernels of p may read before
+// earlier launches have ended, on devices that begin a launch before that.
+func (p Pass) Early() []string {
 	switch p {
+	case GateUp:
+		return []string{"experts"}
 	case Down:
-		return "h" // the work list and the weights are older than gate_up
+		return []string{"weights", "experts", "work", "prob"} // all older than h
 	case Combine:
-		return "y" // the rows of a token are older than down
+		return []string{"row"} // older than y
 	}
-	return ""
+	return nil
 }
 
 // A Kind says how much of a kernel was fixed when it was compiled.

@@ -27,6 +27,22 @@ METAL_FUNC void begin(const Args, const At at) {
   later_launches(at.lane);
 }
 
+template <typename Spec, typename Args, typename Scratch, typename At>
+METAL_FUNC void begin(const Args args, threadgroup Scratch&, const At at) {
+  begin<Spec>(args, at);
+}
+
+// Returns where the expert of the given index is. A pass whose kernels have copied experts in begin has its own.
+template <typename Spec, typename Args>
+METAL_FUNC auto expert_at(const Args args, uint i) {
+  return args.experts + i;
+}
+
+template <typename Spec, typename Args, typename Scratch>
+METAL_FUNC auto expert_at(const Args args, threadgroup const Scratch&, uint i) {
+  return expert_at<Spec>(args, i);
+}
+
 // Writes NaN to the outputs that a threadgroup owns. A fairway kernel does so for an expert whose widths
 // it has no arm for: a mistake in planning, and it must show.
 template <typename Spec, typename Args, typename At>

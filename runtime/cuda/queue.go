@@ -109,12 +109,9 @@ func (q *queue) launch(l runtime.Launch) error {
 // dependsEarly reports whether a launch that may not have ended writes what l may
 // read before it waits.
 func (q *queue) dependsEarly(l runtime.Launch) bool {
-	late := l.Kernel.Pass.Late()
-	if late == "" {
-		return false
-	}
+	early := l.Kernel.Pass.Early()
 	for i, b := range l.Kernel.Bindings {
-		if b.Access == runtime.Read && b.Name != late && slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
+		if slices.Contains(early, b.Name) && slices.Contains(q.written, l.Args[i].Buffer.(*buffer)) {
 			return true
 		}
 	}

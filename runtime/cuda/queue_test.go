@@ -153,7 +153,7 @@ func TestRecord(t *testing.T) {
 // or the launch before it writes what it may read early.
 func TestEarly(t *testing.T) {
 	dev, d := open(t)
-	down := table.Kernel(single(t, runtime.Down))
+	gateUp, down := table.Kernel(single(t, runtime.GateUp)), table.Kernel(single(t, runtime.Down))
 	q := newQueue(t, load(t, dev, generated.Sources))
 	buffer := func(size int) runtime.Buffer {
 		b, err := dev.NewBuffer(size)
@@ -181,6 +181,7 @@ func TestEarly(t *testing.T) {
 	}
 	count.Args[2] = runtime.Arg{Buffer: buffer(2048)}
 	l, combine := launch(down, "work"), launch(table.Kernel(generated.MoeCombine), "row")
+	first, second := launch(gateUp, "experts"), launch(gateUp, "work")
 	behind := launch(down, "work")
 	behind.Args[3] = l.Args[6] // its work list is what l writes
 	early := func(launches ...runtime.Launch) int {
@@ -193,6 +194,8 @@ func TestEarly(t *testing.T) {
 	require.Equal(t, 1, early(count, count), "the first follows none")
 	require.Equal(t, 1, early(count, l), "the work list of the second is written by the first")
 	require.Equal(t, 2, early(l, l))
+	require.Equal(t, 1, early(count, first), "the experts of the second are written by the first")
+	require.Equal(t, 2, early(count, second), "the second has waited when it reads its work list")
 	require.Equal(t, 1, early(count, combine), "the rows of the second are written by the first")
 	require.Equal(t, 2, early(combine, combine))
 	require.Equal(t, 2, early(l, combine, behind), "the third reads what the first writes, which the second has not waited for when it lets the third begin")

@@ -39,7 +39,7 @@ var rowLadder = []int{1, 2, 3, 4, 5, 16, 17, 32, 33, 64, 100}
 // ones stand between smaller ones, whose arguments must not be mistaken for
 // what is left of theirs.
 func dimensions(p runtime.Pass, short bool) []dims {
-	ds := []dims{{hidden: 80, intermediate: 48}, {hidden: 144, intermediate: 112}}
+	ds := []dims{{hidden: 80, intermediate: 48}, {hidden: 144, intermediate: 112, idle: 150}}
 	if short {
 		return ds
 	}
@@ -53,6 +53,7 @@ func dimensions(p runtime.Pass, short bool) []dims {
 type dims struct {
 	hidden, intermediate int
 	deep                 bool // so many inputs that few experts will do
+	idle                 int  // more experts that nobody chose, in each place for them: there may be hundreds in a layer
 }
 
 func checkExperts(s *session, k *runtime.Kernel, short bool) error {
@@ -198,10 +199,12 @@ func newExpertCase(codec *runtime.Codec, k *runtime.Kernel, d dims, seed uint64)
 		experts = append(experts, e)
 		return nil
 	}
-	// skip adds an expert that nobody chose.
+	// skip adds experts that nobody chose.
 	skip := func() {
-		w.none()
-		experts = append(experts, oracle.Expert{})
+		for range 1 + d.idle {
+			w.none()
+			experts = append(experts, oracle.Expert{})
+		}
 	}
 
 	var ladder []int

@@ -24,14 +24,16 @@ struct Trellis {
   uint outputs;
   uint bits;
 
-  Trellis(device const uchar* weights, device const Projection& at, uint in, uint out)
-      : indices(weights + at.indices),
-        scales((device const half*)(weights + at.scales)),
-        su((device const half*)(weights + at.su)),
-        sv((device const half*)(weights + at.sv)),
+  // at points to a Projection, in device or in threadgroup memory.
+  template <typename Pointer>
+  Trellis(device const uchar* weights, const Pointer at, uint in, uint out)
+      : indices(weights + at->indices),
+        scales((device const half*)(weights + at->scales)),
+        su((device const half*)(weights + at->su)),
+        sv((device const half*)(weights + at->sv)),
         inputs(in),
         outputs(out),
-        bits(at.bits) {}
+        bits(at->bits) {}
 
   // The factors of an input, of four, and of an output. The sums and weights below are without them.
   float before(uint input) const { return float(su[input]); }

@@ -44,8 +44,8 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 
   device const Expert& expert = args.experts[args.work[at.group.x].expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
+  const Gate gate(args.weights, &expert.gate, hidden, intermediate);
+  const Up up(args.weights, &expert.up, hidden, intermediate);
   device const float* x = args.x + ulong(args.token[row]) * hidden;
   const uint output = at.group.y * Spec::outputs + at.index % Spec::outputs;
 
@@ -94,7 +94,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 
   device const Expert& expert = args.experts[args.work[at.group.x].expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Weights w(args.weights, expert.down, intermediate, hidden);
+  const Weights w(args.weights, &expert.down, intermediate, hidden);
   device const float* h = args.h + ulong(row) * intermediate;
   const uint output = at.group.y * Spec::outputs + at.index % Spec::outputs;
 

@@ -129,8 +129,8 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
+  const Gate gate(args.weights, &expert.gate, hidden, intermediate);
+  const Up up(args.weights, &expert.up, hidden, intermediate);
   const uint output = at.group.y * Spec::outputs;
 
   Quarter<Spec, 2> quarter(at.simd);
@@ -166,7 +166,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Weights weights(args.weights, expert.down, intermediate, hidden);
+  const Weights weights(args.weights, &expert.down, intermediate, hidden);
   const uint output = at.group.y * Spec::outputs;
 
   Quarter<Spec, 1> quarter(at.simd);

@@ -37,8 +37,8 @@ METAL_FUNC void gate_up(const GateUp args, threadgroup GateUpScratch<Spec>& scra
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Gate gate(args.weights, expert.gate, hidden, intermediate);
-  const Up up(args.weights, expert.up, hidden, intermediate);
+  const Gate gate(args.weights, &expert.gate, hidden, intermediate);
+  const Up up(args.weights, &expert.up, hidden, intermediate);
   const uint output = at.group.y * Spec::outputs + at.index % Spec::outputs;
 
   float4 g = 0.0f, u = 0.0f;
@@ -99,7 +99,7 @@ METAL_FUNC void down(const Down args, threadgroup DownScratch<Spec>& scratch, co
 
   device const Expert& expert = args.experts[work.expert];
   const uint hidden = args.shape.hidden, intermediate = args.shape.intermediate;
-  const Weights w(args.weights, expert.down, intermediate, hidden);
+  const Weights w(args.weights, &expert.down, intermediate, hidden);
   const uint output = at.group.y * Spec::outputs + at.index % Spec::outputs;
 
   float4 y = 0.0f;

@@ -184,7 +184,7 @@ func try(ctx context.Context, files fs.FS, symbol string) (finding, error) {
 	if err != nil {
 		return finding{}, err
 	}
-	diagnostics, err := msl.Check(ctx, "generated/"+kernel.Source, string(text))
+	diagnostics, err := msl.CheckSource(ctx, table, kernel.Source, string(text))
 	if err != nil {
 		return finding{}, err
 	}

@@ -32,6 +32,7 @@ const (
 	baseUp        = generated.MoeTrellisSwiglu623
 	baseDown      = generated.MoeTrellisSwiglu623Down
 	cudaUp        = generated.MoeTrellisSwigluCudaPrefill4623
+	cudaDecodeUp  = generated.MoeTrellisSwigluCudaDecode623
 	cudaDecode    = generated.MoeTrellisSwigluCudaDecode623Down
 	largeDown     = generated.MoeTrellisSwigluLargeBatch623Down
 )
@@ -142,7 +143,7 @@ var mutations = []mutation{
 	},
 	{
 		what: "a write to constant memory", file: frame,
-		old: "  if (work[group.x].rows == 0) return;", new: "  shape.items = 0;\n  if (work[group.x].rows == 0) return;", kernel: decodeFairway,
+		old: "  if (entry.rows == 0) return;", new: "  shape.items = 0;\n  if (entry.rows == 0) return;", kernel: decodeFairway,
 		level: check, says: `cannot assign to variable 'shape'`,
 	},
 	{
@@ -189,7 +190,7 @@ var mutations = []mutation{
 	},
 	{
 		what: "arguments in another order", file: frame,
-		old: "(args{{if .ThreadgroupBytes}}, scratch{{end}}, at)", new: "(args{{if .ThreadgroupBytes}}, at{{end}}, scratch)", kernel: decodeUp,
+		old: "Weights{{end}}>(args{{if .ThreadgroupBytes}}, scratch{{end}}, at)", new: "Weights{{end}}>(args{{if .ThreadgroupBytes}}, at{{end}}, scratch)", kernel: decodeUp,
 		level: check, says: `no matching function for call to 'gate_up'`,
 	},
 	{
@@ -345,12 +346,12 @@ var mutations = []mutation{
 	},
 	{
 		what: "gate and up swapped", file: decode,
-		old: "gate(args.weights, expert.gate, hidden, intermediate)", new: "gate(args.weights, expert.up, hidden, intermediate)", kernel: decodeUp,
+		old: "gate(args.weights, &expert.gate, hidden, intermediate)", new: "gate(args.weights, &expert.up, hidden, intermediate)", kernel: decodeUp,
 		level: suite, says: `column \d+ is .*, want`,
 	},
 	{
 		what: "inputs and outputs swapped", file: prefill,
-		old: "w(args.weights, expert.down, intermediate, hidden)", new: "w(args.weights, expert.down, hidden, intermediate)", kernel: prefillDown,
+		old: "w(args.weights, &expert.down, intermediate, hidden)", new: "w(args.weights, &expert.down, hidden, intermediate)", kernel: prefillDown,
 		level: suite, says: `column \d+ is .*, want`,
 	},
 	{
@@ -490,11 +491,11 @@ var mutations = []mutation{
 	{
 		what: "padding taken for work", file: decode, nth: 2,
 		old: "  if (args.work[at.group.x].rows == 0) return;\n", new: "", kernel: decodeDown,
-		level: suite, says: `fault`, checker: `bounds: read .* outside all arguments and variables`, at: []string{"expert", "at.indices"},
+		level: suite, says: `fault`, checker: `bounds: read .* outside all arguments and variables`, at: []string{"expert", "at->indices"},
 	},
 	{
 		what: "padding taken for work by a frame", file: frame,
-		old: "  if (work[group.x].rows == 0) return;\n", new: "", kernel: decodeFairway,
+		old: "  if (entry.rows == 0) return;\n", new: "", kernel: decodeFairway,
 		level: suite, says: `fault`, checker: `bounds: read .* outside all arguments and variables`,
 	},
 	{
@@ -739,6 +740,16 @@ var mutations = []mutation{
 	{
 		what: "no barrier before lines are added", file: products,
 		old: "  threadgroup_barrier(mem_flags::mem_threadgroup);\n}\n\n// Returns the sum", new: "}\n\n// Returns the sum", kernel: cudaDecode,
-		level: suite, says: `column \d+ is .*, want`, checker: `race|uninitialised`, at: []string{"scratch.partial"},
+		level: suite, says: `column \d+ is .*, want`, checker: `race|uninitialised`, at: []string{"partial.sums"},
+	},
+	{
+		what: "no barrier before experts are read", file: products,
+		old: "  threadgroup_barrier(mem_flags::mem_threadgroup);\n}\n\n// Waits, and", new: "}\n\n// Waits, and", kernel: cudaDecodeUp,
+		level: suite, says: `column \d+ is .*, want`, checker: `race|uninitialised`, at: []string{"at->"},
+	},
+	{
+		what: "the first expert copied for an entry of another", file: products,
+		old: "args.experts + work.expert, 1, at", new: "args.experts, 1, at", kernel: cudaDecodeUp,
+		level: suite, says: `column \d+ is .*, want`,
 	},
 }

@@ -13,11 +13,11 @@ MSL_FN uint halves(float low, float high) {
 }
 
 // The compiler loads what it is told to use, and takes no other value for it.
-MSL_FN float2 loaded(float2 v) {
-  ulong bits = as_type<ulong>(v);
-  __asm__ volatile("" : "+l"(bits));
-  return as_type<float2>(bits);
+MSL_FN ulong loaded(ulong v) {
+  __asm__ volatile("" : "+l"(v));
+  return v;
 }
+MSL_FN float2 loaded(float2 v) { return as_type<float2>(loaded(as_type<ulong>(v))); }
 MSL_FN half2 loaded(half2 v) {
   uint bits = as_type<uint>(v);
   __asm__ volatile("" : "+r"(bits));
